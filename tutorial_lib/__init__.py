@@ -1,0 +1,38 @@
+"""An interactive tutorial on compiling PyTorch models with dynamic input shapes.
+
+The names that a notebook uses are here; each module says what it is for.
+"""
+
+from tutorial_lib.agreement import Agreement, Reference
+from tutorial_lib.backends import BackendUnavailable, OptionError, Status, choose, status, statuses
+from tutorial_lib.compiled import Build, BuildError, Compiled, Recompile
+from tutorial_lib.guard import OutOfRange
+from tutorial_lib.models import MODELS, Case, ExpandReshapeModel, VisionTransformer, expand_reshape, vit
+from tutorial_lib.paths import PATHS
+from tutorial_lib.shapes import DynamicDim, ShapeError, TensorSpec
+
+__all__ = [
+    "MODELS",
+    "PATHS",
+    "Agreement",
+    "BackendUnavailable",
+    "Build",
+    "BuildError",
+    "Case",
+    "Compiled",
+    "DynamicDim",
+    "ExpandReshapeModel",
+    "OptionError",
+    "OutOfRange",
+    "Recompile",
+    "Reference",
+    "ShapeError",
+    "Status",
+    "TensorSpec",
+    "VisionTransformer",
+    "choose",
+    "expand_reshape",
+    "status",
+    "statuses",
+    "vit",
+]

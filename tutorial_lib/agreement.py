@@ -1,0 +1,202 @@
+"""Do two programs compute the same thing? Compared with eager and with a float64 reference.
+
+The words are Polygraphy's (absolute and relative error, minimum required tolerance). The rule is
+scale-free, so that it is the same on every model, dtype and TF32 setting:
+
+    the root mean square error against float64 may be at most 4 times that of eager PyTorch
+    in the same dtype and TF32 setting on the same inputs.
+
+Why 4: correct float32 compilers measured 1.0 to 2.0 times eager's own error, bfloat16 about 10 000
+times (on the tutorial's models, on CPUs); anything between separates them. Why not
+``torch.allclose``: its default tolerance asks for nearly bitwise equality close to zero, which one
+correct matrix product in fifty elements does not give. Where eager happens to be exact, the floor
+is the rounding of the dtype itself.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from tutorial_lib.models import Case
+
+TOLERATED = 4.0
+"""Error against float64, as a multiple of eager's own, up to which a program agrees."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an output is from the float64 reference, and whether that is as close as eager.
+
+    Attributes
+    ----------
+    max_abs, mean_abs : float
+        Largest and mean absolute error against float64.
+    max_rel, mean_rel : float
+        The same relative to the reference's magnitude; elements that are exactly zero are left out.
+    rms, floor_rms : float
+        Root mean square error of this output, and of eager's (never below the dtype's own rounding).
+    ratio : float
+        ``rms / floor_rms``: the figure that the rule judges.
+    tolerance_abs, tolerance_rel : float
+        Minimum required tolerance against eager: with an absolute tolerance of the one *or* a
+        relative tolerance of the other, every element would pass.
+    worst_index : tuple of int
+        Where the absolute error is largest, with `worst_value` there and what it should be.
+    finite : bool
+        No NaN and no infinity.
+    row_spread : float or None
+        Largest difference between the rows of one output whose input rows were identical.
+    """
+
+    max_abs: float
+    mean_abs: float
+    max_rel: float
+    mean_rel: float
+    rms: float
+    floor_rms: float
+    tolerance_abs: float
+    tolerance_rel: float
+    worst_index: tuple[int, ...]
+    worst_value: float
+    worst_reference: float
+    finite: bool
+    row_spread: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """Error against float64 as a multiple of eager's own."""
+        return self.rms / self.floor_rms
+
+    @property
+    def agrees(self) -> bool:
+        """The verdict of the module's rule."""
+        return self.finite and self.ratio <= TOLERATED
+
+    @property
+    def rule(self) -> str:
+        """The rule with this comparison's numbers, to be read before the verdict."""
+        return f"rms error against float64 at most {TOLERATED:g} x eager's {self.floor_rms:.1e}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures and the verdict as plain values."""
+        return {**asdict(self), "ratio": self.ratio, "agrees": self.agrees, "rule": self.rule}
+
+    def __str__(self) -> str:
+        verdict = "agrees" if self.agrees else "DIFFERS" if self.finite else "DIFFERS (not finite)"
+        return f"{verdict}: rms error {self.rms:.1e}, {self.ratio:.2f} x eager's; largest {self.max_abs:.1e}"
+
+
+class Reference:
+    """Eager and float64 results of one case, the ground that every comparison stands on."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self._double = copy.deepcopy(case.model).double()
+
+    @torch.no_grad()
+    def eager(self, inputs: Sequence[torch.Tensor]) -> Any:
+        """What PyTorch computes without compiling."""
+        return self.case.model(*inputs)
+
+    @torch.no_grad()
+    def double(self, inputs: Sequence[torch.Tensor]) -> Any:
+        """The same model with the same weights and inputs, in float64."""
+        return self._double(*(x.double() if x.is_floating_point() else x for x in inputs))
+
+    def compare(self, output: Any, inputs: Sequence[torch.Tensor], row_spread: float | None = None) -> Agreement:
+        """Compare `output` with both references on `inputs`; see :class:`Agreement`."""
+        return compare(output, self.eager(inputs), self.double(inputs), row_spread)
+
+
+@torch.no_grad()
+def compare(output: Any, eager: Any, reference: Any, row_spread: float | None = None) -> Agreement:
+    """Compare one output (a tensor or a nest of tensors) with eager's and with a float64 reference.
+
+    Raises
+    ------
+    ValueError
+        If the three do not have the same structure and shapes.
+    """
+    got, same, true = (_flat(value) for value in (output, eager, reference))
+    shapes = [[tuple(t.shape) for t in tensors] for tensors in (got, same, true)]
+    if not shapes[0] == shapes[1] == shapes[2] or not got:
+        raise ValueError(f"outputs of shape {shapes[0]} cannot be compared with eager's {shapes[1]}.")
+    results = [_compare(*tensors) for tensors in zip(got, same, true, strict=True)]
+    worst = max(results, key=lambda r: (not r.finite, r.ratio))
+    return worst if row_spread is None else Agreement(**{**asdict(worst), "row_spread": row_spread})
+
+
+def _flat(value: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _compare(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor) -> Agreement:
+    finite = bool(torch.isfinite(output).all())
+    rounding = torch.finfo(output.dtype).eps / 2 if output.is_floating_point() else torch.finfo(torch.float64).eps
+    true = reference.double()
+    error = (output.double() - true).abs_()
+    scale = true.abs()
+    nonzero = scale > 0
+    relative = torch.where(nonzero, error / scale.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
+    worst = int(torch.nan_to_num(error, nan=torch.inf).argmax()) if error.numel() else 0
+    place = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), error.shape)) if error.numel() else ()
+    floor = max(_rms(eager.double() - true), rounding * _rms(true), torch.finfo(torch.float64).tiny)
+    apart = (output.double() - eager.double()).abs_()
+    magnitude = eager.double().abs_()
+    apart_relative = torch.where(magnitude > 0, apart / magnitude, torch.where(apart > 0, torch.inf, 0.0))
+    return Agreement(
+        max_abs=_largest(error),
+        mean_abs=float(error.mean()),
+        max_rel=_largest(relative),
+        mean_rel=float(relative.sum() / nonzero.sum().clamp_min(1)),
+        rms=_rms(error),
+        floor_rms=floor,
+        tolerance_abs=_largest(apart),
+        tolerance_rel=_largest(apart_relative),
+        worst_index=place,
+        worst_value=float(output[place]),
+        worst_reference=float(true[place]),
+        finite=finite,
+    )
+
+
+def _largest(values: torch.Tensor) -> float:
+    return float(values.max()) if values.numel() else 0.0
+
+
+def _rms(values: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(values.double()) / max(values.numel(), 1) ** 0.5)
+
+
+@torch.no_grad()
+def row_spread(program: Any, case: Case, sizes: dict[str, int]) -> float | None:
+    """Largest difference between output rows when every row of the inputs is the same.
+
+    Rows are taken along the first dynamic dimension, on each input's axis of that name and on axis 0
+    of the outputs. None where that dimension is 1, missing, or not the outputs' first axis.
+    """
+    if not sizes:
+        return None
+    batch = next(iter(case.dims))
+    rows = sizes[batch]
+    if rows < 2:
+        return None
+    inputs = []
+    for spec, tensor in zip(case.inputs, case.example(sizes), strict=True):
+        axis = next((axis for axis, dim in spec.dynamic.items() if dim.name == batch), None)
+        same = tensor if axis is None else tensor.narrow(axis, 0, 1).expand_as(tensor).contiguous()
+        inputs.append(same)
+    outputs = [t for t in _flat(program(*inputs)) if t.dim() and t.shape[0] == rows]
+    if not outputs:
+        return None
+    return max(float((t - t[:1]).abs().max()) for t in outputs)
+
+
+@torch.no_grad()
+def apart(one: Any, other: Any) -> float:
+    """Root mean square difference of two outputs: how far two paths are from each other."""
+    return max(_rms(a.double() - b.double()) for a, b in zip(_flat(one), _flat(other), strict=True))

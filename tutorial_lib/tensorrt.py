@@ -1,0 +1,148 @@
+"""Torch-TensorRT: whether it is here, its settings, and the engines it was asked to build.
+
+Written against the source of Torch-TensorRT 2.11 to 2.13. Nothing here was run with TensorRT itself;
+the README lists what was verified on what.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from tutorial_lib._files import cache_folder
+from tutorial_lib.record import Engine, EngineInput, call_functions
+
+HOW_TO_GET_IT = (
+    "on a Linux machine with an NVIDIA GPU, `make lab` installs it (`pip install -r requirements-tensorrt.txt` by hand)"
+)
+CACHE_OPTIONS = frozenset({"engine_cache_dir", "engine_cache_size", "custom_engine_cache"})
+"""Accepted by ``compile`` beside the fields of ``CompilationSettings``."""
+
+
+def why_not(device: torch.device) -> str | None:
+    """Why this machine cannot build TensorRT engines for `device`, as a sentence; None if it can."""
+    if device.type != "cuda":
+        if not torch.cuda.is_available():
+            build = "is a CPU build" if torch.version.cuda is None else "sees no NVIDIA GPU (driver missing?)"
+            return f"TensorRT needs an NVIDIA GPU, and torch {torch.__version__} {build}; {HOW_TO_GET_IT}."
+        return f"TensorRT needs the model on a GPU, and it is on {device}; use device 'cuda'."
+    if importlib.util.find_spec("torch_tensorrt") is None:
+        return f"the package torch-tensorrt is not installed; {HOW_TO_GET_IT}."
+    try:
+        installed = importlib.import_module("torch_tensorrt").__version__
+    except (
+        Exception
+    ) as error:  # without libnvinfer it raises a plain Exception, and on a driver problem an AssertionError
+        reason = " ".join(str(error).split())[:300]
+        return f"torch_tensorrt is installed but cannot be imported ({reason}); {HOW_TO_GET_IT}."
+    if installed.split(".")[:2] != torch.__version__.split(".")[:2]:
+        return (
+            f"torch_tensorrt {installed} and torch {torch.__version__} do not belong together: "
+            f"their first two numbers must be equal; {HOW_TO_GET_IT}."
+        )
+    return None
+
+
+def upstream() -> ModuleType:
+    """The installed ``torch_tensorrt``; call :func:`why_not` first."""
+    return importlib.import_module("torch_tensorrt")
+
+
+def option_names() -> frozenset[str]:
+    """Names that the installed Torch-TensorRT takes; it ignores any other without a word."""
+    settings = importlib.import_module("torch_tensorrt.dynamo._settings").CompilationSettings
+    return frozenset(field.name for field in fields(settings)) | CACHE_OPTIONS
+
+
+def settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Every TensorRT setting of a build: the reader's `options` over the defaults of this tutorial.
+
+    ``min_block_size=1``, because the default of 5 leaves small models in PyTorch without an error;
+    ``pass_through_build_failures=True``, because a failed build would otherwise be replaced by
+    PyTorch with a warning; ``disable_tf32`` as PyTorch itself is set, so that both round alike; and
+    caches in a folder of this user and these versions, because the default is shared by all users
+    of a host.
+    """
+    version = upstream().__version__
+    folder = cache_folder() / f"torch_tensorrt-{version}-torch-{torch.__version__}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    defaults = {
+        "min_block_size": 1,
+        "pass_through_build_failures": True,
+        "disable_tf32": not torch.backends.cuda.matmul.allow_tf32,
+        "timing_cache_path": os.fspath(folder / "timing_cache.bin"),
+        "engine_cache_dir": os.fspath(folder / "engines"),
+    }
+    return {**{k: v for k, v in defaults.items() if k in option_names()}, **options}
+
+
+@contextlib.contextmanager
+def observed(note: Callable[[Engine], None], opt_source: str, weights: Sequence[tuple[int, ...]]) -> Iterator[None]:
+    """Note every engine that Torch-TensorRT builds inside the ``with`` block.
+
+    ``torch_tensorrt.dynamo._compiler.convert_module`` is called once for each engine, on all three
+    paths; `weights` are the shapes of the model's parameters, which the jit path passes as inputs.
+    """
+    compiler = importlib.import_module("torch_tensorrt.dynamo._compiler")
+    convert = compiler.convert_module
+
+    def noted(module: torch.fx.GraphModule, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        engine = convert(module, inputs, *args, **kwargs)
+        built = getattr(engine, "serialized_engine", None)
+        note(
+            Engine(
+                inputs=tuple(engine_input(i, weights) for i in inputs),
+                opt_source=opt_source,
+                operators=call_functions(module.graph),
+                seconds=time.perf_counter() - start,
+                engine_bytes=len(built) if built else None,
+            )
+        )
+        return engine
+
+    compiler.convert_module = noted
+    try:
+        yield
+    finally:
+        compiler.convert_module = convert
+
+
+def engine_input(spec: Any, weights: Sequence[tuple[int, ...]] = ()) -> EngineInput:
+    """The range that a ``torch_tensorrt.Input`` gives an engine's optimization profile."""
+    if isinstance(spec.shape, dict):
+        low, opt, high = (tuple(spec.shape[f"{corner}_shape"]) for corner in ("min", "opt", "max"))
+    else:
+        low = opt = high = tuple(spec.shape)
+    kind = (
+        "shape" if getattr(spec, "is_shape_tensor", False) else "weight" if low == high and low in weights else "data"
+    )
+    dtype = str(spec.dtype.to(torch.dtype, use_default=True)).removeprefix("torch.")
+    return EngineInput(str(spec.name), dtype, low, opt, high, kind)
+
+
+def left_to_pytorch(program: torch.fx.GraphModule) -> tuple[str, ...]:
+    """Operators of an ahead-of-time compiled module that run outside its engines."""
+    outside = [program.graph]
+    outside += [m.graph for name, m in program.named_children() if "_run_on_gpu" in name and hasattr(m, "graph")]
+    names = {str(n.target) for graph in outside for n in graph.nodes if n.op == "call_function"}
+    return tuple(sorted(name for name in names if "getitem" not in name))
+
+
+def artefact_bytes(engines: Sequence[Engine]) -> int | None:
+    """Bytes of all serialized engines, None where they are not known."""
+    sizes = [engine.engine_bytes for engine in engines]
+    return None if not sizes or None in sizes else sum(size for size in sizes if size is not None)
+
+
+def cache_path() -> Path:
+    """The folder of the timing and engine caches."""
+    return Path(settings({})["timing_cache_path"]).parent
