@@ -5,10 +5,11 @@ The names that a notebook uses are here; each module says what it is for.
 
 from tutorial_lib.agreement import Agreement, Reference
 from tutorial_lib.backends import BackendUnavailable, OptionError, Status, choose, status, statuses
-from tutorial_lib.compiled import Build, BuildError, Compiled, Recompile
+from tutorial_lib.compiled import BuildError, Compiled, Recompile
 from tutorial_lib.guard import OutOfRange
 from tutorial_lib.models import MODELS, Case, ExpandReshapeModel, VisionTransformer, expand_reshape, vit
 from tutorial_lib.paths import PATHS
+from tutorial_lib.record import Build, Engine, EngineInput
 from tutorial_lib.shapes import DynamicDim, ShapeError, TensorSpec
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Case",
     "Compiled",
     "DynamicDim",
+    "Engine",
+    "EngineInput",
     "ExpandReshapeModel",
     "OptionError",
     "OutOfRange",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """This user's cache folder for the tutorial, created private to the user.
+    """The tutorial's cache folder, private to this user.
 
     ``$TUTORIAL_LIB_CACHE`` if set, else ``$XDG_CACHE_HOME/tutorial_lib``, else ``~/.cache/tutorial_lib``.
     """

@@ -55,7 +55,11 @@ def status(name: str, device: str | torch.device | None = None) -> Status:
     if name not in BACKENDS:
         raise BackendUnavailable(f"there is no backend {name!r}; use {', '.join(BACKENDS)} or auto.")
     device = as_device(device)
-    reason = {"tensorrt": tensorrt.why_not, "inductor": _why_not_inductor, "eager": lambda _: None}[name](device)
+    reason = None
+    if name == "tensorrt":
+        reason = tensorrt.why_not(device)
+    elif name == "inductor":
+        reason = _why_not_inductor(device)
     return Status(name, str(device), reason is None, reason or f"works on {device}.")
 
 
@@ -93,11 +97,11 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
         If an option is unknown to the installed version, which would ignore it or fail obscurely.
     """
     options = dict(options or {})
-    known: Collection[str] = {
-        "tensorrt": tensorrt.option_names,
-        "inductor": inductor.option_names,
-        "eager": frozenset,
-    }[name]()
+    known: Collection[str] = ()
+    if name == "tensorrt":
+        known = tensorrt.option_names()
+    elif name == "inductor":
+        known = inductor.option_names()
     for option in options:
         if option not in known:
             close = difflib.get_close_matches(option, known, n=1)

@@ -88,6 +88,13 @@ class Compiled:
         self._outside = choice
 
     def __call__(self, *inputs: torch.Tensor) -> Any:
+        """Run the program.
+
+        Raises
+        ------
+        ShapeError
+            If an input is not what the program was built for (:class:`OutOfRange` if only a size is not).
+        """
         try:
             self._guard(inputs)
         except OutOfRange:
@@ -205,7 +212,7 @@ class Job:
         """Compile an exported program ahead of time with this job's backend."""
         start = time.perf_counter()
         if self.backend == "eager":
-            program = exported.module()
+            program: Callable[..., Any] = exported.module()
             self.left_to_pytorch = tuple(
                 sorted({str(n.target) for n in exported.graph.nodes if n.op == "call_function"})
             )
@@ -293,8 +300,8 @@ def _graph_inputs(graph: torch.fx.GraphModule) -> tuple[EngineInput, ...]:
     for node in graph.graph.find_nodes(op="placeholder"):
         value, source = node.meta.get("example_value"), getattr(node.meta.get("grapharg"), "source", None)
         if isinstance(value, torch.SymInt):
-            corner = record.bounds(value)
-            inputs.append(EngineInput(node.name, "int", *((size,) for size in corner), kind="shape"))
+            low, opt, high = record.bounds(value)
+            inputs.append(EngineInput(node.name, "int", (low,), (opt,), (high,), kind="shape"))
         elif isinstance(value, torch.Tensor):
             is_argument = getattr(source, "is_input", False)
             name = getattr(source, "local_name", node.name) if is_argument else node.name

@@ -95,11 +95,13 @@ class Guard:
         if tensor.dim() != len(spec.shape):
             wanted = ", ".join(d.name if isinstance(d, DynamicDim) else str(d) for d in spec.shape)
             raise ShapeError(
-                f"{name} has {tensor.dim()} dimensions, shape {tuple(tensor.shape)}; give {len(spec.shape)}: [{wanted}]."
+                f"{name} has {tensor.dim()} dimensions, shape {tuple(tensor.shape)}; "
+                f"give {len(spec.shape)}: [{wanted}]."
             )
         if tensor.dtype != spec.dtype:
             raise ShapeError(
-                f"{name} is {tensor.dtype}; this program was built for {spec.dtype}: convert it with {name}.to({spec.dtype})."
+                f"{name} is {tensor.dtype}; this program was built for {spec.dtype}: "
+                f"convert it with {name}.to({spec.dtype})."
             )
         if tensor.device != self._device:
             raise ShapeError(

@@ -27,8 +27,6 @@ class EngineInput:
     kind: str = "data"
 
     def __str__(self) -> str:
-        if self.kind == "shape" and not self.opt:
-            return f"{self.name} (a size)"
         dims = []
         for low, opt, high in zip(self.min, self.opt, self.max, strict=True):
             dims.append(str(opt) if low == opt == high else f"{low}/{opt}/{'∞' if high is None else high}")
@@ -121,7 +119,9 @@ def range_of(value: torch.Tensor, promised: Mapping[Any, Any] | None = None) -> 
     return tuple(c[0] for c in corners), tuple(c[1] for c in corners), tuple(c[2] for c in corners)
 
 
-def bounds(size: int | torch.SymInt, promised: Mapping[Any, Any] | None = None) -> tuple[int | None, ...]:
+def bounds(
+    size: int | torch.SymInt, promised: Mapping[Any, Any] | None = None
+) -> tuple[int | None, int | None, int | None]:
     """Real (min, opt, max) of one size; None where there is no bound."""
     if not isinstance(size, torch.SymInt):
         return int(size), int(size), int(size)

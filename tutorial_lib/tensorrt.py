@@ -91,7 +91,7 @@ def observed(note: Callable[[Engine], None], opt_source: str, weights: Sequence[
     ``torch_tensorrt.dynamo._compiler.convert_module`` is called once for each engine, on all three
     paths; `weights` are the shapes of the model's parameters, which the jit path passes as inputs.
     """
-    compiler = importlib.import_module("torch_tensorrt.dynamo._compiler")
+    compiler: Any = importlib.import_module("torch_tensorrt.dynamo._compiler")
     convert = compiler.convert_module
 
     def noted(module: torch.fx.GraphModule, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
@@ -131,8 +131,8 @@ def engine_input(spec: Any, weights: Sequence[tuple[int, ...]] = ()) -> EngineIn
 
 def left_to_pytorch(program: torch.fx.GraphModule) -> tuple[str, ...]:
     """Operators of an ahead-of-time compiled module that run outside its engines."""
-    outside = [program.graph]
-    outside += [m.graph for name, m in program.named_children() if "_run_on_gpu" in name and hasattr(m, "graph")]
+    segments = [m for name, m in program.named_children() if "_run_on_gpu" in name]
+    outside = [m.graph for m in (program, *segments) if isinstance(m, torch.fx.GraphModule)]
     names = {str(n.target) for graph in outside for n in graph.nodes if n.op == "call_function"}
     return tuple(sorted(name for name in names if "getitem" not in name))
 
