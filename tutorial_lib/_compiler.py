@@ -7,6 +7,7 @@ compilers exist (a relocated GCC without ``libstdc++.so`` beside it is one), so 
 to prove itself in a process of its own before the reader's process loads anything it made.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from tutorial_lib._files import cache_folder, write_whole
+from tutorial_lib._files import cache_folder, save
 
 PROBE = r"""
 #include <regex>
@@ -63,7 +64,8 @@ def why_not(compiler: str) -> str | None:
         known = {}
     if key not in known:
         known[key] = _try(compiler)
-        write_whole(memo, json.dumps(known, indent=1))
+        with contextlib.suppress(OSError):  # without a cache folder it is found out again next time
+            save(memo, json.dumps(known, indent=1))
     return known[key]
 
 

@@ -18,18 +18,23 @@ def cache_folder() -> Path:
     return folder
 
 
-def write_whole(path: Path, content: str | bytes) -> bool:
-    """Write a small cache file so that no reader ever sees half of it; False if the folder refuses."""
-    data = content.encode() if isinstance(content, str) else content
+def save(path: Path, content: str | bytes) -> None:
+    """Write a file whole: whoever reads `path` sees the old content or the new, never half of it."""
     name = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
             name = file.name
-            file.write(data)
+            file.write(content.encode() if isinstance(content, str) else content)
+        os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except OSError:
+    except BaseException:
         if name:
             with contextlib.suppress(OSError):
                 os.unlink(name)
-        return False
-    return True
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

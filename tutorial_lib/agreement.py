@@ -25,6 +25,8 @@ from tutorial_lib.models import Case
 
 TOLERATED = 4.0
 """Error against float64, as a multiple of eager's own, up to which a program agrees."""
+CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}
+"""Elements that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -135,37 +137,46 @@ def _flat(value: Any) -> list[torch.Tensor]:
 
 
 def _compare(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor) -> Agreement:
-    finite = bool(torch.isfinite(output).all())
-    rounding = torch.finfo(output.dtype).eps / 2 if output.is_floating_point() else torch.finfo(torch.float64).eps
-    true = reference.double()
-    error = (output.double() - true).abs_()
-    scale = true.abs()
-    nonzero = scale > 0
-    relative = torch.where(nonzero, error / scale.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
-    worst = int(torch.nan_to_num(error, nan=torch.inf).argmax()) if error.numel() else 0
-    place = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), error.shape)) if error.numel() else ()
-    floor = max(_rms(eager.double() - true), rounding * _rms(true), torch.finfo(torch.float64).tiny)
-    apart = (output.double() - eager.double()).abs_()
-    magnitude = eager.double().abs_()
-    apart_relative = torch.where(magnitude > 0, apart / magnitude, torch.where(apart > 0, torch.inf, 0.0))
+    rounding = torch.finfo(output.dtype if output.is_floating_point() else torch.float64).eps / 2
+    size = output.numel()
+    largest = dict.fromkeys(("abs", "rel", "apart", "apart_rel"), 0.0)
+    total = dict.fromkeys(("abs", "rel", "square", "floor", "scale"), 0.0)
+    nonzero, finite, worst = 0, True, 0
+    flat = [tensor.reshape(-1) for tensor in (output, eager, reference)]
+    for start in range(0, size, step := CHUNK[output.device.type]):  # in pieces that stay in the cache
+        got, same, true = (tensor[start : start + step].double() for tensor in flat)
+        error, scale, apart = (got - true).abs_(), true.abs(), (got - same).abs_()
+        finite = finite and bool(got.isfinite().all())
+        peak, where = torch.nan_to_num(error, nan=torch.inf).max(dim=0)
+        if float(peak) > largest["abs"] or start == 0:
+            largest["abs"], worst = float(peak), start + int(where)
+        relative = error.div(scale).masked_fill_(scale == 0, 0.0)
+        apart_relative = apart.div(same.abs_()).masked_fill_(apart == 0, 0.0)
+        largest["rel"] = max(largest["rel"], float(relative.max()))
+        largest["apart"] = max(largest["apart"], float(apart.max()))
+        largest["apart_rel"] = max(largest["apart_rel"], float(apart_relative.max()))
+        nonzero += int(scale.count_nonzero())
+        total["abs"] += float(error.sum())
+        total["rel"] += float(relative.sum())
+        total["square"] += float(error.square_().sum())
+        total["scale"] += float(scale.square_().sum())
+        total["floor"] += float((flat[1][start : start + step].double() - true).square_().sum())
+    rms = {name: (total[name] / max(size, 1)) ** 0.5 for name in ("square", "scale", "floor")}
+    place = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), output.shape)) if size else ()
     return Agreement(
-        max_abs=_largest(error),
-        mean_abs=float(error.mean()),
-        max_rel=_largest(relative),
-        mean_rel=float(relative.sum() / nonzero.sum().clamp_min(1)),
-        rms=_rms(error),
-        floor_rms=floor,
-        tolerance_abs=_largest(apart),
-        tolerance_rel=_largest(apart_relative),
+        max_abs=largest["abs"],
+        mean_abs=total["abs"] / max(size, 1),
+        max_rel=largest["rel"],
+        mean_rel=total["rel"] / max(nonzero, 1),
+        rms=rms["square"],
+        floor_rms=max(rms["floor"], rounding * rms["scale"], torch.finfo(torch.float64).tiny),
+        tolerance_abs=largest["apart"],
+        tolerance_rel=largest["apart_rel"],
         worst_index=place,
-        worst_value=float(output[place]),
-        worst_reference=float(true[place]),
+        worst_value=float(output[place]) if size else 0.0,
+        worst_reference=float(reference[place]) if size else 0.0,
         finite=finite,
     )
-
-
-def _largest(values: torch.Tensor) -> float:
-    return float(values.max()) if values.numel() else 0.0
 
 
 def _rms(values: torch.Tensor) -> float:

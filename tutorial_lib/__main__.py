@@ -1,0 +1,181 @@
+"""The tutorial from a shell: ``python -m tutorial_lib compare --help``."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tutorial_lib import _files, backends, models, paths, plots
+from tutorial_lib.compiled import BuildError, Compiled, Recompile
+from tutorial_lib.models import Case
+from tutorial_lib.shapes import ShapeError
+from tutorial_lib.sweep import EAGER, Sweep, check_sizes, default_sizes, sweep
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+"""Exit codes: a build failed or the paths disagree; nothing was run; stopped by the user."""
+
+
+class UsageError(ValueError):
+    """Something typed on the command line that cannot be used."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; errors are one sentence on stderr."""
+    args = _parser().parse_args(arguments)
+    try:
+        return int(args.run(args))
+    except (UsageError, ShapeError, backends.BackendUnavailable, backends.OptionError) as error:
+        return _say(error, BAD_INPUT)
+    except (BuildError, Recompile, OSError) as error:
+        return _say(error, FAILED)
+    except KeyboardInterrupt:
+        return _say("interrupted; nothing was written.", INTERRUPTED)
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Build the paths, compare them over the batches, print the table, write the files."""
+    case, chosen = _case(args), _paths(args.paths)
+    sizes = check_sizes(case, args.batches or default_sizes(case))
+    out = _out_folder(args.out)
+    for name in (args.backend,) if args.backend != "auto" else ():
+        backends.choose(name, case.device)  # before any work
+    programs: dict[str, Compiled] = {}
+    for name in chosen:
+        _progress(f"building {name} ...")
+        programs[name] = paths.PATHS[name](case, args.backend)
+        print(programs[name].build, flush=True)
+    result = sweep(
+        programs,
+        sizes,
+        min_samples=args.min_samples,
+        min_seconds=args.min_seconds,
+        progress=lambda done, total, text: _progress(f"[{done}/{total}] {text}"),
+    )
+    print(f"\n{plots.subtitle(result)}\nrule: {result.provenance['tolerance']}\n")
+    print(_readable(result, list(case.dims)))
+    print("\n" + _verdict(result))
+    if out:
+        for path in _write(result, out):
+            print(f"wrote {path}")
+    return 0 if result.agrees else FAILED
+
+
+def _readable(result: Sweep, dims: list[str]) -> str:
+    table = result.table
+    shown = pd.DataFrame(
+        {
+            "path": table["path"],
+            **{name: table[name] for name in dims},
+            "median ms": table["median_ms"].map("{:.3f}".format),
+            "p90 ms": table["p90_ms"].map("{:.3f}".format),
+            "p99 ms": table["p99_ms"].map("{:.3f}".format),
+            "samples/s": table["samples_per_second"].map("{:.0f}".format),
+            "speedup": table["speedup"].map("{:.2f}x".format),
+            "max abs error": table["max_abs"].map("{:.1e}".format),
+            "x eager's": table["ratio"].map("{:.2f}".format),
+            "agrees": table["agrees"].map({True: "yes", False: "NO"}),
+            "note": table["warning"].fillna(""),
+        }
+    )
+    return shown.sort_values([*dims, "path"], key=_order, kind="stable").to_string(index=False)
+
+
+def _order(column: "pd.Series[int] | pd.Series[str]") -> "pd.Series[int] | pd.Series[str]":
+    return column.map([EAGER, *paths.PATHS].index) if column.name == "path" else column
+
+
+def _verdict(result: Sweep) -> str:
+    table, pairs = result.table, result.pairs
+    own, between = int((~table["agrees"]).sum()), int((~pairs["agrees"].astype(bool)).sum())
+    if result.agrees:
+        return "All paths agree with float64, and with each other, at every size."
+    return f"{own} of {len(table)} results differ from float64, {between} of {len(pairs)} pairs of paths differ."
+
+
+def _write(result: Sweep, out: Path) -> list[Path]:
+    out.mkdir(parents=True, exist_ok=True)
+    stem = out / f"{result.provenance['case']}-{result.provenance['backend']}"
+    files = [stem.with_suffix(suffix) for suffix in (".json", ".csv", ".png")]
+    result.to_json(files[0])
+    result.to_csv(files[1])
+    _files.save(files[2], plots.png(plots.overview(result)))
+    return files
+
+
+def _case(args: argparse.Namespace) -> Case:
+    case = models.MODELS[args.model]()
+    name, dim = next(iter(case.dims.items()))
+    low = dim.min if args.min is None else args.min
+    high = max(dim.max, args.opt or 0, low) if args.max is None else args.max
+    opt = max(low, min(dim.opt, high)) if args.opt is None else args.opt
+    return case.with_ranges(**{name: (low, opt, high)}).to(backends.as_device(args.device))
+
+
+def _paths(text: str) -> list[str]:
+    chosen = [name.strip() for name in text.split(",") if name.strip()]
+    for name in chosen:
+        if name not in paths.PATHS:
+            raise UsageError(f"there is no path {name!r}; use {', '.join(paths.PATHS)}.")
+    if not chosen:
+        raise UsageError(f"--paths is empty; use {', '.join(paths.PATHS)}.")
+    return list(dict.fromkeys(chosen))
+
+
+def _out_folder(text: str | None) -> Path | None:
+    if text is None:
+        return None
+    folder = Path(text)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UsageError(f"--out {text}: {existing} is a file; give a folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {text}: {existing} cannot be written to; give another folder.")
+    return folder
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes; use commas, as in 1,4,32") from None
+    return list(dict.fromkeys(sizes))
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    elif not text.startswith("["):
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def _say(message: object, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tutorial_lib", description=__doc__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "compare", help="build a model along the paths, compare latency and agreement", description=compare.__doc__
+    )
+    command.set_defaults(run=compare)
+    command.add_argument("--model", choices=list(models.MODELS), default="expand-reshape")
+    command.add_argument("--backend", choices=["auto", *backends.BACKENDS], default="auto")
+    command.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    for name in ("min", "opt", "max"):
+        command.add_argument(f"--{name}", type=int, metavar="SIZE", help=f"{name} of the batch (default: the model's)")
+    command.add_argument("--paths", default=",".join(paths.PATHS), help="comma separated (default: %(default)s)")
+    command.add_argument("--batches", type=_sizes, metavar="1,4,32", help="sizes to run at (default: powers of two)")
+    command.add_argument("--out", metavar="FOLDER", help="write JSON, CSV and PNG there")
+    command.add_argument("--min-samples", type=int, default=10, help="samples of each latency (default: %(default)s)")
+    command.add_argument("--min-seconds", type=float, default=0.2, help="seconds of each (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

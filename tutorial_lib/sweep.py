@@ -1,0 +1,219 @@
+"""Paths x batch sizes -> one table of latency and agreement, with what is needed to trust it."""
+
+import datetime
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from tutorial_lib import agreement, latency, record
+from tutorial_lib._files import save
+from tutorial_lib.compiled import Compiled
+from tutorial_lib.latency import Progress
+from tutorial_lib.models import Case
+from tutorial_lib.shapes import ShapeError
+
+SCHEMA = 1
+EAGER = "eager PyTorch"
+"""Name of the baseline in every table; it is PyTorch without compiling, not the backend ``eager``."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Results of one sweep.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row for each program and size: latency in milliseconds (``median_ms``, ``p90_ms``, ...),
+        ``speedup`` over eager, agreement with float64 (``max_abs``, ``ratio``, ``agrees``, ...).
+    pairs : pandas.DataFrame
+        One row for each two paths and size: their root mean square difference, in units of eager's
+        own error, and whether that is within twice the tolerance of one path.
+    builds : list of dict
+        The build record of each path.
+    provenance : dict
+        Case, ranges, device, versions, settings, date.
+    """
+
+    table: pd.DataFrame
+    pairs: pd.DataFrame
+    builds: list[dict[str, Any]]
+    provenance: dict[str, Any]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every path agrees with float64, and with every other path, at every size."""
+        return bool(self.table["agrees"].all() and self.pairs["agrees"].all())
+
+    def to_json(self, path: str | Path) -> None:
+        """Write everything to `path`; what is not finite becomes null."""
+        content = {
+            "schema": SCHEMA,
+            "provenance": self.provenance,
+            "builds": self.builds,
+            "table": self.table.to_dict("records"),
+            "pairs": self.pairs.to_dict("records"),
+        }
+        save(Path(path), json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table to `path`."""
+        save(Path(path), self.table.to_csv(index=False))
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> "Sweep":
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is not a sweep of this schema.
+        """
+        try:
+            content = json.loads(Path(path).read_text())
+            if content["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {content['schema']}, and this version reads {SCHEMA}")
+            table, pairs = pd.DataFrame(content["table"]), pd.DataFrame(content["pairs"])
+            table["worst_index"] = table["worst_index"].map(tuple)
+            return cls(table, pairs, content["builds"], content["provenance"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a sweep that this version can read ({error}).") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def default_sizes(case: Case) -> list[int]:
+    """Sizes of the first dynamic dimension worth measuring: min, the powers of two, opt, max."""
+    dim = next(iter(case.dims.values()), None)
+    if dim is None:
+        raise ShapeError(f"{case.name} has no dynamic dimension to sweep over.")
+    powers = (2**power for power in range(dim.max.bit_length()))
+    return sorted({dim.min, dim.opt, dim.max, *(size for size in powers if dim.min <= size <= dim.max)})
+
+
+def check_sizes(case: Case, sizes: Iterable[int | Mapping[str, int]]) -> list[dict[str, int]]:
+    """Every size by dimension name, checked against the ranges of `case`.
+
+    Raises
+    ------
+    ShapeError
+        If one is outside, or there is none.
+    """
+    checked = [case.sizes(size) for size in sizes]
+    for size in checked:
+        for name, dim in case.dims.items():
+            if not dim.min <= size[name] <= dim.max:
+                raise ShapeError(f"{name} {size[name]} cannot be measured: the range is {dim.min} to {dim.max}.")
+    if not checked:
+        raise ShapeError("there are no sizes to measure; give at least one.")
+    return checked
+
+
+def sweep(
+    programs: Mapping[str, Compiled],
+    sizes: Sequence[int | Mapping[str, int]] | None = None,
+    *,
+    min_samples: int = latency.MIN_SAMPLES,
+    min_seconds: float = latency.MIN_SECONDS,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Compare compiled `programs` of one case with eager, and with each other, at several sizes.
+
+    Parameters
+    ----------
+    programs : mapping
+        Compiled programs by the name of their path.
+    sizes : sequence, optional
+        Sizes of the first dynamic dimension, or mappings from dimension names to sizes.
+        Default: :func:`default_sizes`.
+    min_samples, min_seconds
+        Passed to :func:`tutorial_lib.latency.measure`.
+    progress : callable, optional
+        Told of every step.
+
+    Raises
+    ------
+    ShapeError
+        If a size is outside the range: nothing is measured then, and nothing compiles.
+    """
+    case = _common_case(programs)
+    checked = check_sizes(case, default_sizes(case) if sizes is None else sizes)
+    reference, rows, pairs = agreement.Reference(case), [], []
+    calls: dict[tuple[str, int], Any] = {}
+    for step, size in enumerate(checked):
+        if progress:
+            progress(step, len(checked), f"comparing at {_label(size)}")
+        inputs = case.example(size)
+        eager, double = reference.eager(inputs), reference.double(inputs)
+        outputs = {name: program(*inputs) for name, program in programs.items()}
+        for name, output in {EAGER: eager, **outputs}.items():
+            call = case.model if name == EAGER else programs[name]
+            spread = agreement.row_spread(call, case, size)
+            found = agreement.compare(output, eager, double, spread)
+            rows.append({"path": name, **size, **found.to_dict()})
+            calls[name, step] = lambda call=call, inputs=inputs: call(*inputs)
+        pairs += [_pair(one, other, outputs, size, rows[-1]["floor_rms"]) for one, other in combinations(outputs, 2)]
+    measured = latency.measure(calls, case.device, min_samples=min_samples, min_seconds=min_seconds, progress=progress)
+    for row, key in zip(rows, calls, strict=True):
+        times = measured[key]
+        row.update(times.summary(samples_per_call=next(iter(checked[key[1]].values()))))
+        row["speedup"] = latency.speedup(measured[EAGER, key[1]], times)
+    return Sweep(
+        pd.DataFrame(rows),
+        pd.DataFrame(pairs, columns=["one", "other", *case.dims, "rms", "ratio", "agrees"]),
+        [program.build.to_dict() for program in programs.values()],
+        _provenance(case, programs, min_samples, min_seconds),
+    )
+
+
+def _pair(one: str, other: str, outputs: Mapping[str, Any], size: dict[str, int], floor: float) -> dict[str, Any]:
+    rms = agreement.apart(outputs[one], outputs[other])
+    ratio = rms / floor
+    return {"one": one, "other": other, **size, "rms": rms, "ratio": ratio, "agrees": ratio <= 2 * agreement.TOLERATED}
+
+
+def _common_case(programs: Mapping[str, Compiled]) -> Case:
+    if not programs:
+        raise ValueError("there is nothing to compare; give at least one compiled program.")
+    if EAGER in programs:
+        raise ValueError(f"{EAGER!r} is the name of the baseline; give the program another one.")
+    cases = [program.case for program in programs.values()]
+    if any(case.model is not cases[0].model or case.inputs != cases[0].inputs for case in cases):
+        raise ValueError("the programs are of different cases; a sweep compares programs of one.")
+    return cases[0]
+
+
+def _label(size: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in size.items())
+
+
+def _provenance(case: Case, programs: Mapping[str, Compiled], min_samples: int, min_seconds: float) -> dict[str, Any]:
+    first = next(iter(programs.values())).build
+    return {
+        "case": case.name,
+        "dims": [asdict(dim) for dim in case.dims.values()],
+        "inputs": {spec.name: f"[{', '.join(map(str, spec.shape))}] {spec.dtype}" for spec in case.inputs},
+        "backend": first.backend,
+        "device": record.device_name(case.device),
+        "versions": first.versions,
+        "threads": torch.get_num_threads(),
+        "tf32": case.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
+        "timer": latency.timer_name(case.device),
+        "min_samples": min_samples,
+        "min_seconds": min_seconds,
+        "tolerance": f"rms error against float64 at most {agreement.TOLERATED:g} x eager's own",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
