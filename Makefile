@@ -1,5 +1,8 @@
 # `make lab` opens the tutorial, `make test` checks it. Both create .venv first. `make help` lists the rest.
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || echo python3)
+# The first Python that runs here and is 3.11 or 3.12.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+            $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; \
+          done)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null)
@@ -45,13 +48,23 @@ bench: $(VENV)/.ready ## measure our paths against eager, torch.compile and the 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
+ifdef UV
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+else
+INSTALL := $(BIN)/python -m pip install --quiet
+endif
+
 $(VENV)/.ready: pyproject.toml constraints.txt requirements-tensorrt.txt
 ifdef UV
-	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e . --group dev $(if $(GPU),-r requirements-tensorrt.txt)
+	$(UV) venv --quiet --allow-existing --python $(or $(PYTHON),3.12) $(VENV)
 else
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed; install one, or uv, which brings its own." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e . --group dev $(if $(GPU),-r requirements-tensorrt.txt)
+	$(INSTALL) --upgrade 'pip>=25.1'
+endif
+	$(INSTALL) -c constraints.txt -e . --group dev
+ifneq ($(GPU),)
+	$(INSTALL) -r requirements-tensorrt.txt || \
+	  echo "warning: TensorRT could not be installed; everything but the backend tensorrt works without it." >&2
 endif
 	touch $@

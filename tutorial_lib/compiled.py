@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch._dynamo.config
+import torch.compiler.config
 from torch._dynamo.convert_frame import compile_lock
 from torch._dynamo.exc import BackendCompilerFailed
 
@@ -37,7 +38,15 @@ OUTSIDE = ("raise", "recompile", "eager")
 
 
 class BuildError(RuntimeError):
-    """A build that failed, in one sentence; the compiler's own error is its ``__cause__``."""
+    """A build that failed, in one sentence; the compiler's own error is its ``__cause__``.
+
+    Attributes
+    ----------
+    engines : tuple of Engine
+        Those that had been built before it failed.
+    """
+
+    engines: tuple[Engine, ...] = ()
 
 
 class Recompile(RuntimeError):
@@ -148,9 +157,13 @@ class Job:
     engines: list[Engine] = field(default_factory=list)
     sealed: bool = True
     left_to_pytorch: tuple[str, ...] | None = None
+    names: dict[str, tuple[str, str]] = field(default_factory=dict)
     artefact: Path | None = None
     started: float = field(default_factory=time.perf_counter)
     finished: bool = False
+
+    def __post_init__(self) -> None:
+        self.names = {spec.name: (spec.name, "data") for spec in self.case.inputs}
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
@@ -167,11 +180,16 @@ class Job:
                     recompile_limit=10_000, accumulated_recompile_limit=10_000, fail_on_recompile_limit_hit=True
                 )
             )
+            # Without the range in its keys, Inductor's cache on disk gives back a graph that was built for
+            # another range, whose bounds then contradict the ones asked for.
+            ranges = ", ".join(map(str, self.case.dims.values()))
+            stack.enter_context(
+                torch.compiler.config.patch(cache_key_tag=f"{torch.compiler.config.cache_key_tag} {ranges}")
+            )
             if self.backend == "inductor":
                 stack.enter_context(inductor.patched(self.options))
             elif self.backend == "tensorrt":
-                weights = [tuple(p.shape) for p in self.case.model.parameters()]
-                stack.enter_context(tensorrt.observed(self.note, self.opt_source, weights))
+                stack.enter_context(tensorrt.observed(self.note, self.opt_source, self.names))
             self.sealed = False
             try:
                 yield
@@ -197,13 +215,21 @@ class Job:
         def compile_graph(graph: torch.fx.GraphModule, example_inputs: list[Any], **_: Any) -> Any:
             if self.sealed:
                 raise Recompile("this call would compile another engine, inside the range it was built for")
-            start = time.perf_counter()
-            inputs, operators = _graph_inputs(graph), record.call_functions(graph.graph)
+            start, known = time.perf_counter(), len(self.engines)
+            placeholders, operators = _graph_inputs(graph), record.call_functions(graph.graph)
+            inputs = tuple(i for i in placeholders if i is not None)
+            self.names.update(tensorrt.graph_names(placeholders))
             program = upstream(graph, example_inputs, **keywords)
-            if name != "tensorrt":  # there, tensorrt.observed() notes the engines
+            if name != "tensorrt":
                 seconds = time.perf_counter() - start
                 fixed = all(i.min == i.max for i in inputs)
                 self.note(Engine(inputs, "its only size" if fixed else self.opt_source, operators, seconds))
+                return program
+            # tensorrt.observed() noted the engines; without any, the program is PyTorch under another name
+            if len(self.engines) == known:
+                shown = "; ".join(str(i) for i in inputs if i.kind == "data")
+                raise BuildError(f"jit with tensorrt built no engine for {shown}: that graph would run in PyTorch.")
+            self.left_to_pytorch = tuple(sorted({*(self.left_to_pytorch or ()), *tensorrt.left_to_pytorch(program)}))
             return program
 
         return compile_graph
@@ -236,7 +262,7 @@ class Job:
         """
         if not self.engines:
             raise BuildError(f"{self.path} with {self.backend} built no engine: the model would run in PyTorch.")
-        if self.backend == "tensorrt" and isinstance(program, torch.fx.GraphModule):
+        if self.backend == "tensorrt" and isinstance(program, torch.fx.GraphModule):  # jit notes it graph by graph
             self.left_to_pytorch = tensorrt.left_to_pytorch(program)
         if self.path != "jit":
             self._check_size_one(program)
@@ -262,9 +288,16 @@ class Job:
         ones = {name: 1 for name, dim in self.case.dims.items() if dim.min == 1 and not dim.is_fixed}
         if ones:
             inputs = self.case.example(ones)
-            found = agreement.Reference(self.case).compare(program(*inputs), inputs)
+            where = " and ".join(f"{name} 1" for name in ones)
+            try:
+                output = program(*inputs)
+            except RuntimeError as error:
+                cut = f"; cut into {len(self.engines)} engines, only the first accepts it" if self.engines[1:] else ""
+                raise BuildError(
+                    f"the {self.path} path cannot run at {where} ({first_line(error)}{cut}); use a min of 2."
+                ) from error
+            found = agreement.Reference(self.case).compare(output, inputs)
             if not found.agrees:
-                where = " and ".join(f"{name} 1" for name in ones)
                 raise BuildError(f"the {self.path} path is wrong at {where} ({found}); use a min of 2.")
 
 
@@ -284,19 +317,26 @@ def building(path: str, case: Case, backend: str, options: Mapping[str, Any] | N
     try:
         with job.compiling():
             yield job
-    except (BuildError, ShapeError):
+    except ShapeError:
         raise
     except Exception as error:
         inner = getattr(error, "inner_exception", None) or error
-        reason = next((line.strip() for line in str(inner).splitlines() if line.strip()), type(inner).__name__)
-        raise BuildError(
-            f"{path} with {name} could not compile {case.name}: {type(inner).__name__}: {reason}"
-        ) from error
+        failure = inner if isinstance(inner, BuildError) else None
+        if failure is None:
+            kind = type(inner).__name__
+            failure = BuildError(f"{path} with {name} could not compile {case.name}: {kind}: {first_line(inner)}")
+        failure.engines = tuple(job.engines)
+        raise failure from (None if failure is error else error)
 
 
-def _graph_inputs(graph: torch.fx.GraphModule) -> tuple[EngineInput, ...]:
-    """Inputs of a graph that Dynamo hands to its backend, with their real ranges."""
-    inputs = []
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something, else the error's type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _graph_inputs(graph: torch.fx.GraphModule) -> list[EngineInput | None]:
+    """Inputs of a graph that Dynamo hands to its backend, with their real ranges; None for any that is no tensor."""
+    inputs: list[EngineInput | None] = []
     for node in graph.graph.find_nodes(op="placeholder"):
         value, source = node.meta.get("example_value"), getattr(node.meta.get("grapharg"), "source", None)
         if isinstance(value, torch.SymInt):
@@ -308,7 +348,9 @@ def _graph_inputs(graph: torch.fx.GraphModule) -> tuple[EngineInput, ...]:
             dtype = str(value.dtype).removeprefix("torch.")
             kind = "data" if is_argument else "weight"
             inputs.append(EngineInput(name, dtype, *record.range_of(value), kind=kind))
-    return tuple(inputs)
+        else:
+            inputs.append(None)
+    return inputs
 
 
 def _exported_inputs(exported: torch.export.ExportedProgram) -> tuple[EngineInput, ...]:

@@ -27,11 +27,13 @@ def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]
     ``freezing`` is on where packed weights measure faster (:func:`packing_gain`): weights then are
     constants of the engine, and a product may round differently from eager's.
     """
-    chosen: dict[str, Any] = {"cpp.cxx": (None, compiler())}
-    if device.type == "cpu":
-        chosen |= {"cpp.vec_isa_ok": True, "cpp_cache_precompile_headers": False}
-        if "freezing" not in options:
-            chosen["freezing"] = packing_gain(torch.get_num_threads()) >= PACKING_GAIN
+    chosen: dict[str, Any] = {
+        "cpp.cxx": (None, compiler()),
+        "cpp.vec_isa_ok": True,
+        "cpp_cache_precompile_headers": False,
+    }
+    if device.type == "cpu" and "freezing" not in options:
+        chosen["freezing"] = packing_gain(torch.get_num_threads()) >= PACKING_GAIN
     return {**{k: v for k, v in chosen.items() if k in option_names()}, **options}
 
 

@@ -16,7 +16,8 @@ class EngineInput:
     """One input of an engine with the range that the engine really has.
 
     `kind` is ``data`` (an argument of the model), ``weight`` (a parameter that the engine takes as
-    an input) or ``shape`` (a size passed as a number).
+    an input), ``shape`` (a size passed as a number) or ``intermediate`` (computed by another part
+    of a model that was cut into several).
     """
 
     name: str
@@ -51,7 +52,8 @@ class Engine:
 
     def __str__(self) -> str:
         late = ", built after the first build" if self.after_build else ""
-        return f"{'; '.join(map(str, self.data))}: opt from {self.opt_source}{late}"
+        shown = [i for i in self.inputs if i.kind in ("data", "intermediate")]
+        return f"{'; '.join(map(str, shown))}: opt from {self.opt_source}{late}"
 
 
 @dataclass(frozen=True)

@@ -84,12 +84,16 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in defaults.items() if k in option_names()}, **options}
 
 
+Names = Mapping[str, tuple[str, str]]
+"""For inputs of a graph, by the name that Torch-TensorRT gives them: the model's own name, and the kind."""
+
+
 @contextlib.contextmanager
-def observed(note: Callable[[Engine], None], opt_source: str, weights: Sequence[tuple[int, ...]]) -> Iterator[None]:
+def observed(note: Callable[[Engine], None], opt_source: str, names: Names) -> Iterator[None]:
     """Note every engine that Torch-TensorRT builds inside the ``with`` block.
 
     ``torch_tensorrt.dynamo._compiler.convert_module`` is called once for each engine, on all three
-    paths; `weights` are the shapes of the model's parameters, which the jit path passes as inputs.
+    paths. `names` is read at each call, so that the jit path can set it for each graph.
     """
     compiler: Any = importlib.import_module("torch_tensorrt.dynamo._compiler")
     convert = compiler.convert_module
@@ -98,10 +102,12 @@ def observed(note: Callable[[Engine], None], opt_source: str, weights: Sequence[
         start = time.perf_counter()
         engine = convert(module, inputs, *args, **kwargs)
         built = getattr(engine, "serialized_engine", None)
+        profile = tuple(engine_input(i, names) for i in inputs)
+        fixed = all(i.min == i.max for i in profile)
         note(
             Engine(
-                inputs=tuple(engine_input(i, weights) for i in inputs),
-                opt_source=opt_source,
+                inputs=profile,
+                opt_source="its only size" if fixed else opt_source,
                 operators=call_functions(module.graph),
                 seconds=time.perf_counter() - start,
                 engine_bytes=len(built) if built else None,
@@ -116,21 +122,29 @@ def observed(note: Callable[[Engine], None], opt_source: str, weights: Sequence[
         compiler.convert_module = convert
 
 
-def engine_input(spec: Any, weights: Sequence[tuple[int, ...]] = ()) -> EngineInput:
+def graph_names(inputs: Sequence[EngineInput | None]) -> dict[str, tuple[str, str]]:
+    """The :data:`Names` of a graph that Dynamo captured, given all of its inputs in order.
+
+    AOTAutograd, which the jit path traces with, calls them ``arg0_1``, ``arg1_1``, ... in that order.
+    """
+    return {f"arg{place}_1": (i.name, i.kind) for place, i in enumerate(inputs) if i is not None}
+
+
+def engine_input(spec: Any, names: Names) -> EngineInput:
     """The range that a ``torch_tensorrt.Input`` gives an engine's optimization profile."""
     if isinstance(spec.shape, dict):
         low, opt, high = (tuple(spec.shape[f"{corner}_shape"]) for corner in ("min", "opt", "max"))
     else:
         low = opt = high = tuple(spec.shape)
-    kind = (
-        "shape" if getattr(spec, "is_shape_tensor", False) else "weight" if low == high and low in weights else "data"
-    )
+    name, kind = names.get(spec.name, (str(spec.name), "intermediate"))
+    if getattr(spec, "is_shape_tensor", False):
+        kind = "shape"
     dtype = str(spec.dtype.to(torch.dtype, use_default=True)).removeprefix("torch.")
-    return EngineInput(str(spec.name), dtype, low, opt, high, kind)
+    return EngineInput(name, dtype, low, opt, high, kind)
 
 
 def left_to_pytorch(program: torch.fx.GraphModule) -> tuple[str, ...]:
-    """Operators of an ahead-of-time compiled module that run outside its engines."""
+    """Operators of a compiled graph that run outside its engines."""
     segments = [m for name, m in program.named_children() if "_run_on_gpu" in name]
     outside = [m.graph for m in (program, *segments) if isinstance(m, torch.fx.GraphModule)]
     names = {str(n.target) for graph in outside for n in graph.nodes if n.op == "call_function"}
