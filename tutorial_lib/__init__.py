@@ -5,12 +5,14 @@ The names that a notebook uses are here; each module says what it is for.
 
 from tutorial_lib.agreement import Agreement, Reference
 from tutorial_lib.backends import BackendUnavailable, OptionError, Status, choose, status, statuses
-from tutorial_lib.compiled import BuildError, Compiled, Recompile
+from tutorial_lib.building import BuildError
+from tutorial_lib.compiled import Compiled, Recompile
 from tutorial_lib.guard import OutOfRange
 from tutorial_lib.models import MODELS, Case, ExpandReshapeModel, VisionTransformer, expand_reshape, vit
 from tutorial_lib.paths import PATHS
 from tutorial_lib.record import Build, Engine, EngineInput
 from tutorial_lib.shapes import DynamicDim, ShapeError, TensorSpec
+from tutorial_lib.sweep import Sweep, sweep
 
 __all__ = [
     "MODELS",
@@ -31,11 +33,13 @@ __all__ = [
     "Reference",
     "ShapeError",
     "Status",
+    "Sweep",
     "TensorSpec",
     "VisionTransformer",
     "choose",
     "expand_reshape",
     "status",
     "statuses",
+    "sweep",
     "vit",
 ]

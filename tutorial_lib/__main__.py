@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from tutorial_lib import _files, backends, models, paths, plots
-from tutorial_lib.compiled import BuildError, Compiled, Recompile
+from tutorial_lib.building import BuildError
+from tutorial_lib.compiled import Compiled, Recompile
 from tutorial_lib.models import Case
+from tutorial_lib.preview import cli
 from tutorial_lib.shapes import ShapeError
-from tutorial_lib.sweep import EAGER, Sweep, check_sizes, default_sizes, sweep
+from tutorial_lib.sweep import Sweep, check_sizes, default_sizes, sweep
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes: a build failed or the paths disagree; nothing was run; stopped by the user."""
@@ -56,44 +56,12 @@ def compare(args: argparse.Namespace) -> int:
         progress=lambda done, total, text: _progress(f"[{done}/{total}] {text}"),
     )
     print(f"\n{plots.subtitle(result)}\nrule: {result.provenance['tolerance']}\n")
-    print(_readable(result, list(case.dims)))
-    print("\n" + _verdict(result))
+    print(result.summary().to_string(index=False))
+    print(f"\n{result.verdict}")
     if out:
         for path in _write(result, out):
             print(f"wrote {path}")
     return 0 if result.agrees else FAILED
-
-
-def _readable(result: Sweep, dims: list[str]) -> str:
-    table = result.table
-    shown = pd.DataFrame(
-        {
-            "path": table["path"],
-            **{name: table[name] for name in dims},
-            "median ms": table["median_ms"].map("{:.3f}".format),
-            "p90 ms": table["p90_ms"].map("{:.3f}".format),
-            "p99 ms": table["p99_ms"].map("{:.3f}".format),
-            "samples/s": table["samples_per_second"].map("{:.0f}".format),
-            "speedup": table["speedup"].map("{:.2f}x".format),
-            "max abs error": table["max_abs"].map("{:.1e}".format),
-            "x eager's": table["ratio"].map("{:.2f}".format),
-            "agrees": table["agrees"].map({True: "yes", False: "NO"}),
-            "note": table["warning"].fillna(""),
-        }
-    )
-    return shown.sort_values([*dims, "path"], key=_order, kind="stable").to_string(index=False)
-
-
-def _order(column: "pd.Series[int] | pd.Series[str]") -> "pd.Series[int] | pd.Series[str]":
-    return column.map([EAGER, *paths.PATHS].index) if column.name == "path" else column
-
-
-def _verdict(result: Sweep) -> str:
-    table, pairs = result.table, result.pairs
-    own, between = int((~table["agrees"]).sum()), int((~pairs["agrees"].astype(bool)).sum())
-    if result.agrees:
-        return "All paths agree with float64, and with each other, at every size."
-    return f"{own} of {len(table)} results differ from float64, {between} of {len(pairs)} pairs of paths differ."
 
 
 def _write(result: Sweep, out: Path) -> list[Path]:
@@ -174,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", metavar="FOLDER", help="write JSON, CSV and PNG there")
     command.add_argument("--min-samples", type=int, default=10, help="samples of each latency (default: %(default)s)")
     command.add_argument("--min-seconds", type=float, default=0.2, help="seconds of each (default: %(default)s)")
+    cli.add_parser(commands)
     return parser
 
 

@@ -59,8 +59,8 @@ def why_not(compiler: str) -> str | None:
     )
     memo = cache_folder() / "compilers.json"
     try:
-        known = json.loads(memo.read_text())
-    except (OSError, ValueError):
+        known = dict(json.loads(memo.read_text()))
+    except (OSError, TypeError, ValueError):
         known = {}
     if key not in known:
         known[key] = _try(compiler)
@@ -85,7 +85,10 @@ def _try(compiler: str) -> str | None:
         if built.returncode:
             message = next((line for line in built.stderr.splitlines() if "error" in line), "no message")
             return f"cannot build a library ({message.strip()[:200]})"
-        loaded = subprocess.run([sys.executable, "-c", LOAD, str(library)], capture_output=True, timeout=SECONDS)
+        try:
+            loaded = subprocess.run([sys.executable, "-c", LOAD, str(library)], capture_output=True, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            return "makes libraries that hang PyTorch when loaded"
         if loaded.returncode:
             return "makes libraries that crash PyTorch when loaded (its own copy of libstdc++ is linked in)"
         return None

@@ -96,6 +96,8 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
     OptionError
         If an option is unknown to the installed version, which would ignore it or fail obscurely.
     """
+    if not isinstance(options, Mapping | None):
+        raise OptionError(f"options is {options!r}; give a dictionary of option names and values.")
     options = dict(options or {})
     known: Collection[str] = ()
     if name == "tensorrt":
@@ -104,7 +106,7 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
         known = inductor.option_names()
     for option in options:
         if option not in known:
-            close = difflib.get_close_matches(option, known, n=1)
+            close = difflib.get_close_matches(str(option), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "it has none." if not known else "see its documentation."
             raise OptionError(f"{name} has no option {option!r} in the installed version; {hint}")
     if name == "tensorrt":
@@ -124,13 +126,13 @@ def as_device(device: str | torch.device | None = None) -> torch.device:
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise BackendUnavailable(f"there is no device {device!r}; use 'cpu' or 'cuda'.") from None
     if found.type not in ("cpu", "cuda"):
         raise BackendUnavailable(f"device {device!r} is not supported; use 'cpu' or 'cuda'.")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise BackendUnavailable(f"device {device!r}: PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs here.")
-    return torch.device("cuda", found.index or 0) if found.type == "cuda" else found
+    return torch.device("cuda", found.index or 0) if found.type == "cuda" else torch.device("cpu")
 
 
 def _why_not_inductor(device: torch.device) -> str | None:

@@ -47,7 +47,10 @@ class Guard:
         """
         try:
             signature = [
-                (type(x), x.shape, x.dtype, x.device, x.is_contiguous(), x.requires_grad, x.is_inference())
+                (
+                    *(type(x), x.shape, x.dtype, x.device, x.is_contiguous()),
+                    *(x.requires_grad, x.is_inference(), x.is_neg(), x.is_conj()),
+                )
                 for x in inputs
             ]
             if (key := tuple(signature)) in self._accepted:
@@ -90,6 +93,8 @@ class Guard:
             raise ShapeError(f"{name} is a {type(tensor).__name__}; give a torch.Tensor.")
         if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
             raise ShapeError(f"{name} is a {type(tensor).__name__}; give a plain torch.Tensor.")
+        if tensor.is_nested:
+            raise ShapeError(f"{name} is a nested tensor; give a plain torch.Tensor.")
         if tensor.layout != torch.strided:
             raise ShapeError(f"{name} has layout {tensor.layout}; give a dense tensor ({name}.to_dense()).")
         if tensor.dim() != len(spec.shape):
@@ -115,6 +120,11 @@ class Guard:
             raise ShapeError(
                 f"{name} is not contiguous (strides {tensor.stride()}); compiled code reads memory in order: "
                 f"pass {name}.contiguous()."
+            )
+        if tensor.is_neg() or tensor.is_conj():
+            raise ShapeError(
+                f"{name} is negated or conjugated lazily, and compiled code would read it as it lies in memory: "
+                f"pass {name}.resolve_neg().resolve_conj()."
             )
         if tensor.requires_grad:
             raise ShapeError(f"{name} requires grad; this program was built for inference: pass {name}.detach().")

@@ -67,7 +67,7 @@ class Latency:
     def percentile(self, percent: float) -> float:
         """The percentile as trtexec takes it: a sample that was seen, never an interpolated one."""
         samples = self.samples
-        return samples[max(len(samples) - 1 - int((1 - percent / 100) * len(samples)), 0)]
+        return samples[max(len(samples) - 1 - int((100 - percent) * len(samples) / 100), 0)]
 
     @property
     def warning(self) -> str | None:

@@ -1,6 +1,6 @@
 """The three compile paths. Each is the upstream API, called the way you would write it.
 
-Around each stands :func:`tutorial_lib.compiled.building`, which chooses the backend, takes the
+Around each stands :func:`tutorial_lib.building.building`, which chooses the backend, takes the
 build lock, turns gradients off and notes what is built; ``job.done`` adds the range guard.
 """
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from tutorial_lib import shapes
-from tutorial_lib.compiled import Compiled, building
+from tutorial_lib import shapes, tensorrt
+from tutorial_lib.building import building
+from tutorial_lib.compiled import Compiled
 from tutorial_lib.models import Case
 
 Options = Mapping[str, Any] | None
@@ -22,7 +23,7 @@ def jit(case: Case, backend: str = "auto", options: Options = None) -> Compiled:
     The size of the first call is opt. Size 1 always gets an engine of its own, built here as well.
     """
     with building("jit", case, backend, options, opt_source="the size of the first call") as job:
-        program = torch.compile(case.model, backend=job.watched(job.backend))
+        program = torch.compile(job.model, backend=job.watched(job.backend))
         for sizes in shapes.first_calls(case.dims):
             example = case.example(sizes)
             for tensor, spec in zip(example, case.inputs, strict=True):
@@ -38,7 +39,7 @@ def input(case: Case, backend: str = "auto", options: Options = None) -> Compile
         if job.backend == "tensorrt":
             import torch_tensorrt
 
-            inputs = [torch_tensorrt.Input(**spec.input_args()) for spec in case.inputs]
+            inputs = [torch_tensorrt.Input(**spec.input_args(), **tensorrt.shared_dims(spec)) for spec in case.inputs]
             program = torch_tensorrt.compile(case.model, ir="dynamo", inputs=inputs, **job.options)
         else:
             example = case.example(case.traced)

@@ -180,3 +180,12 @@ def png(figure: Figure, dpi: int = 120) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
+
+
+def show(figure: Figure) -> Any:
+    """A figure as an ``IPython.display.Image``, with its title as alternative text."""
+    from IPython.display import Image  # in notebooks only
+
+    return Image(
+        png(figure), format="png", embed=True, alt=figure.get_suptitle(), width=int(figure.get_figwidth() * 100)
+    )

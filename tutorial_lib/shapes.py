@@ -98,7 +98,7 @@ def as_size(value: Any, what: str) -> int:
         size = operator.index(value)
     except TypeError:
         size = None
-    if size is None or isinstance(value, bool):
+    if size is None or isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
         raise ShapeError(f"{what} is {value!r}; use a whole number of at least 1.")
     if size < 1:
         raise ShapeError(f"{what} is {size}; the smallest size is 1.")
@@ -129,6 +129,8 @@ class TensorSpec:
             raise ShapeError(f"{self.name!r} is not an input name; use the model's argument name.")
         if not isinstance(self.dtype, torch.dtype):
             raise ShapeError(f"{self.name}: dtype is {self.dtype!r}; use a torch.dtype.")
+        if isinstance(self.shape, str) or not isinstance(self.shape, Sequence):
+            raise ShapeError(f"{self.name}: shape is {self.shape!r}; give a tuple of sizes and DynamicDims.")
         shape = tuple(
             dim if isinstance(dim, DynamicDim) else as_size(dim, f"{self.name}: dim {axis}")
             for axis, dim in enumerate(self.shape)

@@ -52,6 +52,37 @@ class Sweep:
         """Whether every path agrees with float64, and with every other path, at every size."""
         return bool(self.table["agrees"].all() and self.pairs["agrees"].all())
 
+    @property
+    def verdict(self) -> str:
+        """One sentence on all comparisons."""
+        if self.agrees:
+            return "All paths agree with float64, and with each other, at every size."
+        own, between = int((~self.table["agrees"]).sum()), int((~self.pairs["agrees"]).sum())
+        return (
+            f"{own} of {len(self.table)} results differ from float64, "
+            f"{between} of {len(self.pairs)} pairs of paths differ."
+        )
+
+    def summary(self) -> pd.DataFrame:
+        """The table for reading: the main columns, formatted, paths side by side for each size."""
+        dims = [dim["name"] for dim in self.provenance["dims"]]
+        table = self.table.sort_values(dims, kind="stable")
+        return pd.DataFrame(
+            {
+                **{name: table[name] for name in dims},
+                "path": table["path"],
+                "median ms": table["median_ms"].map("{:.3f}".format),
+                "p90 ms": table["p90_ms"].map("{:.3f}".format),
+                "p99 ms": table["p99_ms"].map("{:.3f}".format),
+                "samples/s": table["samples_per_second"].map("{:.0f}".format),
+                "speedup": table["speedup"].map("{:.2f}x".format),
+                "max abs error": table["max_abs"].map("{:.1e}".format),
+                "error / eager's": table["ratio"].map("{:.2f}x".format),
+                "agrees": table["agrees"].map({True: "yes", False: "NO"}),
+                "note": table["warning"].fillna(""),
+            }
+        ).reset_index(drop=True)
+
     def to_json(self, path: str | Path) -> None:
         """Write everything to `path`; what is not finite becomes null."""
         content = {
@@ -173,7 +204,7 @@ def sweep(
         row["speedup"] = latency.speedup(measured[EAGER, key[1]], times)
     return Sweep(
         pd.DataFrame(rows),
-        pd.DataFrame(pairs, columns=["one", "other", *case.dims, "rms", "ratio", "agrees"]),
+        pd.DataFrame(pairs, columns=["one", "other", *case.dims, "rms", "ratio", "agrees"]).astype({"agrees": bool}),
         [program.build.to_dict() for program in programs.values()],
         _provenance(case, programs, min_samples, min_seconds),
     )

@@ -1,7 +1,31 @@
 """Torch-TensorRT: whether it is here, its settings, and the engines it was asked to build.
 
-Written against the source of Torch-TensorRT 2.11 to 2.13. Nothing here was run with TensorRT itself;
-the README lists what was verified on what.
+Written for Torch-TensorRT 2.11 to 2.13. Everything up to the engine build is tested with 2.13 on a
+CPU, with stand-ins for the engines (:mod:`tutorial_lib.preview`); nothing here was run with TensorRT
+itself. The README lists what was verified on what.
+
+Batch 1 and an opt of 1
+-----------------------
+torch specializes sizes 0 and 1, and Torch-TensorRT turns a lower bound of 2 into 1. What follows from
+the two, and the ways round it, on this tutorial's models (``tests/preview/test_preview_batch_one.py``):
+
+==================================  =======================================  ================================
+route                               jit                                      input, export
+==================================  =======================================  ================================
+none (what the paths do)            a second, static engine for batch 1      one engine 1..max, unless the
+                                                                             model is cut: then from 2
+trace at 2 (the paths, for opt 1)   as above, opt is 2                       one engine 1..max, opt is 2
+``mark_unbacked``                   one engine 1..max; opt is min + max / 2  (has no such mark)
+                                    whatever was traced, possibly above max
+``backed_size_oblivious``           one engine 1..max, real opt, 1 included  the same, also if the model is cut
+==================================  =======================================  ================================
+
+Recommended: on jit, keep the two engines, which need no private setting and are both built before
+the first request; ahead of time, nothing is needed. Where one engine has to
+serve 1..max on jit, where opt has to be 1, or where a model that is cut has to take batch 1, build
+inside ``torch.fx.experimental._config.patch(backed_size_oblivious=True)``; calls need it no more. The
+price: it is a private setting of torch, and with other backends some models fail or are cached
+wrongly under it. Avoid ``mark_unbacked``: opt is not yours to choose.
 """
 
 import contextlib
@@ -19,6 +43,7 @@ import torch
 
 from tutorial_lib._files import cache_folder
 from tutorial_lib.record import Engine, EngineInput, call_functions
+from tutorial_lib.shapes import TensorSpec
 
 HOW_TO_GET_IT = (
     "on a Linux machine with an NVIDIA GPU, `make lab` installs it (`pip install -r requirements-tensorrt.txt` by hand)"
@@ -73,7 +98,13 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     version = upstream().__version__
     folder = cache_folder() / f"torch_tensorrt-{version}-torch-{torch.__version__}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"the cache folder {folder} cannot be written ({error.strerror}); "
+            f"set TUTORIAL_LIB_CACHE to a folder that can."
+        ) from None
     defaults = {
         "min_block_size": 1,
         "pass_through_build_failures": True,
@@ -126,7 +157,10 @@ def graph_names(inputs: Sequence[EngineInput | None]) -> dict[str, tuple[str, st
     """The :data:`Names` of a graph that Dynamo captured, given all of its inputs in order.
 
     AOTAutograd, which the jit path traces with, calls them ``arg0_1``, ``arg1_1``, ... in that order.
+    Before 2.12, sizes passed as numbers were taken out first.
     """
+    if upstream().__version__.startswith("2.11."):
+        inputs = [i for i in inputs if i is None or i.kind != "shape"]
     return {f"arg{place}_1": (i.name, i.kind) for place, i in enumerate(inputs) if i is not None}
 
 
@@ -141,6 +175,17 @@ def engine_input(spec: Any, names: Names) -> EngineInput:
         kind = "shape"
     dtype = str(spec.dtype.to(torch.dtype, use_default=True)).removeprefix("torch.")
     return EngineInput(name, dtype, low, opt, high, kind)
+
+
+def shared_dims(spec: TensorSpec) -> dict[str, dict[int, str]]:
+    """Names for the dynamic axes of a ``torch_tensorrt.Input``, as keywords; none before 2.13, which lacks them.
+
+    Axes of one name are one symbol. Without names, a model whose inputs share a dimension is refused
+    ("Constraints violated").
+    """
+    if not spec.dynamic or not hasattr(upstream().Input, "shared_dims"):
+        return {}
+    return {"shared_dims": {axis: dim.name for axis, dim in spec.dynamic.items()}}
 
 
 def left_to_pytorch(program: torch.fx.GraphModule) -> tuple[str, ...]:

@@ -1,0 +1,121 @@
+"""How fast are the three paths? Measured side by side, in one run, with what they are compared to.
+
+    python benchmarks/paths.py [--device cpu] [--json FILE]
+
+For each model and batch size, latency of eager PyTorch and of our three paths is given as a multiple
+of the fastest way this script knows to compute the same thing:
+
+* for ``expand-reshape``, the matrix product alone, of equal shape, on data that is already in place;
+  on a CPU the faster of PyTorch's and oneDNN's with packed weights;
+* for ``vit``, bare ``torch.compile`` with static shapes, compiled for each batch size.
+
+Beside them stands bare ``torch.compile`` as one would call it without this library. Last, the cost of
+our guard for one call.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutorial_lib import backends, latency, models, paths, record
+from tutorial_lib.guard import Guard
+from tutorial_lib.models import Case
+
+BATCHES = {"expand-reshape": (1, 2, 4, 8, 16, 32), "vit": (1, 2, 4, 8)}
+CUDA_BATCHES = {"expand-reshape": (1, 4, 16, 64, 256), "vit": (1, 4, 16, 64)}
+
+
+def products(case: Case, batch: int) -> list[Callable[[], Any]]:
+    """The matrix product of ``expand-reshape`` alone."""
+    linear = case.model.qkv_proj
+    rows = batch * (case.inputs[0].shape[1] + 1)
+    x = torch.randn(rows, linear.in_features, device=case.device)
+    weight, bias = linear.weight, linear.bias
+    calls: list[Callable[[], Any]] = [lambda: torch.addmm(bias, x, weight.t())]
+    if case.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        calls.append(lambda: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], ""))
+    return calls
+
+
+def static(case: Case, batch: int) -> list[Callable[[], Any]]:
+    """Bare ``torch.compile`` for this one size."""
+    program = torch.compile(case.model, dynamic=False)
+    inputs = case.example(batch)
+    program(*inputs)
+    return [lambda: program(*inputs)]
+
+
+def bench(case: Case, batches: tuple[int, ...], limits: Callable[[Case, int], list[Callable[[], Any]]]) -> list[dict]:
+    programs: dict[str, Callable[..., Any]] = {name: path(case, "inductor") for name, path in paths.PATHS.items()}
+    programs = {"eager": case.model, "torch.compile": torch.compile(case.model, dynamic=True), **programs}
+    calls: dict[tuple[str, int], Callable[[], Any]] = {}
+    for batch in batches:
+        inputs = case.example(batch)
+        for name, program in programs.items():
+            program(*inputs)
+            calls[name, batch] = lambda program=program, inputs=inputs: program(*inputs)
+        for number, call in enumerate(limits(case, batch)):
+            calls[f"limit {number}", batch] = call
+    measured = latency.measure(calls, case.device)
+    rows = []
+    for batch in batches:
+        here = {name: times for (name, size), times in measured.items() if size == batch}
+        limit = min((times for name, times in here.items() if name.startswith("limit")), key=lambda t: t.median_ms)
+        row: dict[str, Any] = {"model": case.name, "batch": batch, "limit_ms": limit.median_ms}
+        for name in programs:
+            row[name] = 1 / latency.speedup(limit, here[name])
+        rows.append(row)
+    return rows
+
+
+def guard_cost(case: Case) -> float:
+    """Microseconds that the guard adds to a call, as the difference of two loops over a function that does nothing."""
+    guard, inputs, calls = Guard(case.inputs, case.device), case.example(), 100_000
+    guard(inputs)
+
+    def loop(check: bool) -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            if check:
+                guard(inputs)
+        return time.perf_counter() - start
+
+    return 1e6 * min(loop(True) - loop(False) for _ in range(7)) / calls
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    device = backends.as_device(args.device)
+    torch.set_grad_enabled(False)
+    batches = CUDA_BATCHES if device.type == "cuda" else BATCHES
+    rows: list[dict] = []
+    for name, make in models.MODELS.items():
+        sizes = batches[name]
+        case = make((1, 4, sizes[-1])).to(device)
+        rows += bench(case, sizes, products if name == "expand-reshape" else static)
+    guard = guard_cost(models.expand_reshape().to(device))
+    columns = ["eager", "torch.compile", *paths.PATHS]
+    print(
+        f"{record.device_name(device)}, torch {torch.__version__}, float32, TF32 off; multiples of the limit's latency"
+    )
+    print(f"{'model':<15}{'batch':>6}{'limit ms':>10}" + "".join(f"{name:>14}" for name in columns))
+    for row in rows:
+        ratios = "".join(f"{row[name]:>13.2f}x" for name in columns)
+        print(f"{row['model']:<15}{row['batch']:>6}{row['limit_ms']:>10.3f}{ratios}")
+    print(f"guard: {guard:.2f} microseconds for one call")
+    if args.json:
+        result = {"device": record.device_name(device), "torch": torch.__version__, "rows": rows, "guard_us": guard}
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

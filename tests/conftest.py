@@ -1,0 +1,91 @@
+"""What the tests share: small cases, programs that are built once, and how to judge them."""
+
+import hypothesis
+import pytest
+import torch
+from torch import nn
+
+from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, expand_reshape, status
+from tutorial_lib.backends import as_device
+
+# Derandomized: a run that fails fails again, here and elsewhere. No deadline: machines may be busy.
+hypothesis.settings.register_profile("tutorial", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("tutorial")
+
+
+class MaskedLinear(nn.Module):
+    """A projection of the positions that a mask selects: two inputs that share two dynamic dims."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(16, 24)
+
+    def forward(self, x, mask):
+        return self.linear(x) * mask.unsqueeze(-1)
+
+
+@pytest.fixture(scope="session")
+def seed():
+    """The tutorial's first model, small: x [batch 1/4/8, 7, 48]."""
+    return expand_reshape(batch=(1, 4, 8), embed_dim=48, tokens=7).to(as_device())
+
+
+@pytest.fixture(scope="session")
+def masked():
+    """x [batch 1/2/4, length 1/5/9, 16] and mask [batch, length]."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MaskedLinear()
+    batch, length = DynamicDim("batch", 1, 2, 4), DynamicDim("length", 1, 5, 9)
+    inputs = (TensorSpec("x", (batch, length, 16)), TensorSpec("mask", (batch, length)))
+    return Case("masked", model, inputs).to(as_device())
+
+
+@pytest.fixture(params=list(PATHS))
+def path(request):
+    return request.param
+
+
+@pytest.fixture(params=["eager", "inductor"])
+def backend(request):
+    found = status(request.param)
+    if not found.works:
+        pytest.skip(found.reason)
+    return found.name
+
+
+@pytest.fixture
+def inductor():
+    """For tests that need generated code: skipped, with the reason, where Inductor does not work."""
+    found = status("inductor")
+    if not found.works:
+        pytest.skip(found.reason)
+    return found.name
+
+
+@pytest.fixture(scope="session")
+def built():
+    """``built(path, backend, case)``: a program that all tests share, so leave it as you found it."""
+    programs = {}
+
+    def build(path, backend, case):
+        key = path, backend, case
+        if key not in programs:
+            programs[key] = PATHS[path](case, backend)
+        return programs[key]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def agrees():
+    """``agrees(program, size)``: whether a program is right at a size of its case, on inputs it has not seen."""
+    references = {}
+
+    def check(program, size=None):
+        case = program.case
+        reference = references.setdefault(case, Reference(case))
+        inputs = case.example(size, seed=1)
+        return reference.compare(program(*inputs), inputs).agrees
+
+    return check

@@ -1,0 +1,37 @@
+"""A process in which Torch-TensorRT's front end is loaded without TensorRT, for all tests of this folder."""
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import inside
+import pytest
+
+from tutorial_lib.preview import PreviewUnavailable, install, seam, stub
+
+SECONDS = 300
+
+
+@pytest.fixture(scope="session")
+def frontend():
+    """The installed front end; tests that need it are skipped, with the reason, where it is missing."""
+    try:
+        found = install.located()
+        stub.built(found.tensorrt_major)
+    except PreviewUnavailable as error:
+        pytest.skip(str(error))
+    return found
+
+
+@pytest.fixture(scope="session")
+def run_inside(frontend):
+    """``run_inside(function, *args)``: what a function of :mod:`inside` returns in that process, once per arguments."""
+    known = {}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=seam.load, initargs=(frontend,)) as pool:
+
+        def run(function, *args):
+            key = function, repr(args)
+            if key not in known:
+                known[key] = pool.submit(inside.fresh, function, *args)
+            return known[key].result(SECONDS)
+
+        yield run

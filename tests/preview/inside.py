@@ -1,0 +1,396 @@
+"""What the tests of this folder run in the process with the front end: upstream's own calls.
+
+Every function takes and returns plain values, because they cross a process boundary.
+"""
+
+import contextlib
+import logging
+import warnings
+from unittest import mock
+
+import torch
+
+from tutorial_lib import expand_reshape
+from tutorial_lib.preview import seam
+
+WIDTH, TOKENS = 24, 7
+
+
+class Upstream(Exception):
+    """An error that torch or torch_tensorrt raised, as text."""
+
+
+def fresh(function, *args):
+    """Call `function` as if nothing had been compiled in this process before."""
+    torch._dynamo.reset()
+    torch.set_grad_enabled(False)
+    seam.set_engine_build(seam.stand_in)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return function(*args)
+        except Exception as error:
+            if type(error).__module__.startswith("tutorial_lib"):
+                raise
+            raise Upstream(f"{type(error).__name__}: {error}") from None  # many of torch's do not cross processes
+
+
+def seed(batch=(2, 4, 32)):
+    """The tutorial's first model, small: x [batch, 7, 24]."""
+    return expand_reshape(batch=batch, embed_dim=WIDTH, tokens=TOKENS)
+
+
+def model():
+    return seed().model
+
+
+def batch_of(size, tokens=TOKENS):
+    return torch.randn(size, tokens, WIDTH)
+
+
+@contextlib.contextmanager
+def requests():
+    """The engines that are asked for inside the block: (inputs, settings, graph) of each."""
+    found = []
+
+    def build(module, inputs, settings=None, **kwargs):
+        found.append((inputs, settings, module))
+        return seam.StandIn(module, inputs)
+
+    seam.set_engine_build(build)
+    try:
+        yield found
+    finally:
+        seam.set_engine_build(seam.stand_in)
+
+
+@contextlib.contextmanager
+def logged(level=logging.WARNING):
+    """The messages that torch_tensorrt logs inside the block."""
+    messages = []
+    handler = logging.Handler(level)
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("torch_tensorrt")
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+
+
+def dims(found, axis=0):
+    """(min, opt, max) of one axis of the data input of each engine that was asked for; one number if static."""
+    sizes = []
+    for inputs, _, _ in found:
+        data = next(
+            i for i in inputs if len(_corner(i, "opt")) == 3 and _corner(i, "opt")[1] in (TOKENS, TOKENS + 1, 5)
+        )
+        low, opt, high = (_corner(data, end)[axis] for end in ("min", "opt", "max"))
+        sizes.append(opt if low == opt == high else (low, opt, high))
+    return sizes
+
+
+def _corner(spec, end):
+    return tuple(spec.shape[f"{end}_shape"]) if isinstance(spec.shape, dict) else tuple(spec.shape)
+
+
+def jit(size, mark=None, unbacked=None, calls=(), oblivious=False, dynamic=None, axis=0):
+    """Profiles after ``torch.compile``; `mark` and `unbacked` hold keywords of mark_dynamic and mark_unbacked."""
+    program = torch.compile(
+        model(),
+        backend="tensorrt",
+        dynamic=dynamic,
+        options={"min_block_size": 1, "pass_through_build_failures": True},
+    )
+    x = batch_of(size)
+    if mark is not None:
+        torch._dynamo.mark_dynamic(x, 0, **mark)
+    if unbacked is not None:
+        torch._dynamo.decorators.mark_unbacked(x, 0, **unbacked)
+    with requests() as found, torch.fx.experimental._config.patch(backed_size_oblivious=oblivious):
+        program(x)
+        for one in calls:
+            program(batch_of(one))
+    return dims(found, axis)
+
+
+def from_input(low, opt, high, oblivious=False):
+    """Profiles after ``torch_tensorrt.compile`` with an Input range."""
+    import torch_tensorrt
+
+    spec = torch_tensorrt.Input(
+        min_shape=(low, TOKENS, WIDTH), opt_shape=(opt, TOKENS, WIDTH), max_shape=(high, TOKENS, WIDTH)
+    )
+    with requests() as found, torch.fx.experimental._config.patch(backed_size_oblivious=oblivious):
+        torch_tensorrt.compile(model(), ir="dynamo", inputs=[spec], min_block_size=1)
+    return dims(found)
+
+
+def exported(dim, size, spec=None):
+    """Profiles after torch.export with `dim`, a (min, max) pair or the name of a Dim hint, then dynamo.compile.
+
+    `spec` is an (min, opt, max) triple for an Input given to dynamo.compile.
+    """
+    import torch_tensorrt
+
+    x = batch_of(size)
+    batch = (
+        getattr(torch.export.Dim, dim) if isinstance(dim, str) else torch.export.Dim("batch", min=dim[0], max=dim[1])
+    )
+    program = torch.export.export(model(), (x,), dynamic_shapes={"x": {0: batch}})
+    inputs = (x,)
+    if spec:
+        low, opt, high = ((n, TOKENS, WIDTH) for n in spec)
+        inputs = [torch_tensorrt.Input(min_shape=low, opt_shape=opt, max_shape=high)]
+    with requests() as found:
+        torch_tensorrt.dynamo.compile(program, inputs=inputs, min_block_size=1)
+    return dims(found)
+
+
+def exported_twice_the_batch():
+    """Profile of x [2 * batch] with batch in [1, 16], and the range that the exported program promises."""
+    import torch_tensorrt
+
+    x, batch = batch_of(8), torch.export.Dim("batch", min=1, max=16)
+    program = torch.export.export(model(), (x,), dynamic_shapes={"x": {0: 2 * batch}})
+    with requests() as found:
+        torch_tensorrt.dynamo.compile(program, inputs=(x,), min_block_size=1)
+    return dims(found), [(int(r.lower), int(r.upper)) for r in program.range_constraints.values()]
+
+
+def jit_with_two_dims():
+    """Profiles of all inputs when batch and tokens are both marked."""
+    x = batch_of(4, tokens=5)
+    torch._dynamo.mark_dynamic(x, 0, min=2, max=32)
+    torch._dynamo.mark_dynamic(x, 1, min=2, max=64)
+    program = torch.compile(model(), backend="tensorrt", options={"min_block_size": 1})
+    with requests() as found:
+        program(x)
+    ((inputs, _, _),) = found
+    return sorted(tuple(_corner(i, end) for end in ("min", "opt", "max")) for i in inputs if isinstance(i.shape, dict))
+
+
+def automatic_dynamic_then(size):
+    """No mark: profiles after batch 4 and 8, and the refusal of a third batch."""
+    program = torch.compile(model(), backend="tensorrt", options={"min_block_size": 1})
+    with requests() as found:
+        program(batch_of(4))
+        program(batch_of(8))
+        try:
+            program(batch_of(size))
+            refusal = None
+        except seam.ProfileRefusal as error:
+            refusal = str(error)
+    return dims(found), refusal
+
+
+def marked_to_refuse(size, stance):
+    """What a marked program does at `size` under a stance that forbids recompiling: an error's text, or engines."""
+    program = torch.compile(model(), backend="tensorrt", options={"min_block_size": 1})
+    x = batch_of(4)
+    torch._dynamo.mark_dynamic(x, 0, min=2, max=32)
+    with requests() as found:
+        program(x)
+        with torch.compiler.set_stance(stance):
+            try:
+                program(batch_of(size))
+            except RuntimeError as error:
+                return str(error)
+    return dims(found)
+
+
+def jit_called_with(change):
+    """Profiles after a call whose input differs from the marked batch of 4 in one respect, and the error if any."""
+    program = torch.compile(model(), backend="tensorrt", options={"min_block_size": 1})
+    x = batch_of(4)
+    torch._dynamo.mark_dynamic(x, 0, min=2, max=32)
+    inputs = {
+        "dtype": (batch_of(4).double(),),
+        "tokens": (batch_of(4, tokens=5),),
+        "empty": (batch_of(4)[:0],),
+        "arity": (batch_of(4), batch_of(4)),
+    }[change]
+    error = None
+    with requests() as found:
+        program(x)
+        try:
+            program(*inputs)
+        except Exception as raised:
+            inner = getattr(raised, "inner_exception", None) or raised
+            error = f"{type(inner).__name__}: {inner}"
+    return len(found), error
+
+
+def static_sizes_up_to(count):
+    """Engines when every call has another size and nothing is dynamic, and whether all outputs were right."""
+    one = model()
+    program = torch.compile(one, backend="tensorrt", dynamic=False, options={"min_block_size": 1})
+    with requests() as found:
+        right = [torch.allclose(program(x), one(x), atol=1e-5) for x in map(batch_of, range(2, 2 + count))]
+    return len(found), all(right)
+
+
+def ahead_of_time_called_with(path, change):
+    """What upstream's ahead-of-time program says to an input that it was not compiled for."""
+    import torch_tensorrt
+
+    x = batch_of(4)
+    if path == "input":
+        spec = torch_tensorrt.Input(
+            min_shape=(1, TOKENS, WIDTH), opt_shape=(4, TOKENS, WIDTH), max_shape=(32, TOKENS, WIDTH)
+        )
+        program = torch_tensorrt.compile(model(), ir="dynamo", inputs=[spec], min_block_size=1)
+    else:
+        batch = torch.export.Dim("batch", min=1, max=32)
+        program = torch.export.export(model(), (x,), dynamic_shapes={"x": {0: batch}})
+        if path == "export":
+            program = torch_tensorrt.dynamo.compile(program, inputs=(x,), min_block_size=1)
+        else:
+            program = program.module()
+    inputs = {
+        "one": (batch_of(1),),
+        "max": (batch_of(32),),
+        "above": (batch_of(33),),
+        "dtype": (x.half(),),
+        "rank": (x[0],),
+        "tokens": (batch_of(4, tokens=9),),
+        "empty": (x[:0],),
+        "arity": (x, x),
+    }[change]
+    try:
+        return tuple(program(*inputs).shape)
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+
+
+def upstream_with_a_broken_engine_build():
+    """What torch.compile gives with its default settings when the engine build fails: right numbers from PyTorch."""
+
+    def build(*args, **kwargs):
+        raise RuntimeError("no tactic found")
+
+    seam.set_engine_build(build)
+    one, x = model(), batch_of(4)
+    return torch.allclose(torch.compile(one, backend="tensorrt", options={"min_block_size": 1})(x), one(x))
+
+
+def upstream_engines(how, options, static=False):
+    """Engines, settings and warnings of upstream's own call with `options`, whatever they are."""
+    import torch_tensorrt
+
+    x = batch_of(4)
+    with requests() as found, logged() as messages:
+        if how == "jit":
+            if not static:
+                torch._dynamo.mark_dynamic(x, 0, min=2, max=32)
+            torch.compile(model(), backend="tensorrt", options=options)(x)
+        else:
+            spec = (
+                x
+                if static
+                else torch_tensorrt.Input(
+                    min_shape=(1, TOKENS, WIDTH), opt_shape=(4, TOKENS, WIDTH), max_shape=(32, TOKENS, WIDTH)
+                )
+            )
+            torch_tensorrt.compile(model(), ir="dynamo", inputs=[spec], **options)
+    return len(found), messages
+
+
+def cached_engines(options):
+    """Engines that reach the engine cache with `options`, and the warnings; TensorRT's builder is replaced."""
+    import torch_tensorrt
+    import torch_tensorrt.dynamo.conversion._conversion as conversion
+    from torch_tensorrt.dynamo._engine_cache import BaseEngineCache
+
+    class Cache(BaseEngineCache):
+        stored = 0
+
+        def __init__(self):
+            pass
+
+        def save(self, hash_value, blob, *args, **kwargs):
+            Cache.stored += 1
+
+        def load(self, hash_value, *args, **kwargs):
+            return None
+
+    interpreter, conversion.TRTInterpreter = (
+        conversion.TRTInterpreter,
+        lambda *args, **kwargs: mock.MagicMock(
+            run=lambda: mock.MagicMock(
+                engine=mock.MagicMock(serialize=lambda: b"", serialize_with_config=lambda _: b""),
+                input_names=["x"],
+                output_names=["output0"],
+                requires_output_allocator=False,
+                requires_native_multidevice=False,
+            )
+        ),
+    )
+
+    def build(module, inputs, settings, name, engine_cache):
+        conversion.interpret_module_to_result(module, inputs, settings, engine_cache=engine_cache)
+        return seam.StandIn(module, inputs)
+
+    seam.set_engine_build(build)
+    try:
+        with logged() as messages:
+            torch_tensorrt.compile(
+                model(),
+                ir="dynamo",
+                inputs=[batch_of(4)],
+                min_block_size=1,
+                custom_engine_cache=Cache(),
+                cache_built_engines=True,
+                reuse_cached_engines=True,
+                **options,
+            )
+    finally:
+        conversion.TRTInterpreter = interpreter
+    return Cache.stored, messages
+
+
+def cache_keys(heads=(12, 8), opts=(4, 4)):
+    """The engine cache's key of the seed model, for each pair of a number of heads and an opt."""
+    import torch_tensorrt
+    from torch_tensorrt.dynamo._engine_cache import BaseEngineCache
+
+    from tutorial_lib import ExpandReshapeModel
+
+    keys = []
+    for number, opt in zip(heads, opts, strict=True):
+        low, middle, high = ((n, TOKENS, WIDTH) for n in (1, opt, 32))
+        with requests() as found:
+            torch_tensorrt.compile(
+                ExpandReshapeModel(WIDTH, number).eval(),
+                ir="dynamo",
+                inputs=[torch_tensorrt.Input(min_shape=low, opt_shape=middle, max_shape=high)],
+                min_block_size=1,
+            )
+        ((inputs, settings, graph),) = found
+        keys.append(BaseEngineCache.get_hash(graph, inputs, settings))
+    return keys
+
+
+def warnings_of_compiling_with(options):
+    """Categories and texts of the Python warnings of an ahead-of-time compile with `options`."""
+    import torch_tensorrt
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        torch_tensorrt.compile(model(), ir="dynamo", inputs=[batch_of(4)], min_block_size=1, **options)
+    return [(w.category.__name__, str(w.message)) for w in found]
+
+
+def weight_streaming_attributes():
+    """Names that the object of ``torch_tensorrt.runtime.weight_streaming`` has."""
+    import torch_tensorrt
+
+    context = torch_tensorrt.runtime.weight_streaming(torch.nn.Module())
+    return [name for name in ("streamable_weights_size", "total_device_budget") if hasattr(context, name)]
+
+
+def settings_fields():
+    """Names of all settings of the installed version."""
+    from tutorial_lib import tensorrt
+
+    return sorted(tensorrt.option_names())

@@ -1,0 +1,185 @@
+"""What the tests of this folder run in the process with the front end: this package's paths.
+
+Every function takes and returns plain values, because they cross a process boundary.
+"""
+
+import os
+from unittest import mock
+
+import torch
+from inside import TOKENS, WIDTH, requests, seed
+from torch import nn
+
+from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, shapes, vit
+from tutorial_lib.preview import seam
+
+
+class Hybrid(nn.Module):
+    """Two linear layers around a sort of regrouped rows: x [batch, 7, 24] -> [21 * batch, 8]."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(WIDTH, WIDTH), nn.Linear(8, 8)
+
+    def forward(self, x):
+        rows = torch.relu(self.first(x)).reshape(-1, 8)
+        return torch.relu(self.second(torch.sort(rows, dim=-1)[0]))
+
+
+class Masked(nn.Module):
+    """Two inputs that share two dynamic dimensions."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(16, 24)
+
+    def forward(self, x, mask):
+        return self.linear(x) * mask.unsqueeze(-1)
+
+
+class Square(nn.Module):
+    """Its weight has the shape of its fixed input: only where an input comes from tells them apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x, y):
+        return x @ self.weight + y.sum()
+
+
+SORT = {"torch_executed_ops": {"torch.ops.aten.sort.default"}}
+
+
+def case(name="seed", batch=(1, 4, 32)):
+    if name == "seed":
+        return seed(batch)
+    dim = DynamicDim("batch", *batch)
+    if name == "hybrid":
+        return Case("hybrid", Hybrid(), (TensorSpec("x", (dim, TOKENS, WIDTH)),))
+    if name == "square":
+        return Case("square", Square(), (TensorSpec("x", (dim, 8)), TensorSpec("y", (8, 8))))
+    if name == "masked":
+        length = DynamicDim("length", 2, 5, 9)
+        return Case("masked", Masked(), (TensorSpec("x", (dim, length, 16)), TensorSpec("mask", (dim, length))))
+    small = vit(batch, image=32, embed_dim=12, depth=1, classes=5)
+    if name == "vit":
+        return small
+    assert name == "vit-half"
+    images = TensorSpec("images", small.inputs[0].shape, torch.float16)
+    return Case("vit-half", small.model.half(), (images,))
+
+
+def build(path, name="seed", batch=(1, 4, 32), options=None):
+    """The record of a build with the tensorrt backend."""
+    return PATHS[path](case(name, batch), backend="tensorrt", options=options).build
+
+
+def build_with_cache_in(folder):
+    """Build with the cache folder inside `folder`."""
+    with mock.patch.dict(os.environ, TUTORIAL_LIB_CACHE=f"{folder}/cache"):
+        return build("export")
+
+
+def preview_here(path, name="seed", batch=(1, 4, 32), calls=(), options=None):
+    """A preview, without the process that it usually runs in."""
+    from tutorial_lib.preview.child import previewed
+
+    return previewed(case(name, batch), path, calls, options, real=False, library="stub")
+
+
+def settings(path, names, options=None, tf32=False):
+    """What Torch-TensorRT's CompilationSettings hold of `names` when an engine is asked for."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    try:
+        with requests() as found:
+            PATHS[path](seed(), backend="tensorrt", options=options)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+    return [{name: getattr(one, name) for name in names} for _, one, _ in found]
+
+
+def agreement(path, name="seed", batch=(1, 4, 32), sizes=(1, 4, 32)):
+    """Whether outputs are as close to float64 as eager's, at each size."""
+    program = PATHS[path](case(name, batch), backend="tensorrt")
+    reference = Reference(program.case)
+    found = []
+    for size in sizes:
+        inputs = program.case.example(size, seed=1)
+        found.append(reference.compare(program(*inputs), inputs).agrees)
+    return found
+
+
+def broken_engine_build(path):
+    """Build while every engine build fails."""
+
+    def build(*args, **kwargs):
+        raise RuntimeError("no tactic found")
+
+    seam.set_engine_build(build)
+    return PATHS[path](seed(), backend="tensorrt")
+
+
+def calls_outside(path, size, choice):
+    """Engines before and after a call outside the range."""
+    program = PATHS[path](seed(), backend="tensorrt")
+    before = len(program.build.engines)
+    program.outside = choice
+    inputs = program.case.example(size)
+    right = torch.allclose(program(*inputs), program.case.model(*inputs), atol=1e-5)
+    program.outside = "raise"
+    return before, program.build, right
+
+
+def refused_by_the_guard(path, size):
+    """Call outside the range with the guard in force, and count what reached an engine."""
+    program = PATHS[path](seed(), backend="tensorrt")
+    reached = []
+    for engine in [m for m in getattr(program._program, "children", list)() if isinstance(m, seam.StandIn)]:
+        engine.register_forward_pre_hook(lambda *_: reached.append(1))
+    try:
+        program(*program.case.example(size))
+    except ValueError as error:
+        return str(error), len(reached), len(program.build.engines)
+    return None
+
+
+def served(path, name, route, opt):
+    """Profiles of the first dynamic axis when upstream is asked for 1/opt/8, and which sizes they serve without more.
+
+    Routes: ``plain``, ``oblivious`` (``backed_size_oblivious``), ``unbacked`` (``mark_unbacked``, jit only)
+    and ``trace at 2`` (ahead of time only).
+    """
+    import torch_tensorrt
+
+    one = case(name, (1, opt, 8))
+    options = {"min_block_size": 1, "pass_through_build_failures": True, **(SORT if name == "hybrid" else {})}
+    example = one.example(2 if route == "trace at 2" else opt)
+    with requests() as found, torch.fx.experimental._config.patch(backed_size_oblivious=route == "oblivious"):
+        if path == "jit":
+            program = torch.compile(one.model, backend="tensorrt", options=options)
+            mark = torch._dynamo.decorators.mark_unbacked if route == "unbacked" else torch._dynamo.mark_dynamic
+            for tensor, spec in zip(example, one.inputs, strict=True):
+                for axis, dim in spec.dynamic.items():
+                    mark(tensor, axis, min=dim.min, max=dim.max)
+            program(*example)
+        else:
+            exported = torch.export.export(one.model, example, dynamic_shapes=shapes.export_dims(one.inputs))
+            program = torch_tensorrt.dynamo.compile(exported, inputs=example, **options)
+        profiles = [_first_range(inputs) for inputs, _, _ in found]
+        return profiles, [size for size in (1, 2, 8) if _serves(program, one, size, found)]
+
+
+def _first_range(inputs):
+    ranges = [i.shape for i in inputs if isinstance(i.shape, dict) and not i.is_shape_tensor]
+    return tuple(ranges[0][f"{end}_shape"][0] for end in ("min", "opt", "max"))
+
+
+def _serves(program, one, size, found):
+    before, inputs = len(found), one.example(size)
+    try:
+        right = Reference(one).compare(program(*inputs), inputs).agrees
+    except seam.ProfileRefusal:
+        return False
+    return right and len(found) == before

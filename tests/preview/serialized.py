@@ -1,0 +1,109 @@
+"""A deeper seam: only the TensorRT engine itself is replaced, so that saving and loading are upstream's own code.
+
+Torch-TensorRT 2.13's module, its serializer and its operator ``tensorrt::execute_engine`` run; what they
+carry is not an engine but a number, under which the graph is kept in this process.
+"""
+
+import contextlib
+from types import SimpleNamespace
+from unittest import mock
+
+import inside
+import torch
+
+from tutorial_lib.preview import seam
+
+KEPT = {}  # number -> (graph, inputs)
+
+
+@contextlib.contextmanager
+def numbered_engines():
+    """Inside the block, Torch-TensorRT's real modules hold numbers instead of engines."""
+    import torch_tensorrt.dynamo._compiler as compiler
+    import torch_tensorrt.dynamo.conversion._conversion as conversion
+    from torch_tensorrt._enums import Platform
+    from torch_tensorrt.dynamo.conversion._symbolic_shape_capture import extract_symbolic_shape_expressions
+    from torch_tensorrt.dynamo.runtime import TorchTensorRTModule
+    from torch_tensorrt.dynamo.runtime import _TRTEngine as runtime
+
+    def interpret(module, inputs, settings=None, engine_cache=None, **kwargs):
+        KEPT[len(KEPT)] = module, inputs
+        return conversion.SerializedInterpreterResult(
+            serialized_engine=b"ftrt" + str(len(KEPT) - 1).encode(),
+            input_names=[node.target for node in module.graph.find_nodes(op="placeholder")],
+            output_names=["output0"],
+            requires_output_allocator=False,
+            symbolic_shape_expressions=extract_symbolic_shape_expressions(module),
+            requires_native_multidevice=False,
+        )
+
+    def fake(inputs, engine):  # what the C++ runtime's operator does; the Python one asks the engine
+        engine = getattr(engine, "real_obj", engine)
+        metadata = TorchTensorRTModule.decode_metadata(engine.get_serialized_metadata())
+        return _symbolic_outputs()(inputs, metadata["inout_symexprs"])
+
+    def set_up(engine):
+        engine.stand_in = seam.StandIn(*KEPT[int(engine.serialized_engine[4:])])
+
+    runtime.execute_engine._abstract_fn = None
+    runtime.execute_engine.register_fake(fake)
+    with contextlib.ExitStack() as stack:
+        for target, name, value in [
+            (compiler, "convert_module", conversion.convert_module),
+            (conversion, "interpret_module_to_result", interpret),
+            (runtime.TRTEngine, "_setup_engine", set_up),
+            (runtime.TRTEngine, "execute", lambda engine, inputs: engine.stand_in(*inputs)),
+            (runtime.TRTEngine, "close", lambda engine: None),
+            (torch.cuda, "default_stream", lambda *args: SimpleNamespace(cuda_stream=0)),
+            (torch.Tensor, "cuda", lambda tensor, *args, **kwargs: tensor),
+            (Platform, "current_platform", classmethod(lambda cls: cls.LINUX_X86_64)),
+        ]:
+            stack.enter_context(mock.patch.object(target, name, value))
+        yield
+
+
+def _symbolic_outputs():
+    """Upstream's function for shapes of an engine's outputs, without registering the operators around it."""
+    as_it_is = mock.MagicMock(side_effect=lambda *args, **kwargs: lambda decorated: decorated)
+    with (
+        mock.patch("torch.library.register_fake", as_it_is),
+        mock.patch("torch._library.register_fake_class", as_it_is),
+    ):
+        from torch_tensorrt.dynamo.runtime.meta_ops.register_meta_ops import _apply_symbolic_shape_expressions
+
+    return _apply_symbolic_shape_expressions
+
+
+def served_after_saving(file, how):
+    """Batches that a program compiled for 1 to 32 serves after it was saved one way and loaded; else the error."""
+    import torch_tensorrt
+
+    x = inside.batch_of(4)
+    low, opt, high = ((n, inside.TOKENS, inside.WIDTH) for n in (1, 4, 32))
+    spec = torch_tensorrt.Input(min_shape=low, opt_shape=opt, max_shape=high)
+    with numbered_engines():
+        one = inside.model()
+        program = torch_tensorrt.compile(one, ir="dynamo", inputs=[spec], min_block_size=1)
+        keywords = {
+            "with a tensor": {"inputs": [x]},
+            "with an Input": {"arg_inputs": [spec]},
+            "with dynamic_shapes": {
+                "arg_inputs": [x],
+                "dynamic_shapes": {"x": {0: torch.export.Dim("batch", min=1, max=32)}},
+            },
+            "without retracing": {"retrace": False},
+            "with nothing": {},
+            "jit": {"inputs": [x]},
+        }[how]
+        if how == "jit":
+            program = torch.compile(one, backend="tensorrt")
+        torch_tensorrt.save(program, file, **keywords)
+        loaded = torch_tensorrt.load(file).module()
+        found = {}
+        for size in (1, 4, 32, 33):
+            y = inside.batch_of(size)
+            try:
+                found[size] = torch.allclose(loaded(y), one(y), atol=1e-5)
+            except (AssertionError, RuntimeError) as error:
+                found[size] = str(error).strip().splitlines()[0]
+        return found

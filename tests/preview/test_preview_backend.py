@@ -1,0 +1,209 @@
+"""The tensorrt backend up to the engine build and after it, with stand-ins for the engines."""
+
+import os
+import stat
+from types import SimpleNamespace
+
+import inside
+import inside_package as ours
+import pytest
+import torch
+
+from tutorial_lib import BuildError, EngineInput, OptionError, tensorrt
+
+AHEAD = ("input", "export")
+NAMES = ["min_block_size", "pass_through_build_failures", "disable_tf32", "timing_cache_path", "optimization_level"]
+
+
+def ranges(engine):
+    return {i.name: tuple(zip(i.min, i.opt, i.max, strict=True)) for i in engine.data}
+
+
+def test_every_option_reaches_torch_tensorrt(run_inside, path):
+    options = {"optimization_level": 2, "workspace_size": 1 << 20, "max_aux_streams": 1}
+    (found,) = run_inside(ours.settings, path, list(options), options)
+    assert found == options
+
+
+def test_the_defaults_of_this_package_reach_torch_tensorrt(run_inside, path):
+    (found,) = run_inside(ours.settings, path, NAMES)
+    assert (found["min_block_size"], found["pass_through_build_failures"]) == (1, True)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_tf32_is_as_pytorch_is_set(run_inside, path, allowed):
+    (found,) = run_inside(ours.settings, path, ["disable_tf32"], None, allowed)
+    assert found["disable_tf32"] is not allowed
+
+
+def test_caches_are_private_and_belong_to_these_versions(run_inside, path):
+    (found,) = run_inside(ours.settings, path, ["timing_cache_path"])
+    folder = os.path.dirname(found["timing_cache_path"])
+    assert os.path.basename(folder) == f"torch_tensorrt-{torch.__version__[:6]}-torch-{torch.__version__}"
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+
+
+def test_a_cache_folder_that_cannot_be_written_is_one_sentence(run_inside, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(inside.Upstream, match=r"^OSError: the cache folder .* cannot be written .*TUTORIAL_LIB_CACHE"):
+        run_inside(ours.build_with_cache_in, str(tmp_path / "file"))
+
+
+def test_engine_caches_go_to_the_same_folder(run_inside, path):
+    options = run_inside(ours.build, path).options
+    assert os.path.dirname(options["engine_cache_dir"]) == os.path.dirname(options["timing_cache_path"])
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("optimisation_level", "did you mean 'optimization_level'"),
+        ("enabled_precisions", "no option 'enabled_precisions' in the installed version"),
+        ("use_explicit_typing", "no option 'use_explicit_typing' in the installed version"),
+    ],
+)
+def test_an_option_that_torch_tensorrt_would_ignore_is_refused_by_name(run_inside, path, option, words):
+    with pytest.raises(OptionError, match=words):
+        run_inside(ours.build, path, "seed", (1, 4, 32), {option: 1})
+
+
+@pytest.mark.parametrize("option", ["optimisation_level", "enabled_precisions", "use_explicit_typing"])
+@pytest.mark.parametrize("how", ["jit", "ahead of time"])
+def test_torch_tensorrt_ignores_it_without_a_word(run_inside, how, option):
+    assert run_inside(inside.upstream_engines, how, {"min_block_size": 1, option: 5}) == (1, [])
+
+
+def test_a_failing_engine_build_is_an_error(run_inside, path):
+    with pytest.raises(BuildError, match=f"{path} with tensorrt could not compile .* RuntimeError: no tactic found"):
+        run_inside(ours.broken_engine_build, path)
+
+
+def test_by_default_torch_compile_hides_it_and_the_numbers_are_right(run_inside):
+    assert run_inside(inside.upstream_with_a_broken_engine_build)
+
+
+def test_by_default_a_static_seed_stays_in_pytorch_ahead_of_time_with_a_warning(run_inside):
+    engines, messages = run_inside(inside.upstream_engines, "ahead of time", {}, True)
+    assert engines == 0
+    assert any("3 supported operations" in m and "min_block_size was detected to be 5" in m for m in messages)
+
+
+def test_just_in_time_the_static_seed_has_operators_enough(run_inside):
+    assert run_inside(inside.upstream_engines, "jit", {}, True) == (1, [])
+
+
+@pytest.mark.parametrize("path", AHEAD)
+def test_a_build_without_engines_is_an_error(run_inside, path):
+    with pytest.raises(BuildError, match=f"{path} with tensorrt built no engine: the model would run in PyTorch"):
+        run_inside(ours.build, path, "seed", (4, 4, 4), {"min_block_size": 5})
+
+
+def test_a_jit_graph_without_an_engine_is_an_error_even_beside_one_with(run_inside):
+    # 8 operators with a dynamic batch, 7 with a batch of 1
+    assert len(run_inside(ours.build, "jit", "seed", (2, 4, 32), {"min_block_size": 8}).engines) == 1
+    with pytest.raises(
+        BuildError, match=r"built no engine for x \[1, 7, 24\] float32: that graph would run in PyTorch"
+    ):
+        run_inside(ours.build, "jit", "seed", (1, 4, 32), {"min_block_size": 8})
+
+
+@pytest.mark.parametrize("path", AHEAD)
+def test_ahead_of_time_one_engine_serves_the_range(run_inside, path):
+    build = run_inside(ours.build, path)
+    assert [ranges(e) for e in build.engines] == [{"x": ((1, 4, 32), (7, 7, 7), (24, 24, 24))}]
+    assert [i.kind for i in build.engines[0].inputs] == ["data"]
+    assert build.engines[0].operators == 5
+    assert build.left_to_pytorch == ()
+
+
+def test_batch_one_builds_a_second_static_engine_on_jit(run_inside):
+    build = run_inside(ours.build, "jit")
+    assert [ranges(e)["x"][0] for e in build.engines] == [(1, 4, 32), (1, 1, 1)]
+    assert [e.opt_source for e in build.engines] == ["the size of the first call", "its only size"]
+    assert build.recompiles == 0
+
+
+def test_on_jit_weights_and_the_batch_are_inputs_of_the_engine(run_inside):
+    engine = run_inside(ours.build, "jit").engines[0]
+    kinds = sorted(i.kind for i in engine.inputs)
+    assert kinds == ["data", "shape", "weight", "weight", "weight"]
+    assert engine.operators == 8
+
+
+@pytest.mark.parametrize(("version", "place"), [("2.11.0", "arg0_1"), ("2.12.1", "arg1_1"), ("2.13.0", "arg1_1")])
+def test_sizes_have_no_place_among_the_arguments_before_2_12(monkeypatch, version, place):
+    monkeypatch.setattr(tensorrt, "upstream", lambda: SimpleNamespace(__version__=version))
+    size = EngineInput("s77", "int64", (1,), (4,), (32,), "shape")
+    x = EngineInput("x", "float32", (1, 3), (4, 3), (32, 3))
+    assert tensorrt.graph_names([size, x])[place] == ("x", "data")
+
+
+def test_a_fixed_input_of_a_weights_shape_is_not_taken_for_a_weight(run_inside, path):
+    engine = run_inside(ours.build, path, "square").engines[0]
+    kinds = {i.name: i.kind for i in engine.inputs if i.kind in ("data", "weight")}
+    assert (kinds["x"], kinds["y"]) == ("data", "data")
+    assert list(kinds.values()).count("weight") == (1 if path == "jit" else 0)
+
+
+def test_two_inputs_share_two_dynamic_dimensions(run_inside, path):
+    engine = run_inside(ours.build, path, "masked", (2, 3, 6)).engines[0]
+    assert ranges(engine) == {
+        "x": ((1, 3, 6), (1, 5, 9), (16, 16, 16)),
+        "mask": ((1, 3, 6), (1, 5, 9)),
+    }
+
+
+@pytest.mark.parametrize(("path", "name"), [("jit", "vit"), ("jit", "vit-half"), ("input", "vit"), ("export", "vit")])
+def test_attention_is_inside_the_engine(run_inside, path, name):
+    build = run_inside(ours.build, path, name, (2, 4, 8))
+    assert len(build.engines) == 1
+    assert build.left_to_pytorch == ()
+
+
+@pytest.mark.parametrize("name", ["seed", "vit"])
+def test_output_is_as_exact_as_eager_at_both_ends_and_opt(run_inside, path, name):
+    assert run_inside(ours.agreement, path, name, (1, 4, 8), (1, 4, 8)) == [True, True, True]
+
+
+def test_the_guard_refuses_before_an_engine_sees_the_input(run_inside, path):
+    words, reached, engines = run_inside(ours.refused_by_the_guard, path, 33)
+    assert words.startswith("batch is 33 on x; this program was built for 2 to 32")
+    assert (reached, engines) == (0, 1)
+
+
+def test_a_recompile_is_counted_and_described(run_inside):
+    before, build, right = run_inside(ours.calls_outside, "jit", 33, "recompile")
+    assert right
+    assert (before, len(build.engines), build.recompiles) == (1, 2, 1)
+    late = build.engines[-1]
+    assert late.after_build
+    assert late.opt_source == "the size of the call that triggered it"
+    assert ranges(late)["x"][0] == (1, 33, 4096)
+
+
+def test_outside_in_eager_builds_nothing(run_inside, path):
+    before, build, right = run_inside(ours.calls_outside, path, 33, "eager")
+    assert right
+    assert len(build.engines) == before == 1
+
+
+def test_operators_left_to_pytorch_are_named(run_inside, path):
+    build = run_inside(ours.build, path, "hybrid", (2, 4, 32), ours.SORT)
+    assert build.left_to_pytorch == ("aten.sort.default",)
+    assert len(build.engines) == 2
+
+
+@pytest.mark.parametrize("path", AHEAD)
+def test_behind_a_graph_break_min_is_that_of_batch_2(run_inside, path):
+    first, second = run_inside(ours.build, path, "hybrid", (2, 4, 32), ours.SORT).engines
+    assert ranges(first)["x"][0] == (1, 4, 32)
+    (between,) = second.inputs
+    assert (between.kind, between.min[0], between.opt[0], between.max[0]) == ("intermediate", 42, 84, 672)
+
+
+@pytest.mark.parametrize("path", AHEAD)
+def test_so_batch_1_is_refused_at_build_time_with_the_reason(run_inside, path):
+    with pytest.raises(
+        BuildError, match=r"cannot run at batch 1 .*cut into 2 engines, only the first accepts it.*min of 2"
+    ):
+        run_inside(ours.build, path, "hybrid", (1, 4, 32), ours.SORT)

@@ -1,0 +1,128 @@
+"""The profile that each way of asking leads to, on Torch-TensorRT 2.13, with upstream's own calls.
+
+A range is written (min, opt, max); a single number is a static shape.
+"""
+
+import inside
+import pytest
+import torch
+
+pytestmark = pytest.mark.skipif(
+    not torch.__version__.startswith("2.13."), reason="the rows are those of Torch-TensorRT 2.13"
+)
+
+JIT = {
+    "min 2": ((4, {"min": 2, "max": 32}), [(1, 4, 32)]),
+    "min 1, which is no different": ((4, {"min": 1, "max": 32}), [(1, 4, 32)]),
+    "min 3": ((4, {"min": 3, "max": 32}), [(3, 4, 32)]),
+    "no bounds": ((4, {}), [(1, 4, 4096)]),
+}
+
+
+@pytest.mark.parametrize(("asked", "profiles"), JIT.values(), ids=JIT)
+def test_profile_of_a_marked_dimension(run_inside, asked, profiles):
+    assert run_inside(inside.jit, *asked) == profiles
+
+
+@pytest.mark.parametrize(("axis", "profile"), [(0, (1, 4, 4096)), (1, (1, 7, 4096))])
+def test_dynamic_true_makes_every_dimension_dynamic(run_inside, axis, profile):
+    assert run_inside(inside.jit, 4, None, None, (), False, True, axis) == [profile]
+
+
+def test_batch_33_builds_an_engine_with_max_4096(run_inside):
+    assert run_inside(inside.jit, 4, {"min": 2, "max": 32}, None, (32, 33)) == [(1, 4, 32), (1, 33, 4096)]
+
+
+def test_batch_1_builds_a_static_engine_whatever_the_min(run_inside):
+    assert run_inside(inside.jit, 4, {"min": 1, "max": 32}, None, (1,)) == [(1, 4, 32), 1]
+
+
+def test_one_bound_without_the_other_is_refused(run_inside):
+    with pytest.raises(inside.Upstream, match="not simple sympy type"):
+        run_inside(inside.jit, 4, {"min": 2, "max": None})
+
+
+def test_marking_a_batch_of_1_is_refused(run_inside):
+    with pytest.raises(inside.Upstream, match=r"(?s)ConstraintViolationError.*specialized it to be a constant"):
+        run_inside(inside.jit, 1, {"min": 1, "max": 32})
+
+
+def test_without_a_mark_the_second_size_makes_the_engine_dynamic(run_inside):
+    profiles, refusal = run_inside(inside.automatic_dynamic_then, 5000)
+    assert profiles == [4, (1, 8, 4096)]
+    assert "has value 5000 in dim 0, and the optimization profile holds 1 to 4096" in refusal
+
+
+def test_two_marked_dimensions_leave_a_number_whose_min_is_not_repaired(run_inside):
+    assert run_inside(inside.jit_with_two_dims) == [
+        ((1,), (4,), (32,)),
+        ((1, 1, 24), (4, 5, 24), (32, 64, 24)),
+        ((3,), (6,), (65,)),
+    ]
+
+
+UNBACKED = {
+    "one engine, opt from an odd formula": ((4, {"min": 1, "max": 32}, (1, 32)), [(1, 17, 32)]),
+    "opt above max": ((24, {"min": 20, "max": 32}, ()), [(20, 36, 32)]),
+}
+
+
+@pytest.mark.parametrize(("asked", "profiles"), UNBACKED.values(), ids=UNBACKED)
+def test_profile_of_an_unbacked_dimension(run_inside, asked, profiles):
+    size, bounds, calls = asked
+    assert run_inside(inside.jit, size, None, bounds, calls) == profiles
+
+
+def test_size_oblivious_jit_serves_batch_1_with_the_same_engine(run_inside):
+    assert run_inside(inside.jit, 4, {"min": 1, "max": 32}, None, (1, 32), True) == [(1, 4, 32)]
+
+
+INPUT = {
+    (1, 4, 32): (1, 4, 32),
+    (2, 4, 32): (1, 4, 32),
+    (3, 4, 32): (3, 4, 32),
+    (1, 32, 32): (1, 32, 32),
+    (4, 4, 32): (4, 4, 32),
+}
+
+
+@pytest.mark.parametrize(("typed", "profile"), INPUT.items(), ids=str)
+def test_profile_of_an_input_range(run_inside, typed, profile):
+    assert run_inside(inside.from_input, *typed) == [profile]
+
+
+def test_an_opt_of_1_is_refused(run_inside):
+    with pytest.raises(inside.Upstream, match=r"(?s)UserError.*specialized it to be a constant"):
+        run_inside(inside.from_input, 1, 1, 32)
+
+
+def test_an_opt_of_1_is_taken_when_sizes_are_oblivious(run_inside):
+    assert run_inside(inside.from_input, 1, 1, 32, True) == [(1, 1, 32)]
+
+
+def test_a_min_of_0_becomes_1(run_inside):
+    assert run_inside(inside.from_input, 0, 4, 32) == [(1, 4, 32)]
+
+
+EXPORT = {
+    "1 to 32": (((1, 32), 4), (1, 4, 32)),
+    "2 to 32": (((2, 32), 4), (1, 4, 32)),
+    "3 to 32": (((3, 32), 4), (3, 4, 32)),
+    "opt is the size of the example": (((1, 32), 16), (1, 16, 32)),
+    "opt_shape for dynamo.compile is ignored": (((1, 32), 4, (1, 16, 32)), (1, 4, 32)),
+    "a narrower Input for dynamo.compile is ignored": (((1, 32), 4, (2, 4, 8)), (1, 4, 32)),
+    "a wider Input for dynamo.compile is ignored": (((1, 32), 4, (1, 4, 64)), (1, 4, 32)),
+    "Dim.AUTO": (("AUTO", 4), (1, 4, 4096)),
+    "Dim.DYNAMIC": (("DYNAMIC", 4), (1, 4, 4096)),
+}
+
+
+@pytest.mark.parametrize(("asked", "profile"), EXPORT.values(), ids=EXPORT)
+def test_profile_of_an_exported_range(run_inside, asked, profile):
+    assert run_inside(inside.exported, *asked) == [profile]
+
+
+def test_a_derived_dimension_loses_its_smallest_size(run_inside):
+    profiles, promised = run_inside(inside.exported_twice_the_batch)
+    assert profiles == [(4, 8, 32)]
+    assert (2, 32) in promised

@@ -1,0 +1,33 @@
+"""Which ways of saving an ahead-of-time program keep its range, through upstream's real serializer."""
+
+import inside
+import pytest
+import serialized
+
+WHOLE = {1: True, 4: True, 32: True}
+
+
+@pytest.mark.parametrize("how", ["with an Input", "with dynamic_shapes"])
+def test_saving_with_the_range_keeps_it_and_brings_a_guard(run_inside, tmp_path, how):
+    found = run_inside(serialized.served_after_saving, str(tmp_path / "program.pt2"), how)
+    assert found == {**WHOLE, 33: "Guard failed: x.size()[0] <= 32"}
+
+
+def test_saving_without_retracing_keeps_it_too(run_inside, tmp_path):
+    found = run_inside(serialized.served_after_saving, str(tmp_path / "program.pt2"), "without retracing")
+    assert found == {**WHOLE, 33: "Expected input at *args[0].shape[0] to be <= 32, but got 33"}
+
+
+def test_the_obvious_call_saves_a_program_for_one_batch(run_inside, tmp_path):
+    refusal = "Guard failed: x.size()[0] == 4"
+    found = run_inside(serialized.served_after_saving, str(tmp_path / "program.pt2"), "with a tensor")
+    assert found == {1: refusal, 4: True, 32: refusal, 33: refusal}
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("with nothing", "no inputs specs were provided"), ("jit", "Saving nn.Module directly is not supported")],
+)
+def test_what_cannot_be_saved(run_inside, tmp_path, how, words):
+    with pytest.raises(inside.Upstream, match=f"ValueError: .*{words}"):
+        run_inside(serialized.served_after_saving, str(tmp_path / "program.pt2"), how)

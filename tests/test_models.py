@@ -1,0 +1,168 @@
+import pytest
+import torch
+from torch import nn
+
+from tutorial_lib import MODELS, Case, DynamicDim, ExpandReshapeModel, ShapeError, TensorSpec, expand_reshape, vit
+from tutorial_lib.models import as_range
+
+SMALL = {
+    "expand-reshape": {"embed_dim": 24, "tokens": 3},
+    "vit": {"image": 32, "embed_dim": 12, "depth": 1, "classes": 5},
+}
+
+
+@pytest.fixture(params=list(MODELS))
+def make(request):
+    return lambda **more: MODELS[request.param](**SMALL[request.param], **more)
+
+
+def test_every_model_has_a_small_form_here():
+    assert set(SMALL) == set(MODELS)
+
+
+def test_weights_are_the_same_whatever_the_random_state(make):
+    torch.manual_seed(1)
+    one = make().model.state_dict()
+    torch.manual_seed(2)
+    other = make().model.state_dict()
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert any(weight.std() > 0 for weight in one.values())
+
+
+def test_neither_a_model_nor_its_inputs_disturb_the_random_state(make):
+    before = torch.get_rng_state()
+    make().example()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_inputs_are_a_function_of_seed_and_size(make):
+    case = make()
+    (one,), (again,), (other,) = case.example(3), case.example(3), case.example(3, seed=1)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_models_are_in_eval_mode_and_need_no_gradients():
+    case = Case("dropout", nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).train(), (TensorSpec("input", (2, 4)),))
+    (x,) = case.example()
+    assert not any(module.training for module in case.model.modules())
+    assert torch.equal(case.model(x), case.model(x))
+    assert not case.model(x).requires_grad
+
+
+def test_expand_reshape_splits_the_tokens_into_heads():
+    case = expand_reshape()
+    assert [str(dim) for dim in case.dims.values()] == ["batch 1/4/32"]
+    (x,) = case.example(2)
+    assert x.shape == (2, 196, 768)
+    assert case.model(x).shape == (2, 197, 3, 12, 64)
+
+
+def test_expand_reshape_puts_the_class_token_in_front_of_every_row():
+    model = expand_reshape(embed_dim=24, tokens=3).model
+    with torch.no_grad():
+        first = model(torch.zeros(2, 3, 24))[:, 0]
+        expected = model.qkv_proj(model.cls_token[0, 0]).reshape(3, 12, 2)
+    torch.testing.assert_close(first, expected.expand(2, -1, -1, -1))
+
+
+def test_the_vision_transformer_scores_classes():
+    case = vit(depth=1)
+    assert [str(dim) for dim in case.dims.values()] == ["batch 1/4/8"]
+    (images,) = case.example(2)
+    assert images.shape == (2, 3, 224, 224)
+    assert case.model(images).shape == (2, 100)
+
+
+def test_an_embed_dim_that_the_heads_do_not_divide_is_refused():
+    with pytest.raises(ShapeError, match=r"embed_dim is 50.* 12"):
+        ExpandReshapeModel(50)
+
+
+def test_with_ranges_changes_the_range_and_nothing_else(masked):
+    wider = masked.with_ranges(length=(2, 6, 20))
+    assert [str(dim) for dim in wider.dims.values()] == ["batch 1/2/4", "length 2/6/20"]
+    assert all(spec.shape[1] == wider.dims["length"] for spec in wider.inputs)
+    assert masked.dims["length"].max == 9
+    assert wider.model is masked.model
+
+
+def test_a_range_can_be_fixed_and_opened_again(seed):
+    fixed = seed.with_ranges(batch=(4, 4, 4))
+    assert fixed.dims["batch"].is_fixed
+    assert fixed.with_ranges(batch=(1, 4, 8)).inputs == seed.inputs
+
+
+def test_with_ranges_refuses_a_dim_that_is_not_there(seed):
+    with pytest.raises(ShapeError, match=r"'length'.*batch"):
+        seed.with_ranges(length=(1, 2, 3))
+
+
+@pytest.mark.parametrize("value", [5, None, (1, 2), (1, 2, 3, 4), ()])
+def test_a_range_is_three_sizes(value):
+    with pytest.raises(ShapeError) as refused:
+        as_range("batch", value)
+    assert repr(value) in str(refused.value)
+    assert "min, opt, max" in str(refused.value)
+
+
+def test_sizes_are_opt_unless_given_for_the_first_dim_or_by_name(masked):
+    assert masked.sizes() == {"batch": 2, "length": 5}
+    assert masked.sizes(3) == {"batch": 3, "length": 5}
+    assert masked.sizes({"length": 7}) == {"batch": 2, "length": 7}
+    assert masked.sizes({"length": 7, "batch": 1}) == {"batch": 1, "length": 7}
+    assert [t.shape for t in masked.example({"length": 7})] == [(2, 7, 16), (2, 7)]
+
+
+def test_a_size_may_be_out_of_range_so_that_refusals_can_be_tried(seed):
+    assert seed.example(9)[0].shape == (9, 7, 48)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, "4", True, {"batch": 0}])
+def test_a_size_that_is_none_is_refused(seed, size):
+    with pytest.raises(ShapeError, match="batch is"):
+        seed.sizes(size)
+
+
+def test_a_size_for_a_dim_that_is_not_there_is_refused(seed):
+    with pytest.raises(ShapeError, match=r"'length'.*batch"):
+        seed.sizes({"length": 3})
+
+
+def test_a_case_without_dynamic_dims_has_no_sizes():
+    case = Case("fixed", nn.Linear(4, 4), (TensorSpec("input", (2, 4)),))
+    assert case.dims == case.sizes() == case.traced == {}
+    assert case.example()[0].shape == (2, 4)
+    with pytest.raises(ShapeError, match="no dynamic dimension"):
+        case.sizes(3)
+
+
+def test_a_case_needs_an_input():
+    with pytest.raises(ShapeError, match="no inputs"):
+        Case("empty", nn.Linear(4, 4), ())
+
+
+def test_a_case_refuses_dims_that_contradict_each_other():
+    inputs = TensorSpec("x", (DynamicDim("batch", 1, 2, 3),)), TensorSpec("y", (DynamicDim("batch", 1, 2, 4),))
+    with pytest.raises(ShapeError, match="one name is one range"):
+        Case("contradiction", nn.Identity(), inputs)
+
+
+def test_graphs_are_traced_at_opt_and_never_at_one(masked):
+    assert masked.traced == {"batch": 2, "length": 5}
+    assert masked.with_ranges(batch=(1, 1, 4)).traced == {"batch": 2, "length": 5}
+    assert masked.with_ranges(batch=(1, 1, 1)).traced == {"batch": 1, "length": 5}
+
+
+def test_inputs_have_their_specs_dtype_and_the_models_device(seed):
+    assert {x.device for x in seed.example()} == {seed.device}
+    case = Case("half", nn.Linear(4, 4).bfloat16(), (TensorSpec("input", (2, 4), torch.bfloat16),))
+    assert case.example()[0].dtype == torch.bfloat16
+
+
+def test_moving_a_case_leaves_the_original_where_it_was(seed):
+    moved = seed.to("meta")
+    assert moved.device.type == "meta"
+    assert seed.device.type != "meta"
+    assert moved.inputs == seed.inputs

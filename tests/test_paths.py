@@ -1,0 +1,648 @@
+"""Each path on each backend: what it accepts and refuses, whether it is right, and what its record says."""
+
+import gc
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, Recompile, ShapeError, TensorSpec
+from tutorial_lib import inductor as inductor_module
+
+
+@pytest.fixture
+def program(path, backend, built, seed):
+    return built(path, backend, seed)
+
+
+@pytest.fixture
+def own(seed):
+    """``own(batch=(1, 4, 8), size=16)``: a case of a model class that no other test compiles."""
+
+    class Own(nn.Module):  # Dynamo's memory belongs to the code of forward, so a fresh one for every test
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.linspace(-1, 1, 3 * 4).view(4, 3))
+
+    code = "def forward(self, x):\n    return torch.relu(x @ self.weight) + 1\n"
+    namespace = {"torch": torch}
+    exec(compile(code, f"<own model {id(Own)}>", "exec"), namespace)
+    Own.forward = namespace["forward"]
+
+    def make(batch=(1, 4, 8), size=16):
+        spec = TensorSpec("x", (DynamicDim("batch", *batch), size, 4))
+        return Case("own", Own(), (spec,)).to(seed.device)
+
+    return make
+
+
+def ranges(engine):
+    """(min, opt, max) of every axis of the model's inputs, by the input's name."""
+    return {i.name: list(zip(i.min, i.opt, i.max, strict=True)) for i in engine.data}
+
+
+# ---- sizes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 7, 8])
+def test_every_batch_in_range_is_right_batch_one_and_max_included(program, agrees, batch):
+    assert agrees(program, batch)
+
+
+@pytest.mark.parametrize("batch", [9, 64])
+def test_above_max_is_refused(program, seed, batch):
+    with pytest.raises(OutOfRange, match=rf"batch is {batch} on x.* 1 to 8"):
+        program(*seed.example(batch))
+
+
+RANGES = [(1, 1, 8), (1, 1, 2), (1, 2, 2), (2, 2, 2), (3, 3, 8), (3, 8, 8), (1, 1, 1), (2, 2, 3)]
+GENERATED = [("jit", (1, 2, 2)), ("jit", (2, 2, 2)), ("jit", (3, 3, 8)), ("export", (1, 1, 2))]
+
+
+@pytest.mark.parametrize(
+    ("path", "backend", "range_"),
+    [(path, "eager", r) for path in PATHS for r in RANGES] + [(path, "inductor", r) for path, r in GENERATED],
+)
+def test_a_range_is_served_from_end_to_end_and_not_beyond(path, backend, range_, built, seed, agrees, request):
+    if backend == "inductor":
+        request.getfixturevalue("inductor")
+    program = built(path, backend, seed.with_ranges(batch=range_))
+    low, opt, high = range_
+    assert all(agrees(program, size) for size in range(low, high + 1))
+    for size in (low - 1, high + 1):
+        if size > 0:
+            with pytest.raises(OutOfRange, match=rf"batch is {size} on x"):
+                program(*seed.example(size))
+    engines = program.build.engines
+    axis = [ranges(engine)["x"][0] for engine in engines]
+    assert program.build.recompiles == 0
+    # what was built covers the range, and nothing was left without a bound
+    assert min(a[0] for a in axis) == low
+    assert max(a[2] for a in axis) == high
+    traced = max(2, opt) if low < high else opt
+    assert axis[0][1] == traced
+    assert any("opt is 2, not 1" in note for note in program.build.notes) == (traced != opt)
+
+
+def test_opt_one_is_served_by_every_path_and_noted(path, backend, built, seed, agrees):
+    program = built(path, backend, seed.with_ranges(batch=(1, 1, 8)))
+    assert all(agrees(program, size) for size in (1, 2, 8))
+    (note,) = (note for note in program.build.notes if note.startswith("batch: "))
+    assert "opt is 2, not 1" in note
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 9])
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_two_inputs_that_share_two_dynamic_dims(path, backend, built, masked, agrees, batch, length):
+    assert agrees(built(path, backend, masked), {"batch": batch, "length": length})
+
+
+def test_inputs_that_disagree_on_a_shared_dim_are_refused(path, backend, built, masked):
+    x, _ = masked.example({"batch": 2, "length": 5})
+    _, mask = masked.example({"batch": 2, "length": 6})
+    with pytest.raises(ShapeError, match="length is 5 on x but 6 on mask"):
+        built(path, backend, masked)(x, mask)
+
+
+def test_the_engines_of_two_dims(path, backend, built, masked):
+    engines = built(path, backend, masked).build.engines
+    if path == "jit":  # one engine for every way in which dims may be 1
+        rows = [ranges(engine)["x"][:2] for engine in engines]
+        assert rows == [
+            [(2, 2, 4), (2, 5, 9)],
+            [(2, 2, 4), (1, 1, 1)],
+            [(1, 1, 1), (2, 5, 9)],
+            [(1, 1, 1), (1, 1, 1)],
+        ]
+    else:
+        (engine,) = engines
+        assert ranges(engine) == {"x": [(1, 2, 4), (1, 5, 9), (16, 16, 16)], "mask": [(1, 2, 4), (1, 5, 9)]}
+
+
+def test_a_model_without_dynamic_dims_is_compiled_for_its_one_shape(path, own, agrees):
+    case = Case("fixed", own().model, (TensorSpec("x", (3, 16, 4)),))
+    program = PATHS[path](case, "eager")
+    assert agrees(program)
+    assert [ranges(engine) for engine in program.build.engines] == [{"x": [(3, 3, 3), (16, 16, 16), (4, 4, 4)]}]
+    with pytest.raises(ShapeError, match=r"size 2 in dim 0.* fixed at 3") as refused:
+        program(torch.zeros(2, 16, 4, device=case.device))
+    assert not isinstance(refused.value, OutOfRange)
+
+
+def test_the_engines_of_a_model_of_torchs_own_classes_name_its_input(path):
+    # Dynamo does not compile their forward itself but a wrapper of it, whose arguments have other names
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU())
+    program = PATHS[path](
+        Case("own classes", model, (TensorSpec("input", (DynamicDim("batch", 2, 3, 6), 4)),)), "eager"
+    )
+    assert [ranges(engine) for engine in program.build.engines] == [{"input": [(2, 3, 6), (4, 4, 4)]}]
+
+
+def test_outputs_that_are_tuples_stay_tuples(path):
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x + 1, x.sum(dim=1)
+
+    case = Case("pair", Pair(), (TensorSpec("x", (DynamicDim("batch", 1, 2, 4), 3)),))
+    program = PATHS[path](case, "eager")
+    for batch in (1, 3):
+        (x,) = case.example(batch)
+        one, other = program(x)
+        assert torch.equal(one, x + 1)
+        torch.testing.assert_close(other, x.sum(dim=1))
+
+
+# ---- refusals, and what is right though unusual -----------------------------------------------------------------
+
+WRONG = {
+    "fixed dim": lambda x: torch.cat([x, x[:, :1]], dim=1),
+    "rank": lambda x: x[0],
+    "higher rank": lambda x: x[None],
+    "float64": lambda x: x.double(),
+    "bfloat16": lambda x: x.bfloat16(),
+    "device": lambda x: x.to("meta"),
+    "not contiguous": lambda x: x.mT.contiguous().mT,
+    "every other row": lambda x: torch.cat([x, x])[::2],
+    "requires grad": lambda x: x.clone().requires_grad_(),
+    "array": lambda x: x.cpu().numpy(),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_tensor_is_refused_after_a_right_one(program, seed, wrong):
+    (x,) = seed.example(4)
+    program(x)
+    with pytest.raises(ShapeError) as refused:
+        program(WRONG[wrong](x))
+    assert not isinstance(refused.value, OutOfRange)
+    program(x)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_number_of_inputs_is_checked(program, seed, count):
+    with pytest.raises(ShapeError, match=rf"{count} inputs.* takes 1"):
+        program(*seed.example(4) * count)
+
+
+def test_a_view_into_the_middle_of_a_buffer_is_right(program, seed):
+    buffer = torch.randn(5 * 7 * 48 + 1, device=seed.device)
+    for x in (buffer[1 : 1 + 3 * 336].view(3, 7, 48), buffer[1:].view(5, 7, 48)[2:4], buffer[1:].view(5, 7, 48)[4:]):
+        torch.testing.assert_close(program(x), seed.model(x))
+
+
+def test_the_stride_of_a_single_row_means_nothing(program, seed):
+    # what x.transpose(0, 1) gives when the batch is second and 1: contiguous, whatever the stride says
+    (x,) = seed.example(1)
+    sequence_first = x.transpose(0, 1).contiguous()
+    for single in (
+        sequence_first.transpose(0, 1),
+        torch.empty_strided((1, 7, 48), (48, 48, 1), device=x.device).copy_(x),
+    ):
+        assert single.is_contiguous()
+        torch.testing.assert_close(program(single), seed.model(x))
+
+
+def test_one_tensor_may_be_given_twice(path):
+    class Product(nn.Module):
+        def forward(self, a, b):
+            return a * b + 1
+
+    batch = DynamicDim("batch", 1, 2, 4)
+    case = Case("product", Product(), (TensorSpec("a", (batch, 3)), TensorSpec("b", (batch, 3))))
+    program = PATHS[path](case, "eager")
+    a, b = torch.randn(3, 3), torch.randn(3, 3)
+    torch.testing.assert_close(program(a, b), a * b + 1)
+    torch.testing.assert_close(program(a, a), a * a + 1)
+
+
+def test_gradient_and_inference_mode_of_the_caller_make_no_difference(program, seed):
+    inputs = seed.example(3)
+    expected = program(*inputs)
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with mode():
+            output = program(*inputs)
+        assert torch.equal(output, expected)
+        assert not output.requires_grad
+        assert output.grad_fn is None
+        assert not output.is_inference()
+    assert program.build.recompiles == 0
+
+
+def test_calls_leave_input_and_modes_as_they_were(program, seed):
+    (x,) = seed.example(3)
+    before = x.clone()
+    with torch.enable_grad():
+        program(x)
+        assert torch.is_grad_enabled()
+    assert torch.equal(x, before)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_outputs_are_not_overwritten_by_the_next_call(program, seed):
+    one, other = seed.example(3, seed=1), seed.example(3, seed=2)
+    first = program(*one)
+    kept = first.clone()
+    program(*other)
+    assert torch.equal(first, kept)
+
+
+# ---- the record -------------------------------------------------------------------------------------------------
+
+
+def test_batch_one_builds_a_second_static_engine_on_jit(backend, built, seed):
+    first, second = built("jit", backend, seed).build.engines
+    assert ranges(first) == {"x": [(2, 4, 8), (7, 7, 7), (48, 48, 48)]}
+    assert first.opt_source == "the size of the first call"
+    assert ranges(second) == {"x": [(1, 1, 1), (7, 7, 7), (48, 48, 48)]}
+    assert second.opt_source == "its only size"
+
+
+@pytest.mark.parametrize("path", ["input", "export"])
+def test_batch_one_is_in_the_one_engine_that_is_built_ahead_of_time(path, backend, built, seed):
+    (engine,) = built(path, backend, seed).build.engines
+    assert ranges(engine) == {"x": [(1, 4, 8), (7, 7, 7), (48, 48, 48)]}
+    assert ("opt_shape" if path == "input" else "exported example") in engine.opt_source
+
+
+def test_the_record_says_what_was_built_by_what_where(program, path, backend, seed):
+    build = program.build
+    assert (build.case, build.path, build.backend) == ("expand-reshape", path, backend)
+    assert build.versions["torch"] == torch.__version__
+    assert build.versions["python"]
+    if seed.device.type == "cuda":
+        assert build.device == torch.cuda.get_device_name(seed.device)
+    else:
+        assert build.device.startswith("CPU (")
+    assert all(engine.operators > 0 for engine in build.engines)
+    assert all(not engine.after_build for engine in build.engines)
+    assert 0 < sum(engine.seconds for engine in build.engines) <= build.seconds
+    assert build.recompiles == 0
+    assert {i.dtype for engine in build.engines for i in engine.data} == {"float32"}
+    assert build.notes == ()
+    text = str(build)
+    assert f"{path} with {backend}" in text
+    assert "x [2/4/8, 7, 48]" in text if path == "jit" else "x [1/4/8, 7, 48]" in text
+    assert build.to_dict()["recompiles"] == 0
+    assert repr(program) == f"<Compiled expand-reshape: {path} with {backend}>"
+
+
+def test_the_size_of_a_package_is_known_and_holds_the_weights(program, path, backend, seed):
+    size = program.build.artefact_bytes
+    if backend == "eager" or path == "jit":
+        assert size is None
+    else:
+        assert size > sum(p.numel() * p.element_size() for p in seed.model.parameters())
+
+
+def test_operators_left_to_pytorch_are_named(program, path, backend):
+    left = program.build.left_to_pytorch
+    if path == "jit":
+        assert left is None
+    elif backend == "eager":  # nothing is compiled, so everything is left
+        assert {"aten.linear.default", "aten.cat.default"} <= set(left)
+    else:  # the matrix product is a library's, the rest is fused
+        assert any("mm" in name or "linear" in name for name in left)
+        assert not any("cat" in name for name in left)
+
+
+def test_options_are_recorded_with_the_defaults_in_force(program, backend, own, inductor):
+    if backend == "eager":
+        assert program.build.options == {}
+    else:
+        assert "cpp.cxx" in program.build.options
+        strict = PATHS["jit"](own(batch=(2, 3, 4)), "inductor", {"freezing": True})
+        assert strict.build.options["freezing"] is True
+
+
+# ---- outside the range, and compiling again ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def jit(own):
+    return PATHS["jit"](own(), "eager")
+
+
+def eager(program, batch):
+    inputs = program.case.example(batch)
+    return inputs, program.case.model(*inputs)
+
+
+def graphs():
+    return counters["stats"]["unique_graphs"]
+
+
+def test_outside_the_range_is_refused_unless_chosen_otherwise(path, own):
+    program = PATHS[path](own(), "eager")
+    assert program.outside == "raise"
+    with pytest.raises(OutOfRange):
+        program(*program.case.example(9))
+
+
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_recompiles_outside_the_range_are_counted_exactly(backend, own, request):
+    if backend == "inductor":
+        request.getfixturevalue("inductor")
+    program = PATHS["jit"](own(), backend)
+    program.outside = "recompile"
+    built_at_first, before = len(program.build.engines), graphs()
+    for batch in (9, 9, 3, 9, 1, 12, 9, 12):
+        inputs, expected = eager(program, batch)
+        torch.testing.assert_close(program(*inputs), expected)
+        assert program.build.recompiles == graphs() - before
+    build = program.build
+    assert 1 <= build.recompiles <= 2  # 9, and 12 unless the engine of 9 serves it
+    assert len(build.engines) == built_at_first + build.recompiles
+    late = [engine for engine in build.engines if engine.after_build]
+    assert late == list(build.engines[built_at_first:])
+    assert ranges(late[0])["x"][0][1] == 9
+    assert "call that triggered it" in late[0].opt_source
+    assert "built after the first build" in str(late[0])
+
+
+def test_a_record_does_not_change_in_the_hand(jit):
+    jit.outside = "recompile"
+    before = jit.build
+    jit(*jit.case.example(9))
+    assert before.recompiles == 0
+    assert jit.build.recompiles == 1
+
+
+def test_recompiling_can_be_forbidden_again(jit):
+    jit.outside = "recompile"
+    jit(*jit.case.example(9))
+    jit.outside = "raise"
+    for batch in (9, 10):
+        with pytest.raises(OutOfRange):
+            jit(*jit.case.example(batch))
+
+
+def test_eager_serves_what_is_outside_without_compiling(path, own):
+    program = PATHS[path](own(), "eager")
+    program.outside = "eager"
+    before = graphs()
+    for batch in (9, 30):
+        inputs, expected = eager(program, batch)
+        output = program(*inputs)
+        assert torch.equal(output, expected)
+        assert not output.requires_grad
+    assert graphs() == before
+    assert program.build.recompiles == 0
+
+
+@pytest.mark.parametrize("outside", ["recompile", "eager"])
+def test_gradient_and_inference_mode_make_no_difference_outside_the_range(jit, outside):
+    jit.outside = outside
+    inputs, expected = eager(jit, 9)
+    for mode in (torch.inference_mode, torch.enable_grad, torch.no_grad):
+        with mode():
+            output = jit(*inputs)
+        torch.testing.assert_close(output, expected)
+        assert not output.requires_grad
+        assert not output.is_inference()
+    assert jit.build.recompiles == (1 if outside == "recompile" else 0)
+
+
+@pytest.mark.parametrize("outside", ["recompile", "eager"])
+def test_what_is_wrong_in_another_way_is_refused_whatever_is_chosen(jit, outside):
+    jit.outside = outside
+    (x,) = jit.case.example(9)
+    for wrong in (x.double(), x[:, :3], x[0], x.requires_grad_()):
+        with pytest.raises(ShapeError) as refused:
+            jit(wrong)
+        assert not isinstance(refused.value, OutOfRange)
+    assert jit.build.recompiles == 0
+
+
+@pytest.mark.parametrize("choice", ["ignore", "", None, "Raise"])
+def test_an_unknown_choice_is_refused_with_those_there_are(jit, choice):
+    with pytest.raises(ValueError, match="raise, recompile, eager") as refused:
+        jit.outside = choice
+    assert repr(choice) in str(refused.value)
+    assert jit.outside == "raise"
+
+
+@pytest.mark.parametrize("path", ["input", "export"])
+def test_what_was_built_ahead_of_time_cannot_recompile(path, built, seed):
+    program = built(path, "eager", seed)
+    with pytest.raises(ValueError, match=f"{path} path.*cannot recompile"):
+        program.outside = "recompile"
+    assert program.outside == "raise"
+
+
+@pytest.fixture
+def another_number_of_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_call_in_range_that_would_recompile_raises_and_says_why(jit, request):
+    request.getfixturevalue("another_number_of_threads")  # Dynamo guards on it
+    for batch in (4, 1):
+        with pytest.raises(Recompile, match="num_threads"):
+            jit(*jit.case.example(batch))
+    assert jit.build.recompiles == 0
+
+
+def test_a_refused_recompile_does_no_harm(jit):
+    inputs, expected = eager(jit, 4)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        with pytest.raises(Recompile):
+            jit(*inputs)
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(jit(*inputs), expected)
+    assert len(PATHS["jit"](jit.case, "eager").build.engines) == 2
+
+
+@pytest.mark.parametrize("path", ["input", "export"])
+def test_what_was_built_ahead_of_time_runs_with_another_number_of_threads(path, built, seed, request, agrees):
+    program = built(path, "eager", seed)
+    request.getfixturevalue("another_number_of_threads")
+    assert agrees(program, 4)
+
+
+def test_one_model_can_be_built_more_often_than_torch_recompiles(own):
+    case = own()
+    programs = [PATHS["jit"](case, "eager") for _ in range(12)]  # torch's limit is 8
+    inputs, expected = eager(programs[0], 4)
+    for program in programs:
+        assert len(program.build.engines) == 2
+        torch.testing.assert_close(program(*inputs), expected)
+        assert program.build.recompiles == 0
+
+
+def test_nothing_is_silent_after_more_builds_than_torch_recompiles(own):
+    case = own()
+    programs = [PATHS["jit"](case, "eager") for _ in range(12)]
+    inputs = case.example(4)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        with pytest.raises(Recompile):  # at its limit torch would run the model uncompiled, and from then on for good
+            programs[0](*inputs)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(PATHS["jit"](case, "eager").build.engines) == 2
+
+
+def test_a_model_recompiles_more_often_than_torch_would(own):
+    program = PATHS["jit"](own(), "eager")
+    program.outside = "recompile"
+    for batch in range(9, 24):
+        inputs, expected = eager(program, batch)
+        torch.testing.assert_close(program(*inputs), expected)
+
+
+def test_rebuilding_with_another_opt_gives_that_opt(own):
+    for opt in (4, 7, 2):
+        first, _ = PATHS["jit"](own(batch=(1, opt, 8)), "eager").build.engines
+        assert ranges(first)["x"][0] == (2, opt, 8)
+
+
+def test_another_fixed_size_of_the_same_model_stays_static(path, own):
+    # Dynamo makes a size dynamic when it meets a second one; here every build is a first one
+    for size in (16, 20, 24):
+        for engine in PATHS[path](own(size=size), "eager").build.engines:
+            assert ranges(engine)["x"][1:] == [(size, size, size), (4, 4, 4)]
+
+
+def test_another_range_of_the_same_model_is_the_range_that_was_asked_for(path, own):
+    for batch in ((2, 4, 8), (3, 3, 3), (2, 2, 5), (1, 2, 2), (5, 5, 5)):
+        build = PATHS[path](own(batch=batch), "eager").build
+        axis = [ranges(engine)["x"][0] for engine in build.engines]
+        assert min(a[0] for a in axis) == batch[0]
+        assert max(a[2] for a in axis) == batch[2]
+
+
+def test_a_recompile_does_not_change_later_builds(own):
+    program = PATHS["jit"](own(), "eager")
+    program.outside = "recompile"
+    program(*program.case.example(12))
+    fixed = PATHS["jit"](own(batch=(4, 4, 4), size=20), "eager")
+    assert [ranges(engine)["x"] for engine in fixed.build.engines] == [[(4, 4, 4), (20, 20, 20), (4, 4, 4)]]
+
+
+def test_two_builds_of_one_case_do_not_share_their_engines(own):
+    case = own()
+    one, other = PATHS["jit"](case, "eager"), PATHS["jit"](case, "eager")
+    one.outside = "recompile"
+    one(*case.example(9))
+    assert (len(one.build.engines), len(other.build.engines)) == (3, 2)
+    with pytest.raises(OutOfRange):
+        other(*case.example(9))
+
+
+# ---- failures ---------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_cannot_be_traced_is_one_sentence_with_the_cause(path):
+    class Wrong(nn.Module):
+        def forward(self, x):
+            return x @ torch.ones(5, 5, device=x.device)
+
+    case = Case("wrong", Wrong(), (TensorSpec("x", (DynamicDim("batch", 1, 2, 4), 3)),))
+    with pytest.raises(BuildError) as failed:
+        PATHS[path](case, "eager")
+    message = str(failed.value)
+    assert f"{path} with eager could not compile wrong" in message
+    assert "\n" not in message
+    assert failed.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("path", ["input", "export"])
+def test_a_model_whose_graph_is_wrong_at_batch_one_is_refused_at_build_time(path):
+    class Special(nn.Module):
+        def forward(self, x):
+            return x * 2 if x.shape[0] == 1 else x + 1
+
+    def case(low):
+        return Case("special", Special(), (TensorSpec("x", (DynamicDim("batch", low, 4, 8), 3)),))
+
+    with pytest.raises(BuildError, match=r"wrong at batch 1.* min of 2"):
+        PATHS[path](case(1), "eager")
+    program = PATHS[path](case(2), "eager")
+    (x,) = program.case.example(5)
+    assert torch.equal(program(x), x + 1)
+
+
+def test_a_model_with_a_special_batch_one_is_right_on_jit():
+    class Special(nn.Module):
+        def forward(self, x):
+            return x * 2 if x.shape[0] == 1 else x + 1
+
+    program = PATHS["jit"](Case("special", Special(), (TensorSpec("x", (DynamicDim("batch", 1, 4, 8), 3)),)), "eager")
+    for batch in (1, 2, 5):
+        inputs, expected = eager(program, batch)
+        assert torch.equal(program(*inputs), expected)
+
+
+def test_a_failed_build_leaves_the_lock_and_the_modes_free(path, own):
+    class Wrong(nn.Module):
+        def forward(self, x):
+            return x @ torch.ones(5, 5, device=x.device)
+
+    for _ in range(2):
+        with torch.enable_grad():
+            with pytest.raises(BuildError):
+                PATHS[path](Case("wrong", Wrong(), (TensorSpec("x", (4, 3)),)), "eager")
+            assert torch.is_grad_enabled()
+    assert len(PATHS[path](own(), "eager").build.engines) > 0
+
+
+def temporary_folders():
+    return {name for name in os.listdir(tempfile.gettempdir()) if not name.startswith("torchinductor_")}
+
+
+@pytest.fixture
+def own_temporary_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def test_no_temporary_folder_is_left_when_the_program_is_gone(own, inductor, own_temporary_folder):
+    program = PATHS["export"](own(batch=(2, 3, 4)), inductor)
+    inputs, expected = eager(program, 3)
+    torch.testing.assert_close(program(*inputs), expected)
+    assert any(name.startswith("tutorial_lib-") for name in temporary_folders())
+    del program
+    gc.collect()
+    assert temporary_folders() == set()
+
+
+def test_no_temporary_folder_is_left_by_a_build_that_fails(own, inductor, own_temporary_folder, monkeypatch):
+    folders = []
+
+    def fails(exported, package, values):
+        folders.append(Path(package).parent)
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr(inductor_module, "package", fails)
+    with pytest.raises(BuildError, match="the disk is on fire"):
+        PATHS["input"](own(), inductor)
+    gc.collect()
+    assert len(folders) == 1
+    assert temporary_folders() == set()
+
+
+def test_a_case_may_have_any_name(own, inductor, monkeypatch):
+    case = own()
+    named = Case("a name / with a slash", case.model, case.inputs)
+    seen = []
+
+    def package(exported, file, values):
+        Path(file).write_bytes(b"")  # fails if its folder is not there
+        seen.append(file)
+        return exported.module()
+
+    monkeypatch.setattr(inductor_module, "package", package)
+    monkeypatch.setattr(inductor_module, "library_calls", lambda file: ())
+    assert PATHS["export"](named, inductor).build.case == named.name
+    assert seen

@@ -1,0 +1,187 @@
+"""The project's own files: pins, layers, notebooks, and what the README says exists."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = ["shapes", "models", "record", "agreement", "guard", "inductor", "tensorrt"]
+LAYERS += ["backends", "compiled", "building", "paths", "latency", "sweep", "plots", "__main__"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def pins(text):
+    return dict(re.findall(r"^[\s-]*([A-Za-z0-9_.-]+)==(\S+)$", text, flags=re.MULTILINE))
+
+
+def imports(module):
+    tree = ast.parse((ROOT / "tutorial_lib" / f"{module}.py").read_text())
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tutorial_lib"):
+            inside = node.module.removeprefix("tutorial_lib").lstrip(".")
+            found |= {inside.split(".")[0]} if inside else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+    return found
+
+
+def test_conda_users_get_the_same_versions():
+    ours, conda = pins((ROOT / "constraints.txt").read_text()), pins((ROOT / "environment.yml").read_text())
+    assert conda
+    assert {name: ours.get(name) for name in conda} == conda
+    for asked_for in ("torch", "torch-tensorrt", "tensorrt", "jupyterlab", "ipywidgets", "matplotlib", "nbval"):
+        assert asked_for in conda
+
+
+def test_every_direct_dependency_is_pinned_in_one_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    names = {re.match(r"[A-Za-z0-9_-]+", line).group() for line in asked}
+    assert names <= set(pins((ROOT / "constraints.txt").read_text()))
+    torch = next(line for line in asked if line.startswith("torch"))
+    assert torch == "torch>=2.11,<2.14"
+
+
+def test_torch_and_torch_tensorrt_belong_together():
+    ours = pins((ROOT / "constraints.txt").read_text())
+    assert ours["torch"].split(".")[:2] == ours["torch-tensorrt"].split(".")[:2]
+
+
+def test_the_preview_uses_the_same_torch_tensorrt():
+    ours = pins((ROOT / "constraints.txt").read_text())
+    minor = ".".join(ours["torch"].split(".")[:2])
+    preview = pins((ROOT / "tutorial_lib" / "preview" / f"requirements-{minor}.txt").read_text())
+    assert preview["torch-tensorrt"] == ours["torch-tensorrt"]
+    assert preview["tensorrt-cu13-bindings"] == preview["tensorrt-cu13"] == ours["tensorrt"]
+
+
+def test_tensorrt_is_not_an_extra_of_the_project():
+    text = (ROOT / "pyproject.toml").read_text()
+    assert "optional-dependencies" not in text
+
+
+@pytest.mark.parametrize("module", LAYERS)
+def test_a_module_imports_only_from_the_layers_below(module):
+    below = LAYERS[: LAYERS.index(module)]
+    assert imports(module) & set(LAYERS) <= set(below)
+
+
+def test_every_module_has_a_layer():
+    modules = {file.stem for file in (ROOT / "tutorial_lib").glob("*.py")}
+    assert modules - {"__init__", "_files", "_compiler"} == set(LAYERS)
+
+
+def test_the_core_imports_neither_widgets_nor_plots():
+    for module in LAYERS[: LAYERS.index("plots")]:
+        assert not imports(module) & {"matplotlib", "ipywidgets", "IPython"}, module
+
+
+def test_modules_are_short_enough_to_read_whole():
+    for file in (ROOT / "tutorial_lib").glob("**/*.py"):
+        assert len(file.read_text().splitlines()) <= 400, file.name
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_committed_as_they_ran(notebook):
+    content = json.loads(notebook.read_text())
+    code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    assert len(code) <= 35
+    assert "widgets" not in content["metadata"]
+    for cell in code:
+        source = "".join(cell["source"])
+        assert cell["execution_count"], "a cell that never ran is never compared by nbval"
+        assert not any(output["output_type"] == "error" for output in cell["outputs"]), source
+        assert not any(output.get("name") == "stderr" for output in cell["outputs"]), source
+        assert not re.search(r"^\s*[%!]", source, flags=re.MULTILINE), "magics hide failures from nbval"
+        if "NBVAL_CHECK_OUTPUT" in source:
+            assert cell["outputs"], "there is nothing to compare with"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_link_inside_a_notebook_leads_somewhere(notebook):
+    text = "".join("".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"])
+    for anchor in re.findall(r"\]\(#([\w-]+)\)", text):
+        assert f'<a id="{anchor}"></a>' in text
+
+
+def test_everything_the_readme_names_exists():
+    text = (ROOT / "README.md").read_text()
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (ROOT / link).exists(), link
+    for name in re.findall(r"`([\w./-]+\.(?:py|txt|toml|yml|md))`", text):
+        assert (ROOT / name).exists() or (ROOT / "tutorial_lib" / name).exists(), name
+    for target in re.findall(r"\bmake (\w+)\b", text):
+        if target not in ("uses", "takes"):
+            assert f"\n{target}:" in (ROOT / "Makefile").read_text(), target
+    listed = re.search(r"```\ntutorial_lib/\n(.*?)```", text, flags=re.DOTALL).group(1)
+    modules = set(re.findall(r"(\w+)\.py", listed))
+    assert modules == set(LAYERS)
+
+
+def test_the_readme_s_python_example_runs():
+    text = (ROOT / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    example = example.replace('"inductor"', '"eager"')
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "All paths agree" in done.stdout
+
+
+def test_jupyterlab_is_served_on_loopback_only_and_asks_for_its_token(tmp_path):
+    recipe = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+    (line,) = [line for line in recipe.splitlines() if "jupyter lab" in line]
+    assert "--ip=127.0.0.1" in line
+    assert "token" not in line
+    options = line.split("jupyter lab", 1)[1].split()
+    options += ["--no-browser", "--port=0", *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else [])]
+    folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *options],
+        cwd=ROOT,
+        env={**os.environ, **folders},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        about = wait_for(tmp_path / "RUNTIME" / f"jpserver-{server.pid}.json", server)
+        assert about["hostname"] == "127.0.0.1"
+        assert about["token"]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(about["url"] + "api/contents", timeout=10)
+        assert refused.value.code == 403
+        request = urllib.request.Request(
+            about["url"] + "api/contents", headers={"Authorization": f"token {about['token']}"}
+        )
+        names = [item["name"] for item in json.load(urllib.request.urlopen(request, timeout=10))["content"]]
+        assert {notebook.name for notebook in NOTEBOOKS} <= set(names)
+    finally:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait(10)
+
+
+def wait_for(file, server, seconds=60):
+    for _ in range(10 * seconds):
+        if server.poll() is not None:
+            pytest.fail("JupyterLab did not start")
+        try:
+            about = json.loads(file.read_text())
+            urllib.request.urlopen(about["url"] + "api", timeout=5).close()
+            return about
+        except (OSError, ValueError):
+            time.sleep(0.1)
+    pytest.fail("JupyterLab did not answer in time")

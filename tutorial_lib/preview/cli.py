@@ -1,0 +1,111 @@
+"""``preview`` from a shell."""
+
+import argparse
+import ast
+import json
+import sys
+from typing import Any
+
+from tutorial_lib.backends import BackendUnavailable, OptionError
+from tutorial_lib.models import MODELS
+from tutorial_lib.paths import PATHS
+from tutorial_lib.preview.errors import PreviewError, PreviewUnavailable
+from tutorial_lib.preview.install import install
+from tutorial_lib.preview.process import SECONDS, previews
+from tutorial_lib.shapes import ShapeError
+
+FAILED, BAD_INPUT = 1, 2
+"""Exit codes: no preview could be made; something typed cannot be used."""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the command ``preview`` to a parser's subcommands."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "preview",
+        help="which engines TensorRT would be asked to build (no GPU needed)",
+        description="Runs Torch-TensorRT's front end without TensorRT, and prints the engines that each compile "
+        "path asks TensorRT to build, and what each call does.",
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``preview``."""
+    parser.add_argument("--model", choices=sorted(MODELS), default="expand-reshape")
+    for name in ("min", "opt", "max"):
+        parser.add_argument(f"--{name}", type=int, help=f"{name} of the first dynamic dimension (default: the model's)")
+    parser.add_argument(
+        "--calls", type=_sizes, default=[], metavar="1,4,32", help="sizes to call the model with, in order"
+    )
+    parser.add_argument("--path", choices=[*PATHS, "all"], default="all")
+    parser.add_argument(
+        "--option", action="append", default=[], type=_option, metavar="NAME=VALUE", help="a Torch-TensorRT setting"
+    )
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit per path (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the preview of every path; the exit code is 0 unless none could be made."""
+    try:
+        case = MODELS[args.model]()
+        for name, dim in list(case.dims.items())[:1]:
+            typed = [getattr(args, corner) for corner in ("min", "opt", "max")]
+            corners = [dim.min, dim.opt, dim.max]
+            case = case.with_ranges(**{name: [t if t is not None else c for t, c in zip(typed, corners, strict=True)]})
+        paths = list(PATHS) if args.path == "all" else [args.path]
+        found = previews(case, paths, args.calls, dict(args.option), args.seconds)
+    except (ShapeError, OptionError, BackendUnavailable) as error:
+        return _say(error, BAD_INPUT)
+    except (PreviewError, PreviewUnavailable) as error:
+        return _say(error, FAILED)
+    if args.json:
+        print(json.dumps([one.to_dict() for one in found], indent=2))
+    else:
+        print("\n\n".join(map(str, found)))
+    return 0
+
+
+def run_install(optional: bool) -> int:
+    """Install the front end and say so; with `optional`, failing to is no failure."""
+    try:
+        print(install())
+    except PreviewUnavailable as error:
+        return _say(error, 0 if optional else FAILED)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m tutorial_lib.preview [install]``."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["install"]:
+        parser = argparse.ArgumentParser("python -m tutorial_lib.preview install", description=run_install.__doc__)
+        parser.add_argument("--optional", action="store_true", help="exit with 0 even if it cannot be installed")
+        return run_install(parser.parse_args(arguments[1:]).optional)
+    parser = argparse.ArgumentParser("python -m tutorial_lib.preview", description=__doc__)
+    add_arguments(parser)
+    return run(parser.parse_args(arguments))
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes such as 1,4,32") from None
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _say(error: Exception, code: int) -> int:
+    print(error if code == 0 else f"error: {error}", file=sys.stderr)
+    return code
