@@ -1,6 +1,6 @@
 """How fast are the three paths? Measured side by side, in one run, with what they are compared to.
 
-    python benchmarks/paths.py [--device cpu] [--json FILE]
+    python benchmarks/paths.py [--device cpu] [--model vit] [--json FILE]
 
 For each model and batch size, latency of eager PyTorch and of our three paths is given as a multiple
 of the fastest way this script knows to compute the same thing:
@@ -92,15 +92,16 @@ def guard_cost(case: Case) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--model", choices=list(models.MODELS), action="append", help="default: all")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     device = backends.as_device(args.device)
     torch.set_grad_enabled(False)
     batches = CUDA_BATCHES if device.type == "cuda" else BATCHES
     rows: list[dict] = []
-    for name, make in models.MODELS.items():
+    for name in args.model or models.MODELS:
         sizes = batches[name]
-        case = make((1, 4, sizes[-1])).to(device)
+        case = models.MODELS[name]((1, 4, sizes[-1])).to(device)
         rows += bench(case, sizes, products if name == "expand-reshape" else static)
     guard = guard_cost(models.expand_reshape().to(device))
     columns = ["eager", "torch.compile", *paths.PATHS]

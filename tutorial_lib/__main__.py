@@ -10,7 +10,6 @@ from pathlib import Path
 from tutorial_lib import _files, backends, models, paths, plots
 from tutorial_lib.building import BuildError
 from tutorial_lib.compiled import Compiled, Recompile
-from tutorial_lib.models import Case
 from tutorial_lib.preview import cli
 from tutorial_lib.shapes import ShapeError
 from tutorial_lib.sweep import Sweep, check_sizes, default_sizes, sweep
@@ -38,15 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """Build the paths, compare them over the batches, print the table, write the files."""
-    case, chosen = _case(args), _paths(args.paths)
+    case = models.make_case(args.model, args.min, args.opt, args.max).to(backends.as_device(args.device))
+    chosen = _paths(args.paths)
     sizes = check_sizes(case, args.batches or default_sizes(case))
     out = _out_folder(args.out)
-    for name in (args.backend,) if args.backend != "auto" else ():
-        backends.choose(name, case.device)  # before any work
+    backend, passed = backends.choose(args.backend, case.device)
+    for sentence in passed:
+        print(sentence)
     programs: dict[str, Compiled] = {}
     for name in chosen:
         _progress(f"building {name} ...")
-        programs[name] = paths.PATHS[name](case, args.backend)
+        programs[name] = paths.PATHS[name](case, backend)
         print(programs[name].build, flush=True)
     result = sweep(
         programs,
@@ -72,15 +73,6 @@ def _write(result: Sweep, out: Path) -> list[Path]:
     result.to_csv(files[1])
     _files.save(files[2], plots.png(plots.overview(result)))
     return files
-
-
-def _case(args: argparse.Namespace) -> Case:
-    case = models.MODELS[args.model]()
-    name, dim = next(iter(case.dims.items()))
-    low = dim.min if args.min is None else args.min
-    high = max(dim.max, args.opt or 0, low) if args.max is None else args.max
-    opt = max(low, min(dim.opt, high)) if args.opt is None else args.opt
-    return case.with_ranges(**{name: (low, opt, high)}).to(backends.as_device(args.device))
 
 
 def _paths(text: str) -> list[str]:

@@ -203,3 +203,12 @@ def vit(batch: Sequence[int] = (1, 4, 8), **sizes: Any) -> Case:
 
 MODELS: dict[str, Callable[..., Case]] = {"expand-reshape": expand_reshape, "vit": vit}
 """The models by the name that the command line uses."""
+
+
+def make_case(model: str, low: int | None = None, opt: int | None = None, high: int | None = None) -> Case:
+    """One of :data:`MODELS` with a range for its first dynamic dimension; what is None follows what is not."""
+    case = MODELS[model]()
+    name, dim = next(iter(case.dims.items()))
+    low = dim.min if low is None else low
+    high = max(dim.max, opt or 0, low) if high is None else high
+    return case.with_ranges(**{name: (low, max(low, min(dim.opt, high)) if opt is None else opt, high)})

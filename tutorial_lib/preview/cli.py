@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from tutorial_lib.backends import BackendUnavailable, OptionError
-from tutorial_lib.models import MODELS
+from tutorial_lib.models import MODELS, make_case
 from tutorial_lib.paths import PATHS
 from tutorial_lib.preview.errors import PreviewError, PreviewUnavailable
 from tutorial_lib.preview.install import install
@@ -50,11 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the preview of every path; the exit code is 0 unless none could be made."""
     try:
-        case = MODELS[args.model]()
-        for name, dim in list(case.dims.items())[:1]:
-            typed = [getattr(args, corner) for corner in ("min", "opt", "max")]
-            corners = [dim.min, dim.opt, dim.max]
-            case = case.with_ranges(**{name: [t if t is not None else c for t, c in zip(typed, corners, strict=True)]})
+        case = make_case(args.model, args.min, args.opt, args.max)
         paths = list(PATHS) if args.path == "all" else [args.path]
         found = previews(case, paths, args.calls, dict(args.option), args.seconds)
     except (ShapeError, OptionError, BackendUnavailable) as error:
