@@ -1,6 +1,7 @@
 """The project's own files: pins, layers, notebooks, and what the README says exists."""
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -144,17 +145,7 @@ def test_jupyterlab_is_served_on_loopback_only_and_asks_for_its_token(tmp_path):
     assert "--ip=127.0.0.1" in line
     assert "token" not in line
     options = line.split("jupyter lab", 1)[1].split()
-    options += ["--no-browser", "--port=0", *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else [])]
-    folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", *options],
-        cwd=ROOT,
-        env={**os.environ, **folders},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        about = wait_for(tmp_path / "RUNTIME" / f"jpserver-{server.pid}.json", server)
+    with serve(tmp_path, options) as about:
         assert about["hostname"] == "127.0.0.1"
         assert about["token"]
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -165,6 +156,24 @@ def test_jupyterlab_is_served_on_loopback_only_and_asks_for_its_token(tmp_path):
         )
         names = [item["name"] for item in json.load(urllib.request.urlopen(request, timeout=10))["content"]]
         assert {notebook.name for notebook in NOTEBOOKS} <= set(names)
+
+
+@contextlib.contextmanager
+def serve(folder, options, environment=None):
+    """A JupyterLab of its own, on a free port, with all that it writes under `folder`."""
+    options = [*options, "--no-browser", "--port=0"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--allow-root")
+    places = {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *options],
+        cwd=ROOT,
+        env={**os.environ, **places, "IPYTHONDIR": str(folder / "ipython"), **(environment or {})},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield wait_for(folder / "RUNTIME" / f"jpserver-{server.pid}.json", server)
     finally:
         server.terminate()
         try:

@@ -46,21 +46,30 @@ class Guard:
             If anything else is.
         """
         try:
-            signature = [
-                (
-                    *(type(x), x.shape, x.dtype, x.device, x.is_contiguous()),
-                    *(x.requires_grad, x.is_inference(), x.is_neg(), x.is_conj()),
-                )
-                for x in inputs
-            ]
-            if (key := tuple(signature)) in self._accepted:
+            key = tuple(
+                [
+                    (
+                        type(x),
+                        x.shape,
+                        x.dtype,
+                        x.device,
+                        x.is_contiguous(),
+                        x.requires_grad,
+                        x.is_inference(),
+                        x.is_neg(),
+                    )
+                    for x in inputs
+                ]
+            )
+            if key in self._accepted:
                 return
         except (AttributeError, RuntimeError):  # not a tensor, or one without strides: check() says which
             key = None
         self.check(inputs)
         if len(self._accepted) >= REMEMBERED:
             self._accepted.clear()
-        self._accepted.add(key)
+        if not any(x.is_complex() for x in inputs):  # which may be conjugated lazily, and the key does not tell
+            self._accepted.add(key)
 
     def check(self, inputs: Sequence[torch.Tensor]) -> None:
         """The whole check, without the memory of earlier calls."""
