@@ -39,7 +39,7 @@ format: $(VENV)/.ready ## format the code and clean the notebooks
 	$(BIN)/nbstripout --keep-output --keep-count notebooks/*.ipynb
 
 notebooks: $(VENV)/.ready ## run the notebooks again and keep their outputs
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	TUTORIAL_LIB_RECORD=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 	$(BIN)/nbstripout --keep-output --keep-count notebooks/*.ipynb
 
 bench: $(VENV)/.ready ## measure our paths against eager, torch.compile and the matrix product alone

@@ -26,6 +26,11 @@ from tutorial_lib.shapes import ShapeError
 
 _numbers = itertools.count()
 
+if hasattr(torch._C, "_ensureCUDADeviceGuardSet") and not torch.cuda.is_available():
+    # A torch that is built with CUDA and finds no GPU puts a device guard in place when it first traces.
+    # Done in one thread while another one works, that ends the process, so it is done here.
+    torch._C._ensureCUDADeviceGuardSet()
+
 
 class BuildError(RuntimeError):
     """A build that failed, in one sentence; the compiler's own error is its ``__cause__``.
@@ -104,11 +109,9 @@ class Job:
         Were that the model's own ``forward``, then builds of one class would meet there: a second
         build with other fixed sizes would come out dynamic, and the ninth would not be compiled at all.
         """
-        model = self.case.model
-
-        def forward(*inputs: torch.Tensor) -> Any:
-            return model(*inputs)
-
+        # Torch-TensorRT 2.11 finds an input's sizes only by the name of a plain argument, so none may be ``*inputs``.
+        arguments = ", ".join(f"input_{place}" for place in range(len(self.case.inputs)))
+        forward = eval(f"lambda model: lambda {arguments}: model({arguments})")(self.case.model)
         forward.__code__ = forward.__code__.replace(co_name=f"forward_{next(_numbers)}")
         return forward
 
@@ -149,9 +152,7 @@ class Job:
         start = time.perf_counter()
         if self.backend == "eager":
             program: Callable[..., Any] = exported.module()
-            self.left_to_pytorch = tuple(
-                sorted({str(n.target) for n in exported.graph.nodes if n.op == "call_function"})
-            )
+            self.left_to_pytorch = tuple(sorted(record.operator_names(exported.graph)))
         else:
             folder = Path(tempfile.mkdtemp(prefix="tutorial_lib-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
@@ -263,7 +264,7 @@ def _graph_inputs(graph: torch.fx.GraphModule, case: Case) -> list[EngineInput |
             inputs.append(EngineInput(node.name, "int", (low,), (opt,), (high,), kind="shape"))
         elif isinstance(value, torch.Tensor):
             where = getattr(source, "name", "")
-            argument = re.fullmatch(r"L\['inputs'\]\[(\d+)\]", where() if callable(where) else where)
+            argument = re.fullmatch(r"L\['input_(\d+)'\]", where() if callable(where) else where)
             name, kind = (case.inputs[int(argument[1])].name, "data") if argument else (node.name, "weight")
             dtype = str(value.dtype).removeprefix("torch.")
             inputs.append(EngineInput(name, dtype, *record.range_of(value), kind=kind))

@@ -1,5 +1,6 @@
 """A compiled program as readers get it: the range guard in front, and the record of its build."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,9 +19,19 @@ LOCK = compile_lock
 """Held during every build. It is Dynamo's own lock, so a recompile in another thread waits too.
 
 Tracing is not thread-safe: two exports, or an export beside a just-in-time compile, corrupt each
-other. A program that is already built runs without it.
+other. Where :func:`calls_wait`, calls of programs that are already built take it as well.
 """
 OUTSIDE = ("raise", "recompile", "eager")
+
+
+def calls_wait(device: torch.device) -> bool:
+    """Whether a call has to wait while another thread builds.
+
+    On a CPU with torch 2.13 it need not (``tests/test_threads.py``). With torch 2.11 on a GPU, calls
+    beside a build were seen to fail; other combinations are not known.
+    """
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    return device.type != "cpu" or version < (2, 13)
 
 
 class Recompile(RuntimeError):
@@ -54,7 +65,11 @@ class Compiled:
         self._compiling = compiling
         self._guard = Guard(self.case.inputs, self.case.device)
         self._outside = "raise"
-        self._one_at_a_time = threading.Lock()
+        self._turn: AbstractContextManager[Any] | None = None
+        if calls_wait(case.device):
+            self._turn = LOCK
+        elif build.path == "jit":  # Dynamo's look-up of the right engine is not thread-safe
+            self._turn = threading.RLock()
 
     @property
     def build(self) -> Build:
@@ -99,30 +114,33 @@ class Compiled:
         return self._run(inputs)
 
     def _run(self, inputs: tuple[torch.Tensor, ...]) -> Any:
-        if self._build.path != "jit":
+        if self._turn is None:
             return self._program(*inputs)
-        with self._one_at_a_time:  # Dynamo's look-up of the right engine is not thread-safe
-            try:
-                return self._program(*inputs)
-            except BackendCompilerFailed as error:
-                if not isinstance(error.inner_exception, Recompile):
-                    raise
-            # Dynamo guards on more than matters here, such as the stride of a dimension of size 1, or one
-            # tensor being given twice. New views with plain strides pass where only that was in the way.
-            plain = [torch.as_strided(x, x.shape, torch.empty(x.shape, device="meta").stride()) for x in inputs]
-            try:
-                return self._program(*plain)
-            except BackendCompilerFailed as error:
-                if not isinstance(error.inner_exception, Recompile):
-                    raise
-                raise Recompile(f"{error.inner_exception} ({self._why(inputs)})") from None
+        with self._turn:
+            return self._run_alone(inputs)
+
+    def _run_alone(self, inputs: tuple[torch.Tensor, ...]) -> Any:
+        try:
+            return self._program(*inputs)
+        except BackendCompilerFailed as error:
+            if not isinstance(error.inner_exception, Recompile):
+                raise
+        # Dynamo guards on more than matters here, such as the stride of a dimension of size 1, or one
+        # tensor being given twice. New views with plain strides pass where only that was in the way.
+        plain = [torch.as_strided(x, x.shape, torch.empty(x.shape, device="meta").stride()) for x in inputs]
+        try:
+            return self._program(*plain)
+        except BackendCompilerFailed as error:
+            if not isinstance(error.inner_exception, Recompile):
+                raise
+            raise Recompile(f"{error.inner_exception} ({self._why(inputs)})") from None
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def _call_outside(self, inputs: tuple[torch.Tensor, ...]) -> Any:
         if self._outside == "eager":
             return self.case.model(*inputs)
-        with self._one_at_a_time, self._compiling():
+        with self._turn or contextlib.nullcontext(), self._compiling():
             return self._program(*inputs)
 
     def _why(self, inputs: tuple[torch.Tensor, ...]) -> str:

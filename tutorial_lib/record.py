@@ -141,6 +141,12 @@ def call_functions(graph: torch.fx.Graph) -> int:
     return sum(node.op in ("call_function", "call_method", "call_module") for node in graph.nodes)
 
 
+def operator_names(graph: torch.fx.Graph) -> set[str]:
+    """Names of what a graph calls: ``aten.linear.default``, or the bare name of a Python function."""
+    targets = {node.target for node in graph.nodes if node.op == "call_function"}
+    return {str(t) if isinstance(t, torch._ops.OpOverload) else getattr(t, "__name__", str(t)) for t in targets}
+
+
 def device_name(device: torch.device) -> str:
     """Name of the processor or graphics card, for titles and records."""
     if device.type == "cuda":

@@ -1,7 +1,7 @@
 """Torch-TensorRT: whether it is here, its settings, and the engines it was asked to build.
 
-Written for Torch-TensorRT 2.11 to 2.13. Everything up to the engine build is tested with 2.13 on a
-CPU, with stand-ins for the engines (:mod:`tutorial_lib.preview`); nothing here was run with TensorRT
+Written for Torch-TensorRT 2.11 to 2.13. Everything up to the engine build is tested with 2.11 and 2.13
+on a CPU, with stand-ins for the engines (:mod:`tutorial_lib.preview`); nothing here was run with TensorRT
 itself. The README lists what was verified on what.
 
 Batch 1 and an opt of 1
@@ -25,7 +25,10 @@ the first request; ahead of time, nothing is needed. Where one engine has to
 serve 1..max on jit, where opt has to be 1, or where a model that is cut has to take batch 1, build
 inside ``torch.fx.experimental._config.patch(backed_size_oblivious=True)``; calls need it no more. The
 price: it is a private setting of torch, and with other backends some models fail or are cached
-wrongly under it. Avoid ``mark_unbacked``: opt is not yours to choose.
+wrongly under it. Avoid ``mark_unbacked``: opt is not yours to choose, and torch 2.11 takes no bounds for it.
+
+On 2.11, jit cuts a model in two where it computes with a second dynamic size, such as tokens + 1; the
+engine behind the cut then starts at tokens 2 (``tests/preview/test_preview_profiles.py``).
 """
 
 import contextlib
@@ -42,7 +45,7 @@ from typing import Any
 import torch
 
 from tutorial_lib._files import cache_folder
-from tutorial_lib.record import Engine, EngineInput, call_functions
+from tutorial_lib.record import Engine, EngineInput, call_functions, operator_names
 from tutorial_lib.shapes import TensorSpec
 
 HOW_TO_GET_IT = (
@@ -192,7 +195,7 @@ def left_to_pytorch(program: torch.fx.GraphModule) -> tuple[str, ...]:
     """Operators of a compiled graph that run outside its engines."""
     segments = [m for name, m in program.named_children() if "_run_on_gpu" in name]
     outside = [m.graph for m in (program, *segments) if isinstance(m, torch.fx.GraphModule)]
-    names = {str(n.target) for graph in outside for n in graph.nodes if n.op == "call_function"}
+    names = set().union(*map(operator_names, outside))
     return tuple(sorted(name for name in names if "getitem" not in name))
 
 

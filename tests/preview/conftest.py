@@ -5,6 +5,8 @@ from multiprocessing import get_context
 
 import inside
 import pytest
+import torch
+import upstream
 
 from tutorial_lib.preview import PreviewUnavailable, install, seam, stub
 
@@ -25,8 +27,10 @@ def frontend():
 @pytest.fixture(scope="session")
 def run_inside(frontend):
     """``run_inside(function, *args)``: what a function of :mod:`inside` returns in that process, once per arguments."""
-    known = {}
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=seam.load, initargs=(frontend,)) as pool:
+    if upstream.DEVICE == "cuda" and not torch.cuda.is_available():
+        pytest.fail("TUTORIAL_LIB_FRONTEND_DEVICE is cuda, and PyTorch sees no GPU")
+    known, arguments = {}, (frontend, upstream.DEVICE)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=seam.load, initargs=arguments) as pool:
 
         def run(function, *args):
             key = function, repr(args)

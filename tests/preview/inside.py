@@ -9,6 +9,7 @@ import warnings
 from unittest import mock
 
 import torch
+from upstream import DEVICE
 
 from tutorial_lib import expand_reshape
 from tutorial_lib.preview import seam
@@ -37,7 +38,7 @@ def fresh(function, *args):
 
 def seed(batch=(2, 4, 32)):
     """The tutorial's first model, small: x [batch, 7, 24]."""
-    return expand_reshape(batch=batch, embed_dim=WIDTH, tokens=TOKENS)
+    return expand_reshape(batch=batch, embed_dim=WIDTH, tokens=TOKENS).to(DEVICE)
 
 
 def model():
@@ -45,7 +46,7 @@ def model():
 
 
 def batch_of(size, tokens=TOKENS):
-    return torch.randn(size, tokens, WIDTH)
+    return torch.randn(size, tokens, WIDTH, device=DEVICE)
 
 
 @contextlib.contextmanager
@@ -159,15 +160,17 @@ def exported_twice_the_batch():
 
 
 def jit_with_two_dims():
-    """Profiles of all inputs when batch and tokens are both marked."""
+    """Dynamic profiles of each engine when batch and tokens are both marked."""
     x = batch_of(4, tokens=5)
     torch._dynamo.mark_dynamic(x, 0, min=2, max=32)
     torch._dynamo.mark_dynamic(x, 1, min=2, max=64)
     program = torch.compile(model(), backend="tensorrt", options={"min_block_size": 1})
     with requests() as found:
         program(x)
-    ((inputs, _, _),) = found
-    return sorted(tuple(_corner(i, end) for end in ("min", "opt", "max")) for i in inputs if isinstance(i.shape, dict))
+    return [
+        sorted(tuple(_corner(i, end) for end in ("min", "opt", "max")) for i in inputs if isinstance(i.shape, dict))
+        for inputs, _, _ in found
+    ]
 
 
 def automatic_dynamic_then(size):
@@ -271,7 +274,8 @@ def upstream_with_a_broken_engine_build():
 
     seam.set_engine_build(build)
     one, x = model(), batch_of(4)
-    return torch.allclose(torch.compile(one, backend="tensorrt", options={"min_block_size": 1})(x), one(x))
+    program = torch.compile(one, backend="tensorrt", options={"min_block_size": 1})
+    return torch.allclose(program(x), one(x), atol=1e-5)
 
 
 def upstream_engines(how, options, static=False):
@@ -318,6 +322,7 @@ def cached_engines(options):
         conversion.TRTInterpreter,
         lambda *args, **kwargs: mock.MagicMock(
             run=lambda: mock.MagicMock(
+                weight_name_map=None,
                 engine=mock.MagicMock(serialize=lambda: b"", serialize_with_config=lambda _: b""),
                 input_names=["x"],
                 output_names=["output0"],
@@ -361,7 +366,7 @@ def cache_keys(heads=(12, 8), opts=(4, 4)):
         low, middle, high = ((n, TOKENS, WIDTH) for n in (1, opt, 32))
         with requests() as found:
             torch_tensorrt.compile(
-                ExpandReshapeModel(WIDTH, number).eval(),
+                ExpandReshapeModel(WIDTH, number).eval().to(DEVICE),
                 ir="dynamo",
                 inputs=[torch_tensorrt.Input(min_shape=low, opt_shape=middle, max_shape=high)],
                 min_block_size=1,

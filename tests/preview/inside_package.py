@@ -9,6 +9,8 @@ from unittest import mock
 import torch
 from inside import TOKENS, WIDTH, requests, seed
 from torch import nn
+from torch.utils import _pytree as pytree
+from upstream import DEVICE
 
 from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, shapes, vit
 from tutorial_lib.preview import seam
@@ -52,8 +54,10 @@ SORT = {"torch_executed_ops": {"torch.ops.aten.sort.default"}}
 
 
 def case(name="seed", batch=(1, 4, 32)):
-    if name == "seed":
-        return seed(batch)
+    return (seed(batch) if name == "seed" else _other_case(name, batch)).to(DEVICE)
+
+
+def _other_case(name, batch):
     dim = DynamicDim("batch", *batch)
     if name == "hybrid":
         return Case("hybrid", Hybrid(), (TensorSpec("x", (dim, TOKENS, WIDTH)),))
@@ -98,6 +102,26 @@ def settings(path, names, options=None, tf32=False):
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
     return [{name: getattr(one, name) for name in names} for _, one, _ in found]
+
+
+def devices(path):
+    """Kinds of device of everything an engine is asked for with and gives: settings, weights, inputs, output."""
+    seen = []
+
+    def build(module, inputs, settings, **kwargs):
+        engine = seam.StandIn(module, inputs)
+        engine.register_forward_hook(lambda _, given, output: seen.extend([*given, output]))
+        seen.extend([settings.device.to(torch.device), *module.state_dict().values()])
+        return engine
+
+    seam.set_engine_build(build)
+    program = PATHS[path](seed(), backend="tensorrt")
+    seen.append(program(*program.case.example(4)))
+    return {torch.device(getattr(one, "device", one)).type for one in pytree.tree_leaves(seen) if _placed(one)}
+
+
+def _placed(one):
+    return isinstance(one, torch.Tensor | torch.device)
 
 
 def agreement(path, name="seed", batch=(1, 4, 32), sizes=(1, 4, 32)):

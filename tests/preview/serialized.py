@@ -10,6 +10,7 @@ from unittest import mock
 
 import inside
 import torch
+from upstream import DEVICE
 
 from tutorial_lib.preview import seam
 
@@ -54,12 +55,18 @@ def numbered_engines():
             (runtime.TRTEngine, "_setup_engine", set_up),
             (runtime.TRTEngine, "execute", lambda engine, inputs: engine.stand_in(*inputs)),
             (runtime.TRTEngine, "close", lambda engine: None),
-            (torch.cuda, "default_stream", lambda *args: SimpleNamespace(cuda_stream=0)),
-            (torch.Tensor, "cuda", lambda tensor, *args, **kwargs: tensor),
+            *([] if DEVICE == "cuda" else _without_gpu()),
             (Platform, "current_platform", classmethod(lambda cls: cls.LINUX_X86_64)),
         ]:
             stack.enter_context(mock.patch.object(target, name, value))
         yield
+
+
+def _without_gpu():
+    return [
+        (torch.cuda, "default_stream", lambda *args: SimpleNamespace(cuda_stream=0)),
+        (torch.Tensor, "cuda", lambda tensor, *args, **kwargs: tensor),
+    ]
 
 
 def _symbolic_outputs():

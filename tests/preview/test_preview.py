@@ -7,15 +7,17 @@ import inside_package as ours
 import misbehaving
 import pytest
 import torch
+import upstream
 from torch import nn
 
 from tutorial_lib import Case, OptionError, ShapeError, TensorSpec, expand_reshape
+from tutorial_lib.backends import as_device
 from tutorial_lib.preview import PreviewError, cli, preview, previews, process
 
 
 @pytest.fixture(scope="module")
 def found(frontend):
-    """The issue's own example, small: batch 2/4/32, then calls at 1, 4, 32 and 33; by path."""
+    """The tutorial's first model, small: batch 2/4/32, then calls at 1, 4, 32 and 33; by path."""
     case = expand_reshape(batch=(2, 4, 32), embed_dim=24, tokens=7)
     return {one.path: one for one in previews(case, calls=(1, 4, 32, 33))}
 
@@ -31,7 +33,7 @@ def test_the_profile_is_not_the_range_that_was_typed(found):
 
 
 def test_jit_builds_further_engines_for_batch_1_and_33(found):
-    assert profiles(found["jit"]) == [(1, 4, 32), (1, 1, 1), (1, 33, 4096)]
+    assert profiles(found["jit"]) == [(1, 4, 32), (1, 1, 1), (1, 33, upstream.UNBOUNDED)]
     calls = found["jit"].calls
     assert [(c.sizes["batch"], c.outcome, c.ran, c.built) for c in calls] == [
         (1, "built", (2,), (2,)),
@@ -67,7 +69,7 @@ def test_the_source_of_opt_is_named(found):
 def test_notes_say_what_differs_and_why(found):
     assert "engine 1, batch: min is 1, not 2 (Torch-TensorRT turns a lower bound of 2 into 1)" in found["input"].notes
     assert found["jit"].notes[-1] == (
-        "engine 3, batch: max is 4096, not 32 (Torch-TensorRT's own, where Dynamo has no upper bound)"
+        f"engine 3, batch: max is {upstream.UNBOUNDED}, not 32 (Torch-TensorRT's own, where Dynamo has no upper bound)"
     )
 
 
@@ -95,6 +97,14 @@ def test_the_readers_process_is_left_alone(found):
     assert "torch_tensorrt" not in sys.modules
     assert "tensorrt" not in sys.modules
     assert torch.cuda.current_device.__module__ == "torch.cuda"
+
+
+def test_a_gpu_without_tensorrt_gives_the_same_preview(frontend, monkeypatch):
+    case = expand_reshape(batch=(2, 4, 32), embed_dim=24, tokens=7).to(as_device())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    one = preview(case, "export", calls=(4,))
+    assert (one.real, one.library, one.calls[0].outcome) == (False, "stub", "served")
+    assert profiles(one) == [(1, 4, 32)]
 
 
 def test_several_dynamic_dimensions(run_inside):

@@ -3,6 +3,7 @@
 import inside
 import inside_package as ours
 import pytest
+import upstream
 
 ALL = [1, 2, 8]
 MODELS = ("seed", "vit")
@@ -20,6 +21,7 @@ def test_behind_a_graph_break_too(run_inside, how):
     assert run_inside(ours.served, how, "hybrid", "oblivious", 4) == ([(1, 4, 8), (21, 84, 168)], ALL)
 
 
+@upstream.unbacked_bounds
 @pytest.mark.parametrize("name", MODELS)
 def test_unbacked_serves_all_sizes_with_one_engine_but_chooses_opt_itself(run_inside, name):
     assert run_inside(ours.served, "jit", name, "unbacked", 4) == ([(1, 5, 8)], ALL)

@@ -1,5 +1,6 @@
 """What the preview needs on a machine, and what it says when something is missing."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -76,6 +77,9 @@ def test_installing_again_runs_no_installer(folder, monkeypatch):
     assert str(folder) in install.install()
 
 
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("pip") or shutil.which("uv")), reason="neither pip nor uv is here to say so"
+)
 def test_without_an_index_installing_says_so_and_optional_is_no_failure(folder, monkeypatch, capsys, tmp_path):
     for prefix in ("PIP", "UV"):
         monkeypatch.setenv(f"{prefix}_NO_INDEX", "1")

@@ -5,12 +5,13 @@ The words of a refusal by a profile are the stand-in's; whose turn it is to refu
 
 import inside
 import pytest
+from upstream import SIZES_ARE_INPUTS, UNBOUNDED
 
 AHEAD = ("input", "export")
 
 
 def test_jit_recompiles_above_max_without_a_word(run_inside):
-    assert run_inside(inside.jit, 4, {"min": 2, "max": 32}, None, (33,)) == [(1, 4, 32), (1, 33, 4096)]
+    assert run_inside(inside.jit, 4, {"min": 2, "max": 32}, None, (33,)) == [(1, 4, 32), (1, 33, UNBOUNDED)]
 
 
 def test_fail_on_recompile_says_which_range_was_left(run_inside):
@@ -28,7 +29,8 @@ def test_after_eight_engines_jit_runs_in_pytorch_without_a_word(run_inside):
 
 
 def test_jit_recompiles_for_another_fixed_size(run_inside):
-    assert run_inside(inside.jit_called_with, "tokens") == (2, None)
+    further = 1 if SIZES_ARE_INPUTS else 2  # in 2.11, two dynamic dimensions cut the model in two
+    assert run_inside(inside.jit_called_with, "tokens") == (1 + further, None)
 
 
 def test_jit_recompiles_for_another_dtype(run_inside):

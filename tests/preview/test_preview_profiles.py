@@ -1,21 +1,22 @@
-"""The profile that each way of asking leads to, on Torch-TensorRT 2.13, with upstream's own calls.
+"""The profile that each way of asking leads to, on Torch-TensorRT 2.11 and 2.13, with upstream's own calls.
 
 A range is written (min, opt, max); a single number is a static shape.
 """
 
 import inside
 import pytest
-import torch
+import upstream
+from upstream import UNBOUNDED
 
 pytestmark = pytest.mark.skipif(
-    not torch.__version__.startswith("2.13."), reason="the rows are those of Torch-TensorRT 2.13"
+    upstream.MINOR not in upstream.KNOWN, reason="the rows are those of Torch-TensorRT 2.11 and 2.13"
 )
 
 JIT = {
     "min 2": ((4, {"min": 2, "max": 32}), [(1, 4, 32)]),
     "min 1, which is no different": ((4, {"min": 1, "max": 32}), [(1, 4, 32)]),
     "min 3": ((4, {"min": 3, "max": 32}), [(3, 4, 32)]),
-    "no bounds": ((4, {}), [(1, 4, 4096)]),
+    "no bounds": ((4, {}), [(1, 4, UNBOUNDED)]),
 }
 
 
@@ -24,13 +25,20 @@ def test_profile_of_a_marked_dimension(run_inside, asked, profiles):
     assert run_inside(inside.jit, *asked) == profiles
 
 
-@pytest.mark.parametrize(("axis", "profile"), [(0, (1, 4, 4096)), (1, (1, 7, 4096))])
-def test_dynamic_true_makes_every_dimension_dynamic(run_inside, axis, profile):
-    assert run_inside(inside.jit, 4, None, None, (), False, True, axis) == [profile]
+# In 2.11, a second size that the graph computes with, such as tokens + 1, cuts it into two engines.
+EVERY_DIMENSION = {
+    0: [(1, 4, UNBOUNDED)] if upstream.SIZES_ARE_INPUTS else [(1, 4, UNBOUNDED)] * 2,
+    1: [(1, 7, UNBOUNDED)] if upstream.SIZES_ARE_INPUTS else [(1, 7, UNBOUNDED), (3, 8, 3 * UNBOUNDED)],
+}
 
 
-def test_batch_33_builds_an_engine_with_max_4096(run_inside):
-    assert run_inside(inside.jit, 4, {"min": 2, "max": 32}, None, (32, 33)) == [(1, 4, 32), (1, 33, 4096)]
+@pytest.mark.parametrize(("axis", "profiles"), EVERY_DIMENSION.items())
+def test_dynamic_true_makes_every_dimension_dynamic(run_inside, axis, profiles):
+    assert run_inside(inside.jit, 4, None, None, (), False, True, axis) == profiles
+
+
+def test_batch_33_builds_an_engine_without_an_upper_bound(run_inside):
+    assert run_inside(inside.jit, 4, {"min": 2, "max": 32}, None, (32, 33)) == [(1, 4, 32), (1, 33, UNBOUNDED)]
 
 
 def test_batch_1_builds_a_static_engine_whatever_the_min(run_inside):
@@ -48,17 +56,18 @@ def test_marking_a_batch_of_1_is_refused(run_inside):
 
 
 def test_without_a_mark_the_second_size_makes_the_engine_dynamic(run_inside):
-    profiles, refusal = run_inside(inside.automatic_dynamic_then, 5000)
-    assert profiles == [4, (1, 8, 4096)]
-    assert "has value 5000 in dim 0, and the optimization profile holds 1 to 4096" in refusal
+    profiles, refusal = run_inside(inside.automatic_dynamic_then, UNBOUNDED + 1)
+    assert profiles == [4, (1, 8, UNBOUNDED)]
+    what = "value" if upstream.SIZES_ARE_INPUTS else "size"
+    assert f"has {what} {UNBOUNDED + 1} in dim 0, and the optimization profile holds 1 to {UNBOUNDED}" in refusal
 
 
 def test_two_marked_dimensions_leave_a_number_whose_min_is_not_repaired(run_inside):
-    assert run_inside(inside.jit_with_two_dims) == [
-        ((1,), (4,), (32,)),
-        ((1, 1, 24), (4, 5, 24), (32, 64, 24)),
-        ((3,), (6,), (65,)),
-    ]
+    batch, tokens_and_one = ((1,), (4,), (32,)), ((3,), (6,), (65,))
+    first, second = ((1, 1, 24), (4, 5, 24), (32, 64, 24)), ((1, 3, 72), (4, 6, 72), (32, 65, 72))
+    assert run_inside(inside.jit_with_two_dims) == (
+        [[batch, first, tokens_and_one]] if upstream.SIZES_ARE_INPUTS else [[first], [batch, second, tokens_and_one]]
+    )
 
 
 UNBACKED = {
@@ -67,6 +76,7 @@ UNBACKED = {
 }
 
 
+@upstream.unbacked_bounds
 @pytest.mark.parametrize(("asked", "profiles"), UNBACKED.values(), ids=UNBACKED)
 def test_profile_of_an_unbacked_dimension(run_inside, asked, profiles):
     size, bounds, calls = asked
@@ -112,8 +122,8 @@ EXPORT = {
     "opt_shape for dynamo.compile is ignored": (((1, 32), 4, (1, 16, 32)), (1, 4, 32)),
     "a narrower Input for dynamo.compile is ignored": (((1, 32), 4, (2, 4, 8)), (1, 4, 32)),
     "a wider Input for dynamo.compile is ignored": (((1, 32), 4, (1, 4, 64)), (1, 4, 32)),
-    "Dim.AUTO": (("AUTO", 4), (1, 4, 4096)),
-    "Dim.DYNAMIC": (("DYNAMIC", 4), (1, 4, 4096)),
+    "Dim.AUTO": (("AUTO", 4), (1, 4, UNBOUNDED)),
+    "Dim.DYNAMIC": (("DYNAMIC", 4), (1, 4, UNBOUNDED)),
 }
 
 

@@ -1,7 +1,8 @@
-"""Sentences and samples in Torch-TensorRT's documentation that its 2.13 release contradicts."""
+"""Sentences and samples in Torch-TensorRT's documentation that its releases 2.11 and 2.13 contradict."""
 
 import inside
 import pytest
+import upstream
 
 
 def test_dynamic_shapes_page_marks_a_batch_of_1_which_is_refused(run_inside):
@@ -36,6 +37,7 @@ def test_troubleshooting_page_recommends_debug_which_is_deprecated(run_inside):
     assert any(kind == "DeprecationWarning" and text.startswith("`debug` is deprecated") for kind, text in found)
 
 
+@upstream.since_2_13
 def test_multiple_profiles_page_passes_enabled_precisions_which_is_no_setting_any_more(run_inside):
     assert "enabled_precisions" not in run_inside(inside.settings_fields)
     assert run_inside(inside.upstream_engines, "ahead of time", {"min_block_size": 1, "enabled_precisions": 5}) == (

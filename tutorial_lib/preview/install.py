@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distributions
@@ -144,7 +145,8 @@ def install() -> str:
             if not (folder.is_dir() and _wrong(folder, wanted) is None):  # else another process was faster
                 problem = f"{folder.parent} cannot be written ({error.strerror})"
                 continue
-        compileall.compile_dir(folder, quiet=2, workers=1)  # where it stays, so that its paths are right
+        with warnings.catch_warnings(action="ignore"):  # Python 3.12 warns about some of this code
+            compileall.compile_dir(folder, quiet=2, workers=1)  # where it stays, so that its paths are right
         return f"installed the front end of Torch-TensorRT {wanted['torch-tensorrt']} in {folder}."
     raise PreviewUnavailable(f"{problem}; set TUTORIAL_LIB_CACHE to a folder that can.")
 

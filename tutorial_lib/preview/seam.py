@@ -15,6 +15,8 @@ Known differences from a machine with TensorRT:
   converter and would cut the model into pieces, so CUDA's kernels take its place
   (:mod:`tutorial_lib.preview.attention`).
 - ``torch.cuda`` describes a graphics card that does not exist (:data:`CARD`).
+
+The last two do not hold with ``device="cuda"``, which the tests use on a machine with a GPU.
 """
 
 import contextlib
@@ -122,20 +124,25 @@ def refuse(
             )
 
 
-def load(frontend: Frontend) -> str:
+def load(frontend: Frontend, device: str = "cpu") -> str:
     """Import Torch-TensorRT in this process and replace its engine build.
 
     Returns what the bindings were imported over: ``stub``, or the name of the real ``libnvinfer``,
-    which is always preferred. A GPU that is here is not used.
+    which is always preferred. A GPU that is here is hidden, unless `device` is ``cuda``: then
+    everything but the engines is on it, as it would be with TensorRT.
     """
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    hidden = device != "cuda"
+    if hidden:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     sys.path.insert(0, str(frontend.folder))
     library = stub.load(frontend.tensorrt_major)
-    _without_gpu()
+    if hidden:
+        _without_gpu()
     with _quiet():
         import torch_tensorrt
-    torch_tensorrt.Device.to = lambda self, kind: torch.device("cpu")
-    attention.as_on_cuda()
+    if hidden:
+        torch_tensorrt.Device.to = lambda self, kind: torch.device("cpu")
+        attention.as_on_cuda()
     set_engine_build(stand_in)
     from tutorial_lib import tensorrt
 

@@ -1,0 +1,132 @@
+"""Previews for a notebook that has to run everywhere: made here, or else read from a file that goes with it.
+
+The file is written where the front end works, by running the notebook with ``TUTORIAL_LIB_RECORD=1``.
+"""
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from tutorial_lib import tensorrt
+from tutorial_lib.models import Case
+from tutorial_lib.paths import PATHS
+from tutorial_lib.preview import bare
+from tutorial_lib.preview.bare import Asked
+from tutorial_lib.preview.errors import PreviewUnavailable
+from tutorial_lib.preview.process import Sizes, previews
+from tutorial_lib.preview.record import Call, Preview, requested
+from tutorial_lib.record import Engine, EngineInput
+
+T = TypeVar("T", Asked, list[Preview])
+RECORD = "TUTORIAL_LIB_RECORD"
+"""Set this variable of the environment to write what is found into the file."""
+
+
+class Recording:
+    """:func:`previews` and :func:`run_inside` of this package, with a file to fall back on.
+
+    What comes from the file says so in a line of its own. What the file does not hold, because the
+    reader asks for something else, is :class:`PreviewUnavailable`, with what is missing on this machine.
+
+    Parameters
+    ----------
+    file : str or Path
+        A JSON file.
+    """
+
+    def __init__(self, file: str | Path) -> None:
+        self._file = Path(file)
+        kept = self._file.is_file() and not os.environ.get(RECORD)  # what is recorded anew starts empty
+        self._known: dict[str, Any] = json.loads(self._file.read_text()) if kept else {}
+
+    def __str__(self) -> str:
+        if tensorrt.why_not(torch.device("cuda")) is None:
+            return "TensorRT works here: the engines of previews() are really built. The bare calls stay a preview."
+        missing = bare.why_not()
+        if missing is None:
+            return "Torch-TensorRT's front end works here: all that follows is run now, as a PREVIEW, without TensorRT."
+        return f"Nothing is run here: {missing}\nUntil then, you see what was recorded elsewhere, and it says so."
+
+    def previews(
+        self,
+        case: Case,
+        paths: Sequence[str] = tuple(PATHS),
+        calls: Sequence[Sizes] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> tuple[Preview, ...]:
+        """:func:`tutorial_lib.preview.previews`, or what was recorded of it."""
+        ranges = ", ".join(map(str, requested(case)))
+        key = f"previews: {case.name}, {ranges}, {', '.join(paths)}, calls {list(calls)}, options {options}"
+        found = self._get(key, lambda: list(previews(case, paths, calls, options)), _plain_previews, _previews)
+        return tuple(found)
+
+    def run_inside(self, function: Callable[..., Any], *args: Any) -> Asked:
+        """:func:`tutorial_lib.preview.run_inside`, or what was recorded of it; the result has to be JSON."""
+        told = ", ".join(", ".join([a.name, *map(str, requested(a))]) if isinstance(a, Case) else repr(a) for a in args)
+        source = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:8]
+        key = f"run_inside: {function.__name__}({told}), source {source}"
+        return self._get(key, lambda: bare.run_inside(function, *args), _plain_asked, _asked)
+
+    def _get(self, key: str, make: Callable[[], T], plain: Callable[[T], Any], read: Callable[[Any], T]) -> T:
+        try:
+            found = make()
+        except PreviewUnavailable as error:
+            if key not in self._known:
+                raise PreviewUnavailable(f"this was not recorded, and it cannot run here: {error}") from None
+            print(f"(recorded with Torch-TensorRT {self._known[key]['version']}; not run here)")
+            return read(self._known[key]["found"])
+        if os.environ.get(RECORD):
+            version = found.version if isinstance(found, Asked) else found[0].versions["torch-tensorrt"]
+            self._known[key] = {"version": version, "found": plain(found)}
+            self._file.write_text(json.dumps(self._known, indent=1, sort_keys=True) + "\n")
+        return found
+
+
+def _plain_previews(found: list[Preview]) -> Any:
+    # Neither options, which name folders of the machine, nor seconds, which differ in every recording.
+    return [asdict(replace(one, options={}, seconds=0.0, engines=_untimed(one.engines))) for one in found]
+
+
+def _plain_asked(found: Asked) -> Any:
+    return asdict(replace(found, engines=_untimed(found.engines)))
+
+
+def _untimed(engines: tuple[Engine, ...]) -> tuple[Engine, ...]:
+    return tuple(replace(engine, seconds=0.0) for engine in engines)
+
+
+def _previews(plain: Any) -> list[Preview]:
+    return [
+        Preview(
+            **{
+                **_tuples(one),
+                "requested": tuple(map(_input, one["requested"])),
+                "engines": tuple(map(_engine, one["engines"])),
+                "calls": tuple(Call(**_tuples(call)) for call in one["calls"]),
+            }
+        )
+        for one in plain
+    ]
+
+
+def _asked(plain: Any) -> Asked:
+    return Asked(**{**_tuples(plain), "engines": tuple(map(_engine, plain["engines"])), "result": plain["result"]})
+
+
+def _engine(plain: Any) -> Engine:
+    return Engine(**{**plain, "inputs": tuple(map(_input, plain["inputs"]))})
+
+
+def _input(plain: Any) -> EngineInput:
+    return EngineInput(**_tuples(plain))
+
+
+def _tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
