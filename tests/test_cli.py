@@ -120,12 +120,19 @@ def test_a_build_that_fails_is_one_sentence_and_leaves_no_file(monkeypatch, tmp_
 def test_interrupting_leaves_no_file_and_no_traceback(tmp_path):
     command = [sys.executable, "-m", "tutorial_lib", "compare", "--backend", "eager", "--min-seconds", "60"]
     process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "out")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--out", str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
-    assert process.stdout.readline().startswith("jit with eager")
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline().startswith("jit with eager")
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "interrupted; nothing was written" in said
     assert "Traceback" not in said

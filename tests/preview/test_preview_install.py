@@ -1,10 +1,10 @@
 """What the preview needs on a machine, and what it says when something is missing."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -78,7 +78,7 @@ def test_installing_again_runs_no_installer(folder, monkeypatch):
 
 
 @pytest.mark.skipif(
-    not (importlib.util.find_spec("pip") or shutil.which("uv")), reason="neither pip nor uv is here to say so"
+    not (any(distributions(name="pip")) or shutil.which("uv")), reason="neither pip nor uv is here to say so"
 )
 def test_without_an_index_installing_says_so_and_optional_is_no_failure(folder, monkeypatch, capsys, tmp_path):
     for prefix in ("PIP", "UV"):
@@ -159,3 +159,17 @@ def test_a_real_libnvinfer_is_used_and_never_shadowed(cache, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["libnvinfer.so.999", "stub"]
     assert [folder.name.split("-")[2] for folder in Path(cache).glob("stub-*")] == ["998"]
+
+
+def test_installing_leaves_setuptools_usable_which_inductor_needs(tmp_path):
+    code = f"""
+from pathlib import Path
+from tutorial_lib.preview import install
+try:
+    install._pip(Path("missing.txt"), Path({str(tmp_path)!r}))
+except install.PreviewUnavailable:
+    import setuptools
+    print("usable")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "usable\n", done.stderr

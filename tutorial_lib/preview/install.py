@@ -10,7 +10,6 @@ Only what the front end needs is kept: a few MB of Python and the bindings of Te
 """
 
 import compileall
-import importlib.util
 import os
 import re
 import shutil
@@ -153,7 +152,8 @@ def install() -> str:
 
 def _pip(path: Path, target: Path) -> None:
     environment = {"PIP_RETRIES": "1", "PIP_TIMEOUT": "15", **os.environ}  # offline, say so soon
-    if importlib.util.find_spec("pip"):
+    # By its metadata: looking for the module makes setuptools give up its distutils, which Inductor then fails on.
+    if any(distributions(name="pip")):
         command = [sys.executable, "-m", "pip", "install", "--no-compile", "--disable-pip-version-check"]
     elif uv := shutil.which("uv"):  # environments that uv makes have no pip
         command = [uv, "pip", "install", "--python", sys.executable]
