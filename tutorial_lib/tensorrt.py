@@ -38,7 +38,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -203,8 +202,3 @@ def artefact_bytes(engines: Sequence[Engine]) -> int | None:
     """Bytes of all serialized engines, None where they are not known."""
     sizes = [engine.engine_bytes for engine in engines]
     return None if not sizes or None in sizes else sum(size for size in sizes if size is not None)
-
-
-def cache_path() -> Path:
-    """The folder of the timing and engine caches."""
-    return Path(settings({})["timing_cache_path"]).parent
