@@ -11,11 +11,12 @@ from tutorial_lib import _files, backends, models, paths, plots
 from tutorial_lib.building import BuildError
 from tutorial_lib.compiled import Compiled, Recompile
 from tutorial_lib.preview import cli
+from tutorial_lib.preview.cli import BAD_INPUT, FAILED
 from tutorial_lib.shapes import ShapeError
 from tutorial_lib.sweep import Sweep, check_sizes, default_sizes, sweep
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-"""Exit codes: a build failed or the paths disagree; nothing was run; stopped by the user."""
+INTERRUPTED = 130
+"""Exit code of a command that the user stopped."""
 
 
 class UsageError(ValueError):
@@ -124,11 +125,9 @@ def _parser() -> argparse.ArgumentParser:
         "compare", help="build a model along the paths, compare latency and agreement", description=compare.__doc__
     )
     command.set_defaults(run=compare)
-    command.add_argument("--model", choices=list(models.MODELS), default="expand-reshape")
+    cli.add_range(command)
     command.add_argument("--backend", choices=["auto", *backends.BACKENDS], default="auto")
     command.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
-    for name in ("min", "opt", "max"):
-        command.add_argument(f"--{name}", type=int, metavar="SIZE", help=f"{name} of the batch (default: the model's)")
     command.add_argument("--paths", default=",".join(paths.PATHS), help="comma separated (default: %(default)s)")
     command.add_argument("--batches", type=_sizes, metavar="1,4,32", help="sizes to run at (default: powers of two)")
     command.add_argument("--out", metavar="FOLDER", help="write JSON, CSV and PNG there")

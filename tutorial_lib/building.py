@@ -134,8 +134,7 @@ class Job:
             program = upstream(graph, example_inputs, **keywords)
             if name != "tensorrt":
                 seconds = time.perf_counter() - start
-                fixed = all(i.min == i.max for i in inputs)
-                self.note(Engine(inputs, "its only size" if fixed else self.opt_source, operators, seconds))
+                self.note(Engine(inputs, record.opt_source(inputs, self.opt_source), operators, seconds))
                 return program
             # tensorrt.observed() noted the engines; without any, the program is PyTorch under another name
             if len(self.engines) == known:

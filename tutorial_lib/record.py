@@ -141,6 +141,11 @@ def call_functions(graph: torch.fx.Graph) -> int:
     return sum(node.op in ("call_function", "call_method", "call_module") for node in graph.nodes)
 
 
+def opt_source(inputs: Sequence[EngineInput], source: str) -> str:
+    """Where an engine's opt came from: `source`, unless the engine has only one size."""
+    return "its only size" if all(i.min == i.max for i in inputs) else source
+
+
 def operator_names(graph: torch.fx.Graph) -> set[str]:
     """Names of what a graph calls: ``aten.linear.default``, or the bare name of a Python function."""
     targets = {node.target for node in graph.nodes if node.op == "call_function"}

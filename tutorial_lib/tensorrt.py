@@ -43,6 +43,7 @@ from typing import Any
 
 import torch
 
+from tutorial_lib import record
 from tutorial_lib._files import cache_folder
 from tutorial_lib.record import Engine, EngineInput, call_functions, operator_names
 from tutorial_lib.shapes import TensorSpec
@@ -136,11 +137,10 @@ def observed(note: Callable[[Engine], None], opt_source: str, names: Names) -> I
         engine = convert(module, inputs, *args, **kwargs)
         built = getattr(engine, "serialized_engine", None)
         profile = tuple(engine_input(i, names) for i in inputs)
-        fixed = all(i.min == i.max for i in profile)
         note(
             Engine(
                 inputs=profile,
-                opt_source="its only size" if fixed else opt_source,
+                opt_source=record.opt_source(profile, opt_source),
                 operators=call_functions(module.graph),
                 seconds=time.perf_counter() - start,
                 engine_bytes=len(built) if built else None,

@@ -26,7 +26,7 @@ from tutorial_lib import tensorrt
 from tutorial_lib.preview import install, seam, stub
 from tutorial_lib.preview.errors import PreviewError, PreviewUnavailable
 from tutorial_lib.preview.install import Frontend
-from tutorial_lib.preview.process import SECONDS
+from tutorial_lib.preview.process import SECONDS, environment
 from tutorial_lib.record import Engine
 from tutorial_lib.shapes import ShapeError
 
@@ -131,13 +131,12 @@ def _started() -> subprocess.Popen[bytes]:
     _running.clear()
     frontend = install.located()
     stub.built(frontend.tensorrt_major)  # here, so that what is missing is said here
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen(
         [sys.executable, "-m", "tutorial_lib.preview.bare"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=environment,
+        env=environment(),
         start_new_session=True,
     )
     assert process.stdin

@@ -15,7 +15,7 @@ from tutorial_lib.preview.process import SECONDS, previews
 from tutorial_lib.shapes import ShapeError
 
 FAILED, BAD_INPUT = 1, 2
-"""Exit codes: no preview could be made; something typed cannot be used."""
+"""Exit codes of every command: it did not succeed; something typed cannot be used."""
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -33,9 +33,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``preview``."""
-    parser.add_argument("--model", choices=sorted(MODELS), default="expand-reshape")
-    for name in ("min", "opt", "max"):
-        parser.add_argument(f"--{name}", type=int, help=f"{name} of the first dynamic dimension (default: the model's)")
+    add_range(parser)
     parser.add_argument(
         "--calls", type=_sizes, default=[], metavar="1,4,32", help="sizes to call the model with, in order"
     )
@@ -45,6 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit per path (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_range(parser: argparse.ArgumentParser) -> None:
+    """The arguments that :func:`tutorial_lib.models.make_case` takes, for every command with a model."""
+    parser.add_argument("--model", choices=sorted(MODELS), default="expand-reshape")
+    for name in ("min", "opt", "max"):
+        text = f"{name} of the first dynamic dimension (default: the model's)"
+        parser.add_argument(f"--{name}", type=int, metavar="SIZE", help=text)
 
 
 def run(args: argparse.Namespace) -> int:

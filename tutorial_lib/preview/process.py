@@ -122,13 +122,17 @@ def _save(case: Case, path: Path) -> None:
         raise ShapeError(f"{case.name} cannot be sent to the preview's process ({error}).") from error
 
 
+def environment() -> dict[str, str]:
+    """The environment of a process that imports what this one can import."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
 def _run(folder: Path, path: str, seconds: float) -> str:
     """Run the process to its end; how it ended, for the reader."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "tutorial_lib.preview.child", str(folder)]
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment(), start_new_session=True
         )
         try:
             code = process.wait(seconds)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from tutorial_lib import tensorrt
+from tutorial_lib._files import save
 from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
 from tutorial_lib.preview import bare
@@ -85,7 +86,7 @@ class Recording:
         if os.environ.get(RECORD):
             version = found.version if isinstance(found, Asked) else found[0].versions["torch-tensorrt"]
             self._known[key] = {"version": version, "found": plain(found)}
-            self._file.write_text(json.dumps(self._known, indent=1, sort_keys=True) + "\n")
+            save(self._file, json.dumps(self._known, indent=1, sort_keys=True) + "\n")
         return found
 
 
