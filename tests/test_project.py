@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ["shapes", "models", "record", "agreement", "guard", "inductor", "tensorrt"]
-LAYERS += ["backends", "compiled", "building", "paths", "latency", "sweep", "plots", "__main__"]
+LAYERS = ["shapes", "precision", "stages", "models", "record", "agreement", "guard", "inductor", "tensorrt"]
+LAYERS += ["backends", "store", "compiled", "building", "paths", "latency", "sweep", "plots", "__main__"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

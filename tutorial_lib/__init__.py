@@ -8,8 +8,18 @@ from tutorial_lib.backends import BackendUnavailable, OptionError, Status, choos
 from tutorial_lib.building import BuildError
 from tutorial_lib.compiled import Compiled, Recompile
 from tutorial_lib.guard import OutOfRange
-from tutorial_lib.models import MODELS, Case, ExpandReshapeModel, VisionTransformer, expand_reshape, vit
+from tutorial_lib.models import (
+    MODELS,
+    Case,
+    ExpandReshapeModel,
+    Perceptron,
+    VisionTransformer,
+    expand_reshape,
+    perceptron,
+    vit,
+)
 from tutorial_lib.paths import PATHS
+from tutorial_lib.precision import PrecisionError
 from tutorial_lib.record import Build, Engine, EngineInput
 from tutorial_lib.shapes import DynamicDim, ShapeError, TensorSpec
 from tutorial_lib.sweep import Sweep, sweep
@@ -29,6 +39,8 @@ __all__ = [
     "ExpandReshapeModel",
     "OptionError",
     "OutOfRange",
+    "Perceptron",
+    "PrecisionError",
     "Recompile",
     "Reference",
     "ShapeError",
@@ -38,6 +50,7 @@ __all__ = [
     "VisionTransformer",
     "choose",
     "expand_reshape",
+    "perceptron",
     "status",
     "statuses",
     "sweep",

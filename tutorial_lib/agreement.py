@@ -102,7 +102,7 @@ class Reference:
     @torch.no_grad()
     def eager(self, inputs: Sequence[torch.Tensor]) -> Any:
         """What PyTorch computes without compiling."""
-        return self.case.model(*inputs)
+        return self.case.eager(*inputs)
 
     @torch.no_grad()
     def double(self, inputs: Sequence[torch.Tensor]) -> Any:
@@ -178,10 +178,6 @@ def _compare(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor)
     )
 
 
-def _rms(values: torch.Tensor) -> float:
-    return float(torch.linalg.vector_norm(values.double()) / max(values.numel(), 1) ** 0.5)
-
-
 @torch.no_grad()
 def row_spread(program: Any, case: Case, sizes: dict[str, int]) -> float | None:
     """Largest difference between output rows when every row of the inputs is the same.
@@ -203,10 +199,18 @@ def row_spread(program: Any, case: Case, sizes: dict[str, int]) -> float | None:
     outputs = [t for t in _flat(program(*inputs)) if t.dim() and t.shape[0] == rows]
     if not outputs:
         return None
-    return max(float((t - t[:1]).abs().max()) for t in outputs)
+    return max(float((row - t[0]).abs().max()) for t in outputs for row in t[1:])
 
 
 @torch.no_grad()
 def apart(one: Any, other: Any) -> float:
     """Root mean square difference of two outputs: how far two paths are from each other."""
-    return max(_rms(a.double() - b.double()) for a, b in zip(_flat(one), _flat(other), strict=True))
+    return max(_rms_apart(a.reshape(-1), b.reshape(-1)) for a, b in zip(_flat(one), _flat(other), strict=True))
+
+
+def _rms_apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    total = 0.0
+    for start in range(0, one.numel(), step := CHUNK[one.device.type]):
+        pieces = (tensor[start : start + step].double() for tensor in (one, other))
+        total += float(next(pieces).sub_(next(pieces)).square_().sum())
+    return (total / max(one.numel(), 1)) ** 0.5

@@ -18,11 +18,12 @@ import torch
 import torch._dynamo.config
 import torch.compiler.config
 
-from tutorial_lib import agreement, backends, inductor, record, shapes, tensorrt
+from tutorial_lib import agreement, backends, inductor, precision, record, shapes, store, tensorrt
 from tutorial_lib.compiled import LOCK, Compiled, Recompile
 from tutorial_lib.models import Case
 from tutorial_lib.record import Build, Engine, EngineInput
 from tutorial_lib.shapes import ShapeError
+from tutorial_lib.stages import stage
 
 _numbers = itertools.count()
 
@@ -59,6 +60,7 @@ class Job:
     left_to_pytorch: tuple[str, ...] | None = None
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
     artefact: Path | None = None
+    reused: str | None = None
     started: float = field(default_factory=time.perf_counter)
     finished: bool = False
 
@@ -70,11 +72,13 @@ class Job:
         """Allow compiling inside the ``with`` block: one build at a time, gradients off, engines noted."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(LOCK)
+            stage(f"tracing {self.path}")
             stack.enter_context(torch.no_grad())
+            stack.enter_context(precision.tf32(self.case.allows_tf32))
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", category=FutureWarning)  # torch's own, about its pytree module
             warnings.filterwarnings("ignore", category=DeprecationWarning)
-            warnings.filterwarnings("ignore", message=".*TensorFloat32 tensor cores.*")
+            warnings.filterwarnings("ignore", message=".*TensorFloat32 tensor cores.*|dynamo_pgo force disabled.*")
             stack.enter_context(
                 torch._dynamo.config.patch(
                     recompile_limit=10_000, accumulated_recompile_limit=10_000, fail_on_recompile_limit_hit=True
@@ -86,7 +90,8 @@ class Job:
             caches: Any = torch.compiler.config
             stack.enter_context(caches.patch(cache_key_tag=f"{caches.cache_key_tag} {ranges}"))
             if self.backend == "inductor":
-                stack.enter_context(inductor.patched(self.options))
+                fresh = {"force_disable_caches": True} if store.chosen() == "fresh" else {}
+                stack.enter_context(inductor.patched({**fresh, **self.options}))
             elif self.backend == "tensorrt":
                 stack.enter_context(tensorrt.observed(self.note, self.opt_source, self.names))
             self.sealed = False
@@ -126,12 +131,16 @@ class Job:
         def compile_graph(graph: torch.fx.GraphModule, example_inputs: list[Any], **_: Any) -> Any:
             if self.sealed:
                 raise Recompile("this call would compile another engine, inside the range it was built for")
+            stage(f"compiling {self.path}, engine {len(self.engines) + 1}")
             start, known = time.perf_counter(), len(self.engines)
             placeholders, operators = _graph_inputs(graph, self.case), record.call_functions(graph.graph)
             inputs = tuple(i for i in placeholders if i is not None)
             if name == "tensorrt":
                 self.names.update(tensorrt.graph_names(placeholders))
+            cached = inductor.cache_hits()
             program = upstream(graph, example_inputs, **keywords)
+            if inductor.cache_hits() > cached:
+                self.reused = "generated code found in Inductor's cache on disk"
             if name != "tensorrt":
                 seconds = time.perf_counter() - start
                 self.note(Engine(inputs, record.opt_source(inputs, self.opt_source), operators, seconds))
@@ -156,10 +165,26 @@ class Job:
             folder = Path(tempfile.mkdtemp(prefix="tutorial_lib-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             self.artefact = folder / "model.pt2"
-            program = inductor.package(exported, self.artefact, self.options)
+            program = self._package(exported, self.artefact)
             self.left_to_pytorch = inductor.library_calls(self.artefact)
         operators = record.call_functions(exported.graph)
         self.note(Engine(_exported_inputs(exported), self.opt_source, operators, time.perf_counter() - start))
+        return program
+
+    def _package(self, exported: torch.export.ExportedProgram, artefact: Path) -> Callable[..., Any]:
+        """Compile `exported` into the file `artefact`, or copy the package that an earlier kernel left."""
+        name = None if store.chosen() == "off" else store.key(self.path, exported, self.case, self.options)
+        kept = store.find(name) if name and store.chosen() == "reuse" else None
+        if kept:
+            shutil.copyfile(kept.file, artefact)
+            self.reused = str(kept)
+            return inductor.load(artefact)
+        stage(f"compiling {self.path} ahead of time")
+        start = time.perf_counter()
+        program = inductor.package(exported, artefact, self.options)
+        if name:
+            problem = store.keep(name, artefact, time.perf_counter() - start)
+            self.notes += (problem,) if problem else ()
         return program
 
     def done(self, program: Callable[..., Any]) -> Compiled:
@@ -175,6 +200,7 @@ class Job:
         if self.backend == "tensorrt" and isinstance(program, torch.fx.GraphModule):  # jit notes it graph by graph
             self.left_to_pytorch = tensorrt.left_to_pytorch(program)
         if self.path != "jit":
+            stage(f"checking {self.path} at size 1")
             self._check_size_one(program)
         size = self.artefact.stat().st_size if self.artefact else tensorrt.artefact_bytes(self.engines)
         build = Build(
@@ -188,6 +214,7 @@ class Job:
             artefact_bytes=size,
             engines=tuple(self.engines),
             left_to_pytorch=self.left_to_pytorch,
+            reused=self.reused,
             notes=(*self.notes, *self._break_notes(), *record.opt_notes(list(self.case.dims.values()))),
         )
         self.finished = True
@@ -232,7 +259,9 @@ def building(path: str, case: Case, backend: str, options: Mapping[str, Any] | N
         If the compiler fails.
     """
     name, passed = backends.choose(backend, case.device)
-    job = Job(case, path, name, backends.settings(name, case.device, options), passed, opt_source)
+    with precision.tf32(case.allows_tf32):
+        settings = backends.settings(name, case.device, options)
+    job = Job(case, path, name, settings, passed, opt_source)
     try:
         with job.compiling():
             yield job

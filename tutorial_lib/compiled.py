@@ -11,6 +11,7 @@ import torch
 from torch._dynamo.convert_frame import compile_lock
 from torch._dynamo.exc import BackendCompilerFailed
 
+from tutorial_lib import precision
 from tutorial_lib.guard import Guard, OutOfRange
 from tutorial_lib.models import Case
 from tutorial_lib.record import Build, Engine
@@ -65,6 +66,7 @@ class Compiled:
         self._compiling = compiling
         self._guard = Guard(self.case.inputs, self.case.device)
         self._outside = "raise"
+        self._tf32 = case.allows_tf32
         self._turn: AbstractContextManager[Any] | None = None
         if calls_wait(case.device):
             self._turn = LOCK
@@ -114,6 +116,9 @@ class Compiled:
         return self._run(inputs)
 
     def _run(self, inputs: tuple[torch.Tensor, ...]) -> Any:
+        if self._tf32 is not None and not precision.in_force(self._tf32):
+            with precision.tf32(self._tf32):  # library calls read the switches, and Dynamo guards on them
+                return self._run(inputs)
         if self._turn is None:
             return self._program(*inputs)
         with self._turn:
@@ -139,7 +144,7 @@ class Compiled:
     @torch.no_grad()
     def _call_outside(self, inputs: tuple[torch.Tensor, ...]) -> Any:
         if self._outside == "eager":
-            return self.case.model(*inputs)
+            return self.case.eager(*inputs)
         with self._turn or contextlib.nullcontext(), self._compiling():
             return self._program(*inputs)
 

@@ -1,15 +1,17 @@
 """PyTorch's own compiler, just in time and ahead of time: settings, packages, what the code calls."""
 
+import contextlib
 import functools
+import importlib
 import re
 import time
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo.utils
 import torch._inductor.config as config
 
 from tutorial_lib._compiler import compiler
@@ -22,8 +24,9 @@ def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]
     """Every Inductor setting of a build: the reader's `options` over the defaults of this tutorial.
 
     The defaults make builds short without changing the code that is built: the compiler that
-    :func:`tutorial_lib._compiler.compiler` found, no precompiled headers (they pay back after about
-    five builds) and no test compile of the vector instructions (CPUID is still asked). On a CPU,
+    :func:`tutorial_lib._compiler.compiler` found, no precompiled headers (ahead of time they cost 10 s
+    once and save 1 s a build), no optimization of the wrapper that is compiled around the kernels, and
+    no test compile of the vector instructions (CPUID is still asked). On a CPU,
     ``freezing`` is on where packed weights measure faster (:func:`packing_gain`): weights then are
     constants of the engine, and a product may round differently from eager's.
     """
@@ -31,6 +34,9 @@ def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]
         "cpp.cxx": (None, compiler()),
         "cpp.vec_isa_ok": True,
         "cpp_cache_precompile_headers": False,
+        "aot_inductor.precompile_headers": False,
+        "aot_inductor.compile_wrapper_opt_level": "O0",
+        "max_autotune_report_choices_stats": False,
     }
     if device.type == "cpu" and "freezing" not in options:
         chosen["freezing"] = packing_gain(torch.get_num_threads()) >= PACKING_GAIN
@@ -43,9 +49,21 @@ def option_names() -> frozenset[str]:
     return frozenset(torch._inductor.list_options())
 
 
-def patched(values: Mapping[str, Any]) -> AbstractContextManager[Any]:
-    """Inductor's configuration with `values`, for the length of a ``with`` block."""
-    return config.patch(dict(values))
+@contextlib.contextmanager
+def patched(values: Mapping[str, Any]) -> Iterator[None]:
+    """Inductor's configuration with `values`, for the length of a ``with`` block, and no tables on stderr."""
+    with contextlib.ExitStack() as stack:
+        if values.get("max_autotune"):
+            algorithms: Any = importlib.import_module("torch._inductor.select_algorithm")
+            stack.callback(setattr, algorithms, "PRINT_AUTOTUNE", algorithms.PRINT_AUTOTUNE)
+            algorithms.PRINT_AUTOTUNE = False
+        stack.enter_context(config.patch(dict(values)))
+        yield
+
+
+def cache_hits() -> int:
+    """Graphs whose code was found in Inductor's cache on disk, so far in this process."""
+    return int(torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"])
 
 
 @functools.cache
@@ -84,6 +102,11 @@ def package(exported: torch.export.ExportedProgram, path: Path, values: Mapping[
     """
     with patched(values):
         torch._inductor.aoti_compile_and_package(exported, package_path=str(path))
+    return load(path)
+
+
+def load(path: Path) -> Callable[..., Any]:
+    """Load a package. That runs the native code in it, so load only what this user built."""
     return torch._inductor.aoti_load_package(str(path))
 
 

@@ -3,8 +3,9 @@
 All programs and batch sizes that are to be compared are measured together, in rounds whose order is
 shuffled, so that a machine that slows down for a while slows down everything alike. Before each
 timed group of calls stands one untimed call, so that every group starts with its own data in the
-caches. On a GPU, device time is taken with CUDA events and host time (enqueue time) with the clock;
-the L2 cache is warm, as it is in a service that runs one model.
+caches (calls of more than 20 ms bring more data than the caches hold, and do without). On a GPU,
+device time is taken with CUDA events and host time (enqueue time) with the clock; the L2 cache is
+warm, as it is in a service that runs one model.
 """
 
 import math
@@ -23,6 +24,8 @@ Progress = Callable[[int, int, str], None]
 
 MIN_SAMPLES = 10
 MIN_SECONDS = 0.2
+LONG_MS = 20.0
+"""A call that takes longer needs no untimed call before it, and is not repeated to learn how long it takes."""
 UNSTABLE = {"cuda": 0.025, "cpu": 0.10}
 """Coefficient of variation above which a latency is called unstable: trtexec's 2.5 % on a GPU. On a
 CPU, 10 %, the share at which ``torch.utils.benchmark`` warns of the spread of its samples."""
@@ -111,6 +114,7 @@ def measure(
     min_samples: int = MIN_SAMPLES,
     min_seconds: float = MIN_SECONDS,
     progress: Progress | None = None,
+    after_round: Callable[[dict[K, Latency]], None] | None = None,
 ) -> dict[K, Latency]:
     """Measure all `calls` side by side.
 
@@ -125,7 +129,9 @@ def measure(
         At least so many samples of each call, and so much measured time. Fast calls are
         repeated within a round until both hold.
     progress : callable, optional
-        Told of every round.
+        Told of every group of calls, outside the time that is measured.
+    after_round : callable, optional
+        Given what has been measured so far, after every round.
 
     Returns
     -------
@@ -139,31 +145,45 @@ def measure(
     rounds: dict[K, list[list[float]]] = {key: [] for key in calls}
     enqueue: dict[K, list[float]] = {key: [] for key in calls}
     repeats: dict[K, int] = {}
+    once_ms: dict[K, float] = {}
+
+    def so_far() -> dict[K, Latency]:
+        return {
+            key: Latency(
+                rounds=tuple(map(tuple, rounds[key])),
+                enqueue_ms=statistics.median(enqueue[key]) if kind == "cuda" else None,
+                device=kind,
+            )
+            for key in calls
+        }
+
+    def tell(done: int, text: str) -> None:
+        if progress:
+            progress(done, max(min_samples, done + 1), text)
+
     with torch.no_grad():
         for key, call in calls.items():
+            tell(0, "warming up")
             timed(call, 1)  # the first call allocates
-            once = max(statistics.median(timed(call, 3)[0]), 1e-4)
-            repeats[key] = max(1, math.ceil(1000 * min_seconds / min_samples / once))
+            once_ms[key] = max(timed(call, 1)[0][0], 1e-4)
+            if once_ms[key] < LONG_MS:
+                once_ms[key] = max(statistics.median(timed(call, 3)[0]), 1e-4)
+            repeats[key] = max(1, math.ceil(1000 * min_seconds / min_samples / once_ms[key]))
         order, shuffle = list(calls), random.Random(0).shuffle
         done = 0
         while done < min_samples or any(sum(map(sum, r)) < 1000 * min_seconds for r in rounds.values()):
-            if progress:
-                progress(done, max(min_samples, done + 1), f"measuring, round {done + 1}")
             shuffle(order)
             for key in order:
-                calls[key]()
+                tell(done, f"measuring, round {done + 1}")
+                if once_ms[key] < LONG_MS:
+                    calls[key]()
                 device_ms, host_ms = timed(calls[key], repeats[key])
                 rounds[key].append(device_ms)
                 enqueue[key] += host_ms
             done += 1
-    return {
-        key: Latency(
-            rounds=tuple(map(tuple, rounds[key])),
-            enqueue_ms=statistics.median(enqueue[key]) if kind == "cuda" else None,
-            device=kind,
-        )
-        for key in calls
-    }
+            if after_round:
+                after_round(so_far())
+    return so_far()
 
 
 def _timed_on_cpu(call: Callable[[], Any], repeats: int) -> tuple[list[float], list[float]]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tutorial_lib import precision
 from tutorial_lib.shapes import DynamicDim, ShapeError, TensorSpec, as_size, named_dims
 
 SEED = 0
@@ -88,6 +89,18 @@ class VisionTransformer(nn.Module):
         return self.head(self.norm(self.blocks(x))[:, 0])
 
 
+class Perceptron(nn.Module):
+    """The two-layer perceptron of a transformer block, on single tokens: x [tokens, width] -> [tokens, width]."""
+
+    def __init__(self, width: int = 256) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+
+
 @dataclass(frozen=True)
 class Case:
     """A model with its inputs: what the compile paths take.
@@ -100,11 +113,19 @@ class Case:
         Put in eval mode, with gradients off.
     inputs : tuple of TensorSpec
         One for each positional argument of the model's ``forward``, under that argument's name.
+    precision : str, optional
+        The name of a precision (:mod:`tutorial_lib.precision`); :meth:`in_precision` sets it. Without one,
+        weights compute in the dtype they have, with TF32 as PyTorch is set.
+    recipe : str, optional
+        The Python expression that makes the model, such as ``"MyModel(width=64)"``, for scripts
+        that stand alone.
     """
 
     name: str
     model: nn.Module
     inputs: tuple[TensorSpec, ...]
+    precision: str | None = None
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", tuple(self.inputs))
@@ -128,6 +149,17 @@ class Case:
         """Where the model's weights are (the CPU for a model without any)."""
         tensor = next(itertools.chain(self.model.parameters(), self.model.buffers()), None)
         return torch.device("cpu") if tensor is None else tensor.device
+
+    @property
+    def allows_tf32(self) -> bool | None:
+        """Whether products may use TF32; None where that is left as PyTorch is set."""
+        return precision.allows_tf32(self.precision, self.device)
+
+    @torch.no_grad()
+    def eager(self, *inputs: torch.Tensor) -> Any:
+        """What PyTorch computes without compiling, in the case's precision."""
+        with precision.tf32(self.allows_tf32):
+            return self.model(*inputs)
 
     def sizes(self, size: int | Mapping[str, int] | None = None) -> dict[str, int]:
         """A size for every dynamic dimension: `size` for the first, or by name; the rest at opt."""
@@ -156,6 +188,21 @@ class Case:
     def to(self, device: str | torch.device) -> "Case":
         """The same case with a copy of its model on `device`."""
         return replace(self, model=copy.deepcopy(self.model).to(device))
+
+    def in_precision(self, name: str) -> "Case":
+        """The same case with a copy of its model, and its inputs, in precision `name`.
+
+        Raises
+        ------
+        PrecisionError
+            If there is no such precision, or not on the model's device.
+        """
+        reason = precision.why_not(name, self.device)
+        if reason:
+            raise precision.PrecisionError(f"precision {name}: {reason}")
+        dtype = precision.DTYPES[name]
+        inputs = tuple(replace(s, dtype=dtype) if s.dtype.is_floating_point else s for s in self.inputs)
+        return replace(self, model=copy.deepcopy(self.model).to(dtype), inputs=inputs, precision=name)
 
     def with_ranges(self, **ranges: Sequence[int]) -> "Case":
         """The same case with other ranges: ``case.with_ranges(batch=(1, 4, 32))``."""
@@ -191,17 +238,31 @@ def _seeded(make: Callable[[], nn.Module]) -> nn.Module:
 def expand_reshape(batch: Sequence[int] = (1, 4, 32), embed_dim: int = 768, tokens: int = 196) -> Case:
     """The tutorial's first model: input ``x`` [batch, 196, 768]."""
     model = _seeded(lambda: ExpandReshapeModel(embed_dim))
-    return Case("expand-reshape", model, (TensorSpec("x", (as_range("batch", batch), tokens, embed_dim)),))
+    x = TensorSpec("x", (as_range("batch", batch), tokens, embed_dim))
+    return Case("expand-reshape", model, (x,), recipe=f"ExpandReshapeModel(embed_dim={embed_dim})")
 
 
 def vit(batch: Sequence[int] = (1, 4, 8), **sizes: Any) -> Case:
     """A small Vision Transformer: input ``images`` [batch, 3, 224, 224]."""
     model = _seeded(lambda: VisionTransformer(**sizes))
     image = sizes.get("image", 224)
-    return Case("vit", model, (TensorSpec("images", (as_range("batch", batch), 3, image, image)),))
+    images = TensorSpec("images", (as_range("batch", batch), 3, image, image))
+    arguments = ", ".join(f"{name}={value!r}" for name, value in sizes.items())
+    return Case("vit", model, (images,), recipe=f"VisionTransformer({arguments})")
 
 
-MODELS: dict[str, Callable[..., Case]] = {"expand-reshape": expand_reshape, "vit": vit}
+def perceptron(tokens: Sequence[int] = (1, 64, 1024), width: int = 256) -> Case:
+    """The perceptron of a transformer block: input ``x`` [tokens, 256], small enough for opt to matter on a CPU."""
+    model = _seeded(lambda: Perceptron(width))
+    x = TensorSpec("x", (as_range("tokens", tokens), width))
+    return Case("perceptron", model, (x,), recipe=f"Perceptron(width={width})")
+
+
+MODELS: dict[str, Callable[..., Case]] = {
+    "expand-reshape": expand_reshape,
+    "vit": vit,
+    "perceptron": perceptron,
+}
 """The models by the name that the command line uses."""
 
 

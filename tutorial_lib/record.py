@@ -76,6 +76,8 @@ class Build:
         Operators that run outside the compiled code, in PyTorch or in the libraries it brings; None if unknown.
     notes : tuple of str
         Where the build differs from what was asked for, one sentence each.
+    reused : str or None
+        What was not compiled this time but found on disk, and from when; `seconds` is then the time to load it.
     """
 
     case: str
@@ -89,6 +91,7 @@ class Build:
     engines: tuple[Engine, ...]
     left_to_pytorch: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
+    reused: str | None = None
 
     @property
     def recompiles(self) -> int:
@@ -108,6 +111,8 @@ class Build:
         lines += [f"  {engine}" for engine in self.engines]
         if self.left_to_pytorch:
             lines.append(f"  left to PyTorch: {', '.join(self.left_to_pytorch)}")
+        if self.reused:
+            lines.append(f"  reused: {self.reused}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 

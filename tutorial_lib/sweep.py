@@ -3,8 +3,9 @@
 import datetime
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tutorial_lib import agreement, latency, record
+from tutorial_lib import agreement, latency, precision, record
 from tutorial_lib._files import save
 from tutorial_lib.compiled import Compiled
 from tutorial_lib.latency import Progress
@@ -160,6 +161,7 @@ def sweep(
     min_samples: int = latency.MIN_SAMPLES,
     min_seconds: float = latency.MIN_SECONDS,
     progress: Progress | None = None,
+    after_round: Callable[[Sweep], None] | None = None,
 ) -> Sweep:
     """Compare compiled `programs` of one case with eager, and with each other, at several sizes.
 
@@ -174,6 +176,8 @@ def sweep(
         Passed to :func:`tutorial_lib.latency.measure`.
     progress : callable, optional
         Told of every step.
+    after_round : callable, optional
+        Given what is known so far after every round of measuring, agreement included.
 
     Raises
     ------
@@ -182,31 +186,99 @@ def sweep(
     """
     case = _common_case(programs)
     checked = check_sizes(case, default_sizes(case) if sizes is None else sizes)
+    with precision.tf32(case.allows_tf32):
+        rows, pairs, calls = _compared(case, programs, checked, progress)
+
+        def result(measured: Mapping[tuple[str, int], latency.Latency]) -> Sweep:
+            return _result(case, programs, checked, rows, pairs, measured, (min_samples, min_seconds))
+
+        return result(
+            latency.measure(
+                calls,
+                case.device,
+                min_samples=min_samples,
+                min_seconds=min_seconds,
+                progress=progress,
+                after_round=(lambda measured: after_round(result(measured))) if after_round else None,
+            )
+        )
+
+
+def latencies(
+    case: Case,
+    programs: Mapping[str, Compiled],
+    sizes: Sequence[int | Mapping[str, int]],
+    *,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Latency of each program and of eager alone, one sample at each size: a first look, without agreement.
+
+    Raises
+    ------
+    ShapeError
+        If a size is outside the range.
+    """
+    checked = check_sizes(case, sizes)
+    inputs = [case.example(size) for size in checked]
+    named: dict[str, Callable[..., Any]] = {EAGER: case.model, **programs}
+    calls: dict[tuple[str, int], Callable[[], Any]] = {}
+    for step, given in enumerate(inputs):
+        for name, call in named.items():
+            calls[name, step] = partial(call, *given)
+    with precision.tf32(case.allows_tf32):
+        measured = latency.measure(calls, case.device, min_samples=1, min_seconds=0, progress=progress)
+    nothing = dict.fromkeys(AGREEMENT, math.nan)
+    rows = [{"path": name, **checked[step], **nothing} for name, step in calls]
+    return _result(case, programs, checked, rows, [], measured, (1, 0.0))
+
+
+Row = dict[str, Any]
+AGREEMENT = (*(field.name for field in fields(agreement.Agreement)), "ratio", "agrees", "rule")
+
+
+def _compared(
+    case: Case, programs: Mapping[str, Compiled], sizes: Sequence[dict[str, int]], progress: Progress | None
+) -> tuple[list[Row], list[Row], dict[tuple[str, int], Callable[[], Any]]]:
+    """Agreement of every program at every size, of every two programs, and the calls to be timed."""
     reference, rows, pairs = agreement.Reference(case), [], []
-    calls: dict[tuple[str, int], Any] = {}
-    for step, size in enumerate(checked):
-        if progress:
-            progress(step, len(checked), f"comparing at {_label(size)}")
-        inputs = case.example(size)
-        eager, double = reference.eager(inputs), reference.double(inputs)
-        outputs = {name: program(*inputs) for name, program in programs.items()}
-        for name, output in {EAGER: eager, **outputs}.items():
-            call = case.model if name == EAGER else programs[name]
-            spread = agreement.row_spread(call, case, size)
-            found = agreement.compare(output, eager, double, spread)
+    named: dict[str, Callable[..., Any]] = {EAGER: case.model, **programs}
+    calls: dict[tuple[str, int], Callable[[], Any]] = {}
+    for step, size in enumerate(sizes):
+        inputs, outputs = case.example(size), {}
+        for name, call in named.items():
+            if progress:
+                progress(step, len(sizes), f"comparing at {_label(size)}")
+            if name == EAGER:
+                eager, double = reference.eager(inputs), reference.double(inputs)
+            output = eager if name == EAGER else call(*inputs)
+            found = agreement.compare(output, eager, double, agreement.row_spread(call, case, size))
             rows.append({"path": name, **size, **found.to_dict()})
-            calls[name, step] = lambda call=call, inputs=inputs: call(*inputs)
+            calls[name, step] = partial(call, *inputs)
+            if name != EAGER:
+                outputs[name] = output
         pairs += [_pair(one, other, outputs, size, rows[-1]["floor_rms"]) for one, other in combinations(outputs, 2)]
-    measured = latency.measure(calls, case.device, min_samples=min_samples, min_seconds=min_seconds, progress=progress)
-    for row, key in zip(rows, calls, strict=True):
+    return rows, pairs, calls
+
+
+def _result(
+    case: Case,
+    programs: Mapping[str, Compiled],
+    sizes: Sequence[dict[str, int]],
+    rows: Sequence[Row],
+    pairs: Sequence[Row],
+    measured: Mapping[tuple[str, int], latency.Latency],
+    least: tuple[int, float],
+) -> Sweep:
+    timed = []
+    for row, key in zip(rows, measured, strict=True):
         times = measured[key]
-        row.update(times.summary(samples_per_call=next(iter(checked[key[1]].values()))))
-        row["speedup"] = latency.speedup(measured[EAGER, key[1]], times)
+        speedup = latency.speedup(measured[EAGER, key[1]], times)
+        timed.append({**row, **times.summary(samples_per_call=next(iter(sizes[key[1]].values()))), "speedup": speedup})
     return Sweep(
-        pd.DataFrame(rows),
+        pd.DataFrame(timed),
         pd.DataFrame(pairs, columns=["one", "other", *case.dims, "rms", "ratio", "agrees"]).astype({"agrees": bool}),
         [program.build.to_dict() for program in programs.values()],
-        _provenance(case, programs, min_samples, min_seconds),
+        _provenance(case, programs, *least),
     )
 
 
@@ -232,15 +304,16 @@ def _label(size: Mapping[str, int]) -> str:
 
 
 def _provenance(case: Case, programs: Mapping[str, Compiled], min_samples: int, min_seconds: float) -> dict[str, Any]:
-    first = next(iter(programs.values())).build
+    first = next((program.build for program in programs.values()), None)
     return {
         "case": case.name,
         "dims": [asdict(dim) for dim in case.dims.values()],
         "inputs": {spec.name: f"[{', '.join(map(str, spec.shape))}] {spec.dtype}" for spec in case.inputs},
-        "backend": first.backend,
+        "backend": first.backend if first else EAGER,
         "device": record.device_name(case.device),
-        "versions": first.versions,
+        "versions": first.versions if first else record.versions(),
         "threads": torch.get_num_threads(),
+        "precision": case.precision or str(case.inputs[0].dtype).removeprefix("torch."),
         "tf32": case.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
         "timer": latency.timer_name(case.device),
         "min_samples": min_samples,

@@ -1,0 +1,59 @@
+"""What one run of the studio found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tutorial_lib.record import Build
+from tutorial_lib.studio.setting import Setting
+from tutorial_lib.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something failed: one sentence for the reader, and the traceback for whoever wants it."""
+
+    sentence: str
+    details: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of a setting; while the run goes on, what is known so far.
+
+    Attributes
+    ----------
+    setting : Setting
+        What was asked for.
+    sweep : Sweep or None
+        Latency and agreement; None if no path could be built. While :attr:`final` is false, latencies are a first
+        look (one sample, not side by side) or agreement is missing (NaN).
+    builds : tuple of Build
+        What was built, for each path that could be.
+    failures : mapping
+        Path -> why it could not be built.
+    seconds : mapping
+        Where the time went: ``build jit``, ..., ``first look``, ``measure`` -> seconds.
+    when : str
+        Local date and time of the end of the run.
+    final : bool
+        False while results stream in.
+    """
+
+    setting: Setting
+    sweep: Sweep | None
+    builds: tuple[Build, ...]
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    when: str = ""
+    final: bool = True
+
+    @property
+    def backend(self) -> str:
+        """The backend that was used."""
+        return self.builds[0].backend if self.builds else self.setting.backend
+
+    @property
+    def label(self) -> str:
+        """What tells this result from another: ``1 / 4 / 32, inductor fp32``."""
+        options = ", ".join(f"{name}={value}" for name, value in self.setting.options)
+        return f"{self.setting.label}, {self.backend} {self.setting.precision}" + (f", {options}" if options else "")
