@@ -14,6 +14,10 @@ def result(built, seed):
     return sweep({name: built(name, "eager", seed) for name in PATHS}, [1, 4, 8], min_samples=3, min_seconds=0.001)
 
 
+def legend(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
 FIGURES = [plots.latency, plots.speedup, plots.agreement, plots.build_time]
 
 
@@ -35,10 +39,11 @@ def test_axes_carry_units(plot, result):
 
 @pytest.mark.parametrize("plot", [plots.latency, plots.speedup, plots.agreement])
 def test_the_batch_axis_shows_real_sizes_the_range_and_opt(plot, result):
-    axes = plot(result).axes[0]
+    figure = plot(result)
+    axes = figure.axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "4", "8"]
     assert "built for 1 to 8" in axes.get_xlabel()
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    labels = legend(figure)
     assert "opt = 4" in labels
     assert set(PATHS) <= set(labels)
 

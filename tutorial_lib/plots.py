@@ -1,14 +1,22 @@
-"""Figures from a sweep's results. No pyplot: each function returns a ``Figure`` that belongs to nobody else."""
+"""Figures from a sweep's results. No pyplot: each function returns a ``Figure`` that belongs to nobody else.
+
+Margins are set in inches, not by matplotlib's constrained layout, which draws a figure several times:
+an interactive redraw is then over before it is noticed.
+"""
 
 import io
 import math
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from textwrap import fill, shorten
 from typing import Any
 
+import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from tutorial_lib.agreement import TOLERATED
 from tutorial_lib.sweep import EAGER, Sweep
@@ -21,75 +29,139 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 """Colours that are told apart by colour-blind readers (Okabe and Ito), and a marker for each path."""
 OTHER: dict[str, Any] = {"color": "#CC79A7", "marker": "D"}
+OPT = "#B87400"
+FAINT: dict[str, Any] = {"alpha": 0.45, "linewidth": 1, "markersize": 3, "zorder": 1.5}
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1, 2)))
+"""Earlier runs, told apart by their lines, in the order in which they are given."""
 SIZE = (7.5, 4.2)
 """Inches; legible at the width of a notebook."""
+WIDE = (12.5, 4.2)
+GREY = "#444444"
+LATER = "measured after the last build"
+LEFT, RIGHT, APART = 0.85, 0.15, 0.95
+"""Inches left and right of the axes and between two of them, with room for the labels of the vertical axis."""
+AXIS, ROW, CHARACTER = 0.52, 0.22, 0.075
+"""Inches for the labels of the horizontal axis, for a row of the legend, and for a character of either."""
+
+Behind = Sequence[tuple[str, Sweep]]
+"""Earlier runs with their labels, drawn behind the present one."""
+Draw = Callable[[Axes, Sweep, Behind], None]
+
+_SVG: dict[Any, Any] = {"svg.fonttype": "path", "svg.hashsalt": "tutorial_lib"}
+_rendering = threading.Lock()  # matplotlib shares fonts and settings between threads
 
 
-def latency(sweep: Sweep) -> Figure:
+def latency(sweep: Sweep, behind: Behind = ()) -> Figure:
     """Median latency over the batch, with a ribbon from the 10th to the 90th percentile."""
-    return _figure(sweep, "Latency", draw_latency)
+    return _figure(sweep, behind, "Latency", draw_latency)
 
 
-def speedup(sweep: Sweep) -> Figure:
+def speedup(sweep: Sweep, behind: Behind = ()) -> Figure:
     """How many times faster than eager each path is, over the batch."""
-    return _figure(sweep, "Speedup over eager", draw_speedup)
+    return _figure(sweep, behind, "Speedup over eager", draw_speedup)
 
 
-def agreement(sweep: Sweep) -> Figure:
+def throughput(sweep: Sweep, behind: Behind = ()) -> Figure:
+    """Samples per second over the batch."""
+    return _figure(sweep, behind, "Throughput", draw_throughput)
+
+
+def agreement(sweep: Sweep, behind: Behind = ()) -> Figure:
     """Error against float64 over the batch, with the tolerance and eager's own error."""
-    return _figure(sweep, "Agreement with float64", draw_agreement)
+    return _figure(sweep, behind, "Agreement with float64", draw_agreement)
 
 
-def build_time(sweep: Sweep) -> Figure:
+def build_time(sweep: Sweep, behind: Behind = ()) -> Figure:
     """Seconds that each path took to build, and what it built."""
-    return _figure(sweep, "Build time", draw_build_time, size=(SIZE[0], 2.8))
+    return _figure(sweep, behind, "Build time", draw_build_time, size=(SIZE[0], 2.8))
 
 
 def overview(sweep: Sweep) -> Figure:
     """All four figures on one page."""
-    figure = Figure(figsize=(12.5, 8.2), layout="constrained")
-    draws = (draw_latency, draw_speedup, draw_agreement, draw_build_time)
-    titles = ("Latency", "Speedup over eager", "Agreement with float64", "Build time")
-    for axes, draw, title in zip(figure.subplots(2, 2).flat, draws, titles, strict=True):
-        draw(axes, sweep)
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-    figure.suptitle(subtitle(sweep), fontsize=10, color="#444444")
-    return figure
+    draws: dict[str, Draw] = {"Latency": draw_latency, "Speedup over eager": draw_speedup}
+    draws |= {"Agreement with float64": draw_agreement, "Build time": draw_build_time}
+    return _page(sweep, (), draws, size=(WIDE[0], 8.2), rows=2)
+
+
+def panel(sweep: Sweep, behind: Behind = ()) -> Figure:
+    """Latency and agreement side by side: is it faster, and is it right?"""
+    return _page(sweep, behind, {"Latency": draw_latency, "Agreement with float64": draw_agreement})
+
+
+def panel_more(sweep: Sweep, behind: Behind = ()) -> Figure:
+    """Speedup (throughput, where nothing is compiled) and build time side by side: what is it worth?"""
+    compiled = set(sweep.table["path"]) != {EAGER}
+    draws: dict[str, Draw] = {"Speedup over eager": draw_speedup} if compiled else {"Throughput": draw_throughput}
+    return _page(sweep, behind, draws | {"Build time": draw_build_time})
 
 
 def subtitle(sweep: Sweep) -> str:
     """What ran, with what, on what: stands under the title of every figure."""
     about = sweep.provenance
     ranges = ", ".join(f"{d['name']} {d['min']}/{d['opt']}/{d['max']}" for d in about["dims"])
-    return f"{about['case']}, {ranges} (min/opt/max) · backend {about['backend']} · {about['device']}"
+    precision = about.get("precision", "fp32")
+    cast = "" if precision in ("fp32", "float32") else f", {precision}"
+    return f"{about['case']}, {ranges} (min/opt/max) · backend {about['backend']}{cast} · {about['device']}"
 
 
-def _figure(sweep: Sweep, title: str, draw: Callable[[Axes, Sweep], None], size: tuple[float, float] = SIZE) -> Figure:
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
-    draw(axes, sweep)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    axes.set_title(subtitle(sweep), loc="left", fontsize=8, color="#444444")
+def _figure(sweep: Sweep, behind: Behind, title: str, draw: Draw, size: tuple[float, float] = SIZE) -> Figure:
+    figure, (axes,) = _grid(size, 1, 1)
+    behind = _on_the_same_axis(sweep, behind)
+    draw(axes, sweep, behind)
+    about = fill(subtitle(sweep), 105)
+    _finish(figure, behind, top=0.6 + 0.14 * about.count("\n"))
+    figure.suptitle(
+        title, x=0.01, y=1 - 0.08 / figure.get_figheight(), ha="left", va="top", fontsize=12, fontweight="bold"
+    )
+    axes.set_title(about, loc="left", fontsize=8, color=GREY)
     return figure
 
 
-def draw_latency(axes: Axes, sweep: Sweep) -> None:
+def _page(
+    sweep: Sweep, behind: Behind, draws: dict[str, Draw], size: tuple[float, float] = WIDE, rows: int = 1
+) -> Figure:
+    figure, grid = _grid(size, rows, 2)
+    behind = _on_the_same_axis(sweep, behind)
+    for axes, (title, draw) in zip(grid, draws.items(), strict=True):
+        draw(axes, sweep, behind)
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    about = fill(subtitle(sweep), 170)
+    _finish(figure, behind, top=0.65 + 0.17 * about.count("\n"))
+    figure.suptitle(about, y=1 - 0.1 / figure.get_figheight(), va="top", fontsize=10, color=GREY)
+    return figure
+
+
+def _on_the_same_axis(sweep: Sweep, behind: Behind) -> Behind:
+    """Without the runs whose sizes are of another dimension: they have no place on the axis."""
+    name = sweep.provenance["dims"][0]["name"]
+    return [(label, run) for label, run in behind if run.provenance["dims"][0]["name"] == name]
+
+
+def draw_latency(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     """Draw the latency curves on `axes`."""
+    _draw_behind(axes, behind, "median_ms")
     for name, rows in _curves(sweep):
         style = STYLES.get(name, OTHER)
         axes.fill_between(rows["size"], rows["p10_ms"], rows["p90_ms"], color=style["color"], alpha=0.15, linewidth=0)
         axes.plot(rows["size"], rows["median_ms"], label=name, markersize=5, **style)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(_minor_label))
-    axes.tick_params(axis="y", which="both", labelsize=9)
+    _log_axis(axes)
     axes.set_ylabel("median latency of one call (ms)\nribbon: 10th to 90th percentile")
-    _batch_axis(axes, sweep)
-    _legend(axes)
+    _batch_axis(axes, sweep, behind)
 
 
-def draw_speedup(axes: Axes, sweep: Sweep) -> None:
+def draw_throughput(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
+    """Draw samples per second on `axes`."""
+    _draw_behind(axes, behind, "samples_per_second")
+    for name, rows in _curves(sweep):
+        axes.plot(rows["size"], rows["samples_per_second"], label=name, markersize=5, **STYLES.get(name, OTHER))
+    _log_axis(axes)
+    axes.set_ylabel("throughput (samples/s)")
+    _batch_axis(axes, sweep, behind)
+
+
+def draw_speedup(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     """Draw the speedup curves on `axes`."""
+    _draw_behind(axes, behind, "speedup", without=EAGER)
     axes.axhline(1, color=STYLES[EAGER]["color"], linestyle="--", linewidth=1, label=EAGER)
     for name, rows in _curves(sweep):
         if name != EAGER:
@@ -97,88 +169,229 @@ def draw_speedup(axes: Axes, sweep: Sweep) -> None:
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0.8), max(high, 1.2))
     axes.set_ylabel("times as fast as eager\n(median over rounds)")
-    _batch_axis(axes, sweep)
-    _legend(axes)
+    _batch_axis(axes, sweep, behind)
 
 
-def draw_agreement(axes: Axes, sweep: Sweep) -> None:
-    """Draw the error curves, the tolerance line and eager's own error on `axes`."""
+def draw_agreement(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
+    """Draw the error curves, the tolerance line and eager's own error on `axes`, once they are known."""
+    axes.set_ylabel("rms error against float64")
+    axes.set_yscale("log")
     curves = dict(_curves(sweep))
     floor = curves[EAGER]
-    for name, rows in curves.items():
-        if name != EAGER:
-            axes.plot(rows["size"], rows["rms"], label=name, markersize=5, **STYLES.get(name, OTHER))
-    axes.plot(floor["size"], floor["floor_rms"], label="eager's own error", **STYLES[EAGER])
-    axes.plot(
-        floor["size"],
-        TOLERATED * floor["floor_rms"],
-        color="#000000",
-        linewidth=1.2,
-        label=f"tolerance: {TOLERATED:g} x",
-    )
-    axes.set_yscale("log")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    low, high = axes.get_ylim()
-    axes.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))  # whole decades
-    axes.set_ylabel("rms error against float64")
-    _batch_axis(axes, sweep)
-    _legend(axes)
+    known = [(name, rows) for name, rows in curves.items() if name != EAGER and rows["rms"].notna().any()]
+    _draw_behind(axes, behind, "rms", without=EAGER)
+    for number, (_, run) in enumerate(behind):
+        earlier = dict(_curves(run))[EAGER]
+        axes.plot(earlier["size"], TOLERATED * earlier["floor_rms"], color="#000000", **_faint(number))
+    for name, rows in known:
+        axes.plot(rows["size"], rows["rms"], label=name, markersize=5, **STYLES.get(name, OTHER))
+    if floor["floor_rms"].notna().any():
+        axes.plot(floor["size"], floor["floor_rms"], label="eager's own error", **STYLES[EAGER])
+        tolerance = TOLERATED * floor["floor_rms"]
+        axes.plot(floor["size"], tolerance, color="#000000", linewidth=1.2, label=f"tolerance: {TOLERATED:g} x")
+    else:
+        _say(axes, LATER)
+    _whole_decades(axes)
+    _batch_axis(axes, sweep, behind)
 
 
-def draw_build_time(axes: Axes, sweep: Sweep) -> None:
+def draw_build_time(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     """Draw one bar for each build on `axes`, with the number and size of its engines."""
     builds = sweep.builds[::-1]
-    for place, build in enumerate(builds):
-        engines = len(build["engines"])
-        text = f" {build['seconds']:.1f} s · {engines} engine{'s' if engines != 1 else ''}"
-        if build["artefact_bytes"]:
-            text += f" · {build['artefact_bytes'] / 1e6:.1f} MB"
-        axes.barh(place, build["seconds"], color=STYLES.get(build["path"], OTHER)["color"], height=0.6)
-        axes.text(build["seconds"], place, text, va="center", fontsize=9)
-    axes.set_yticks(range(len(builds)), [build["path"] for build in builds])
-    axes.set_xlim(0, max(build["seconds"] for build in builds) * 1.45 + 1e-9)
-    axes.set_xlabel("build time (s)")
     axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("build time (s)")
+    if not builds:
+        _say(axes, "nothing is built")
+        axes.set(xticks=[], yticks=[])
+        return
+    longest = max(build["seconds"] for build in builds)
+    for place, build in enumerate(builds):
+        color = STYLES.get(build["path"], OTHER)["color"]
+        axes.barh(
+            place,
+            build["seconds"],
+            color=color,
+            height=0.5,
+            hatch="///" if build.get("reused") else None,
+            edgecolor="white",
+            linewidth=0,
+        )
+        axes.text(build["seconds"], place, _built(build), va="center", fontsize=9)
+        for number, (_, run) in enumerate(behind):
+            before = [earlier["seconds"] for earlier in run.builds if earlier["path"] == build["path"]]
+            if before:
+                height = place - 0.31 - 0.1 * number
+                style = {**_faint(number), "marker": "|"}
+                axes.plot([0, before[0]], [height, height], color=color, **style)
+                longest = max(longest, before[0])
+    axes.set_yticks(range(len(builds)), [build["path"] for build in builds])
+    axes.set_ylim(-0.45 - 0.1 * len(behind), len(builds) - 0.5)
+    axes.set_xlim(0, longest * 1.5 + 1e-9)
 
 
-def _curves(sweep: Sweep) -> Iterable[tuple[str, pd.DataFrame]]:
+def _built(build: dict[str, Any]) -> str:
+    engines = len(build["engines"])
+    text = f" {build['seconds']:.1f} s · {engines} engine{'s' if engines != 1 else ''}"
+    if build["artefact_bytes"]:
+        text += f" · {build['artefact_bytes'] / 1e6:.1f} MB"
+    return text + (" · reused" if build.get("reused") else "")
+
+
+def _curves(sweep: Sweep) -> Iterator[tuple[str, pd.DataFrame]]:
     dims = [dim["name"] for dim in sweep.provenance["dims"]]
     if len(dims) > 1 and sweep.table[dims[1:]].nunique().max() > 1:
         raise ValueError(f"{', '.join(dims[1:])} vary as well as {dims[0]}; plot one size of each at a time.")
-    table = sweep.table.rename(columns={dims[0]: "size"})
+    table = sweep.table.rename(columns={dims[0]: "size"}).astype({"rms": float, "floor_rms": float})
     for name in dict.fromkeys(table["path"]):
         yield name, table[table["path"] == name].sort_values("size")
 
 
-def _batch_axis(axes: Axes, sweep: Sweep) -> None:
+def _draw_behind(axes: Axes, behind: Behind, column: str, without: str | None = None) -> None:
+    for number, (_, run) in enumerate(behind):
+        for name, rows in _curves(run):
+            if name != without:
+                style = {**STYLES.get(name, OTHER), **_faint(number)}
+                axes.plot(rows["size"], rows[column], **style)
+
+
+def _faint(number: int) -> dict[str, Any]:
+    return {**FAINT, "linestyle": DASHES[number % len(DASHES)]}
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=GREY)
+
+
+def _batch_axis(axes: Axes, sweep: Sweep, behind: Behind) -> None:
     """The horizontal axis: real sizes as ticks, the built range shaded, opt marked."""
     dim: dict[str, Any] = sweep.provenance["dims"][0]
-    sizes = sorted(set(sweep.table[dim["name"]]))
+    sizes = sorted({size for run in (sweep, *(run for _, run in behind)) for size in run.table[dim["name"]]})
+    low, high = min(sizes[0], dim["min"]) / 1.15, max(sizes[-1], dim["max"]) * 1.15
     axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(low, high)
+    inches = axes.get_position().width * axes.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
+    first = (sizes[0], sizes[-1], dim["min"], dim["max"], dim["opt"])
+    shown = _legible(sizes, first, inches / math.log2(high / low))
+    axes.set_xticks(shown, [str(size) for size in shown])
+    axes.xaxis.set_minor_locator(FixedLocator([size for size in sizes if size not in shown]))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.axvspan(dim["min"], dim["max"], color="#56B4E9", alpha=0.10, linewidth=0, zorder=0)
-    axes.axvline(dim["opt"], color="#E69F00", linewidth=1.5, linestyle=":", zorder=1, label=f"opt = {dim['opt']}")
-    axes.set_xlim(min(sizes[0], dim["min"]) / 1.15, max(sizes[-1], dim["max"]) * 1.15)
+    axes.axvline(dim["opt"], color=OPT, linewidth=1.5, linestyle=":", zorder=1, label=f"opt = {dim['opt']}")
+    for number, (_, run) in enumerate(behind):
+        opt = run.provenance["dims"][0]["opt"]
+        axes.axvline(opt, ymax=0.06, color=OPT, **{**_faint(number), "linewidth": 2})
     axes.set_xlabel(f"{dim['name']} (shaded: built for {dim['min']} to {dim['max']})")
     axes.grid(True, which="major", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _minor_label(value: float, _: int) -> str:
-    """Label 2 and 5 of each decade, so that a log axis over less than a decade still has numbers."""
-    first = f"{value:.0e}"[0]
-    return f"{value:g}" if first in "25" else ""
+def _legible(sizes: Sequence[int], first: Iterable[int], inches_per_octave: float) -> list[int]:
+    """The sizes that have room for a label: `first`, then powers of two, then the others."""
+    shown: list[int] = []
+    for size in (*(size for size in first if size in sizes), *(s for s in sizes if s & (s - 1) == 0), *sizes):
+        room = (abs(math.log2(size / other)) * inches_per_octave for other in shown)
+        needed = (CHARACTER * (len(str(size)) + len(str(other))) / 2 + 0.08 for other in shown)
+        if all(has >= needs for has, needs in zip(room, needed, strict=True)):
+            shown.append(size)
+    return sorted(shown)
 
 
-def _legend(axes: Axes) -> None:
-    axes.legend(fontsize=8, frameon=True, framealpha=0.85, edgecolor="none")
+def _log_axis(axes: Axes) -> None:
+    """A logarithmic axis with labels that are read as numbers, on less than a decade as on several."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 3 * low:
+        middle = math.sqrt(low * high)
+        low, high = axes.set_ylim(middle / math.sqrt(3), middle * math.sqrt(3))
+    decades = math.log10(high / low)
+    labelled = "123456789" if decades < 0.7 else "125" if decades < 3 else "1"
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+    axes.yaxis.set_minor_formatter(
+        FuncFormatter(lambda value, _: _plain(value) if f"{value:.0e}"[0] in labelled else "")
+    )
+    axes.tick_params(axis="y", which="both", labelsize=9)
+
+
+def _plain(value: float) -> str:
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= 10 * unit:
+            return f"{value / unit:g}{letter}"
+    return f"{value:g}"
+
+
+def _whole_decades(axes: Axes) -> None:
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if not math.isfinite(axes.dataLim.minposy):  # nothing is drawn
+        axes.set_yticks([])
+        axes.yaxis.set_minor_locator(NullLocator())
+        return
+    low, high = axes.get_ylim()
+    axes.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
+
+
+def _grid(size: tuple[float, float], rows: int, columns: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=size)
+    each = (size[0] - LEFT - RIGHT - APART * (columns - 1)) / columns
+    figure.subplots_adjust(left=LEFT / size[0], right=1 - RIGHT / size[0], wspace=APART / each, hspace=0.3)
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _finish(figure: Figure, behind: Behind, top: float) -> None:
+    """Under the axes, a legend of all that is drawn and one of the earlier runs; the figure grows by the latter."""
+    drawn: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        drawn |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in drawn}
+    runs = [Line2D([], [], color=GREY, **_faint(number)) for number in range(len(behind))]
+    earlier = [shorten(label, 90, placeholder=" …") for label, _ in behind]
+    rows = _rows(earlier, figure.get_figwidth()), _rows(list(drawn), figure.get_figwidth())
+    height = figure.get_figheight() + ROW * rows[0]
+    figure.set_figheight(height)
+    figure.subplots_adjust(bottom=(ROW * sum(rows) + AXIS) / height, top=1 - top / height)
+    _legend(figure, earlier, runs, rows[0], above=0.04)
+    _legend(figure, list(drawn), list(drawn.values()), rows[1], above=0.04 + ROW * rows[0])
+
+
+def _rows(labels: Sequence[str], inches: float) -> int:
+    """Into how many rows a legend has to be broken."""
+    widths = [CHARACTER * len(label) + 0.6 for label in labels]
+    for rows in range(1, len(labels)):
+        if sum(max(widths[start : start + rows]) for start in range(0, len(labels), rows)) < inches:
+            return rows
+    return len(labels)
+
+
+def _legend(figure: Figure, labels: Sequence[str], handles: Sequence[Any], rows: int, above: float) -> None:
+    if labels:
+        look: dict[str, Any] = {
+            "fontsize": 9,
+            "frameon": False,
+            "borderpad": 0,
+            "borderaxespad": 0,
+            "labelspacing": 0.35,
+        }
+        look |= {"loc": "lower center", "bbox_to_anchor": (0.5, above / figure.get_figheight())}
+        figure.legend(handles, labels, ncols=math.ceil(len(labels) / rows), **look)
 
 
 def png(figure: Figure, dpi: int = 120) -> bytes:
     """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    with _rendering:
+        figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> str:
+    """A figure as SVG, the same every time and everywhere: letters are shapes, identifiers follow from the content."""
+    buffer, settings = io.StringIO(), matplotlib.rcParams
+    with _rendering:
+        before: dict[Any, Any] = {name: settings[name] for name in _SVG}  # rc_context would undo all that others set
+        settings.update(_SVG)
+        try:
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
+        finally:
+            settings.update(before)
     return buffer.getvalue()
 
 
