@@ -3,7 +3,9 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 def cache_folder() -> Path:
@@ -20,11 +22,18 @@ def cache_folder() -> Path:
 
 def save(path: Path, content: str | bytes) -> None:
     """Write a file whole: whoever reads `path` sees the old content or the new, never half of it."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write, which becomes `path` at the end of the ``with`` block, or vanishes if that raises."""
     name = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
             name = file.name
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except BaseException:

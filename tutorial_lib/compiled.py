@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from tutorial_lib import precision
 from tutorial_lib.guard import Guard, OutOfRange
 from tutorial_lib.models import Case
 from tutorial_lib.record import Build, Engine
+from tutorial_lib.shapes import TensorSpec
 
 LOCK = compile_lock
 """Held during every build. It is Dynamo's own lock, so a recompile in another thread waits too.
@@ -39,11 +41,73 @@ class Recompile(RuntimeError):
     """A call that would have compiled a further engine without having been allowed to."""
 
 
-class Compiled:
-    """A program that takes the case's inputs, refuses what it was not built for, and knows its build.
+class Program:
+    """A compiled program behind its guard: what all of them can do, however they came here.
 
-    Call it with one tensor for each of ``case.inputs``. It runs without gradients. There is no way
+    Call it with one tensor for each of `inputs`. It runs without gradients. There is no way
     to the bare program from here: bare, it may read past a buffer or compile again unseen.
+
+    Attributes
+    ----------
+    inputs : tuple of TensorSpec
+        What it takes, with the ranges it was built for.
+    device : torch.device
+        Where its inputs have to be.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[TensorSpec],
+        device: torch.device,
+        program: Callable[..., Any],
+        build: Build,
+        allows_tf32: bool | None,
+    ) -> None:
+        self.inputs = tuple(inputs)
+        self.device = device
+        self._program = program
+        self._build = build
+        self._guard = Guard(self.inputs, device)
+        self._tf32 = allows_tf32
+        self._turn: AbstractContextManager[Any] | None = LOCK if calls_wait(device) else None
+
+    @property
+    def build(self) -> Build:
+        """The record of the build."""
+        return self._build
+
+    def __call__(self, *inputs: torch.Tensor) -> Any:
+        """Run the program.
+
+        Raises
+        ------
+        ShapeError
+            If an input is not what the program was built for (:class:`OutOfRange` if only a size is not).
+        """
+        self._guard(inputs)
+        return self._call(inputs)
+
+    def _call(self, inputs: tuple[torch.Tensor, ...]) -> Any:
+        if torch.is_grad_enabled() or torch.is_inference_mode_enabled():  # Dynamo guards on both modes
+            with torch.inference_mode(False), torch.no_grad():
+                return self._run(inputs)
+        return self._run(inputs)
+
+    def _run(self, inputs: tuple[torch.Tensor, ...]) -> Any:
+        if self._tf32 is not None and not precision.in_force(self._tf32):
+            with precision.tf32(self._tf32):  # library calls read the switches, and Dynamo guards on them
+                return self._run(inputs)
+        if self._turn is None:
+            return self._program(*inputs)
+        with self._turn:
+            return self._run_alone(inputs)
+
+    def _run_alone(self, inputs: tuple[torch.Tensor, ...]) -> Any:
+        return self._program(*inputs)
+
+
+class Compiled(Program):
+    """A program that was built here, from a case: it knows its model, and all that it builds later.
 
     Attributes
     ----------
@@ -58,19 +122,15 @@ class Compiled:
         build: Build,
         engines: Sequence[Engine],
         compiling: Callable[[], AbstractContextManager[None]],
+        write: Callable[[Path], Any] | None = None,
     ) -> None:
+        super().__init__(case.inputs, case.device, program, build, case.allows_tf32)
         self.case = case
-        self._program = program
-        self._build = build
         self._engines = engines  # the build's own list, which grows when a call compiles
         self._compiling = compiling
-        self._guard = Guard(self.case.inputs, self.case.device)
+        self._write = write  # for tutorial_lib.artefact: writes what the backend itself can load
         self._outside = "raise"
-        self._tf32 = case.allows_tf32
-        self._turn: AbstractContextManager[Any] | None = None
-        if calls_wait(case.device):
-            self._turn = LOCK
-        elif build.path == "jit":  # Dynamo's look-up of the right engine is not thread-safe
+        if build.path == "jit" and self._turn is None:  # Dynamo's look-up of the right engine is not thread-safe
             self._turn = threading.RLock()
 
     @property
@@ -110,19 +170,7 @@ class Compiled:
             if self._outside == "raise":
                 raise
             return self._call_outside(inputs)
-        if torch.is_grad_enabled() or torch.is_inference_mode_enabled():  # Dynamo guards on both modes
-            with torch.inference_mode(False), torch.no_grad():
-                return self._run(inputs)
-        return self._run(inputs)
-
-    def _run(self, inputs: tuple[torch.Tensor, ...]) -> Any:
-        if self._tf32 is not None and not precision.in_force(self._tf32):
-            with precision.tf32(self._tf32):  # library calls read the switches, and Dynamo guards on them
-                return self._run(inputs)
-        if self._turn is None:
-            return self._program(*inputs)
-        with self._turn:
-            return self._run_alone(inputs)
+        return self._call(inputs)
 
     def _run_alone(self, inputs: tuple[torch.Tensor, ...]) -> Any:
         try:

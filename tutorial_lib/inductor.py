@@ -4,6 +4,8 @@ import contextlib
 import functools
 import importlib
 import re
+import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -106,8 +108,28 @@ def package(exported: torch.export.ExportedProgram, path: Path, values: Mapping[
 
 
 def load(path: Path) -> Callable[..., Any]:
-    """Load a package. That runs the native code in it, so load only what this user built."""
-    return torch._inductor.aoti_load_package(str(path))
+    """Load a package. That runs the native code in it, so load only what this user built.
+
+    torch unpacks it into the temporary folder, and removes that when the program is gone; `path` is needed no more.
+    """
+    # Only to log whether this processor is another one, torch would compile tests with g++, for many seconds.
+    quick = {"cpp.vec_isa_ok": True} if "cpp.vec_isa_ok" in option_names() else {}
+    known = _unpacked(path)
+    try:
+        with patched(quick):
+            return torch._inductor.aoti_load_package(str(path))
+    except RuntimeError:
+        for folder in _unpacked(path) - known:
+            shutil.rmtree(folder, ignore_errors=True)  # torch leaves it behind if it cannot load what is in it
+        raise
+
+
+def _unpacked(path: Path) -> set[Path]:
+    """Folders of the temporary folder into which the package `path`, whose code has names of its own, was unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    folders = Path(tempfile.gettempdir()).glob("aotinductor_*")
+    return {folder for folder in folders if any((folder / name).exists() for name in names if "aotinductor/" in name)}
 
 
 def library_calls(path: Path) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -45,8 +46,9 @@ import torch
 
 from tutorial_lib import record
 from tutorial_lib._files import cache_folder
+from tutorial_lib.models import Case
 from tutorial_lib.record import Engine, EngineInput, call_functions, operator_names
-from tutorial_lib.shapes import TensorSpec
+from tutorial_lib.shapes import TensorSpec, export_dims
 
 HOW_TO_GET_IT = (
     "on a Linux machine with an NVIDIA GPU, `make lab` installs it (`pip install -r requirements-tensorrt.txt` by hand)"
@@ -196,6 +198,20 @@ def left_to_pytorch(program: torch.fx.GraphModule) -> tuple[str, ...]:
     outside = [m.graph for m in (program, *segments) if isinstance(m, torch.fx.GraphModule)]
     names = set().union(*map(operator_names, outside))
     return tuple(sorted(name for name in names if "getitem" not in name))
+
+
+def save(program: torch.fx.GraphModule, case: Case, file: Path) -> None:
+    """Write a program that was compiled ahead of time to `file` (``.pt2``), for its whole range.
+
+    Without ``dynamic_shapes``, upstream saves a program for the size of the example alone.
+    """
+    example = case.example(case.traced)
+    upstream().save(program, str(file), arg_inputs=example, dynamic_shapes=export_dims(case.inputs))
+
+
+def load(file: Path) -> Callable[..., Any]:
+    """Load what :func:`save` wrote. That unpickles part of it, so load only what you trust."""
+    return upstream().load(str(file)).module()
 
 
 def artefact_bytes(engines: Sequence[Engine]) -> int | None:
