@@ -108,29 +108,24 @@ def save(program: Compiled, path: str | Path) -> None:
         instead = "copy the file that it came from" if isinstance(program, Loaded) else "give what a path returned"
         raise ArtefactError(f"a {type(program).__name__} cannot be saved; {instead}.")
     build = program.build
-    if program._write is None:
+    if program._native is None:
         raise ArtefactError(
             f"what the {build.path} path built cannot be saved, because its guards and graphs live in the Python "
             "process that traced it; build with paths.export or paths.input, or start from Inductor's warm cache."
         )
     try:
-        with replacing(path) as file, tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:
-            native, about = Path(folder) / PROGRAM, Path(folder) / ABOUT
+        with replacing(path) as file:
             try:
                 with _alone():
-                    program._write(native)
+                    native = program._native()
             except Exception as error:
-                if isinstance(error, OSError):
-                    raise
-                kind = type(error).__name__
-                raise ArtefactError(
-                    f"{build.backend} could not save {build.case} ({kind}: {first_line(error)})."
-                ) from error
-            about.write_text(json.dumps(About.of(program).to_dict(), indent=1))
+                what = f"{type(error).__name__}: {first_line(error)}"
+                raise ArtefactError(f"{build.case} could not be saved by {build.backend} ({what}).") from error
+            contents = {ABOUT: json.dumps(About.of(program).to_dict(), indent=1).encode(), PROGRAM: native}
+            sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items())
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                archive.write(about, ABOUT)
-                archive.writestr(SUMS, "".join(f"{_digest(one)}  {one.name}\n" for one in (native, about)))
-                archive.write(native, PROGRAM)
+                for name, content in {ABOUT: contents[ABOUT], SUMS: sums.encode(), PROGRAM: native}.items():
+                    archive.writestr(name, content)
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise ArtefactError(f"{path} could not be written ({reason}); choose another place or make room.") from error
@@ -200,6 +195,13 @@ class Machine:
         """What this machine is, with the GPU `device` if it is one."""
         capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
         return cls(f"{sys.platform} {platform.machine()}", _instructions(), capability)
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "Machine":
+        """The inverse of ``dataclasses.asdict``."""
+        capability = plain["compute_capability"]
+        instructions = tuple(str(name) for name in plain["instructions"])
+        return cls(str(plain["system"]), instructions, None if capability is None else tuple(capability))
 
     def why_not(self, here: "Machine") -> str | None:
         """Why code for this machine cannot run `here`, to follow "was built"; None if it can."""
@@ -274,7 +276,7 @@ class About:
                 for one in plain["inputs"]
             )
             named_dims(inputs)
-            machine, build = Machine(**_tuples(plain["machine"])), _build(plain["build"])
+            machine, build = Machine.from_dict(plain["machine"]), _build(plain["build"])
             if plain["precision"] not in (None, *precision.DTYPES) or build.backend not in SAME_VERSIONS:
                 raise ValueError(f"precision {plain['precision']!r}, backend {build.backend!r}")
             torch.device(plain["device"])
@@ -289,8 +291,9 @@ def _build(plain: dict[str, Any]) -> Build:
         inputs = tuple(EngineInput(**_tuples(one)) for one in engine["inputs"])
         engines.append(Engine(**{**engine, "inputs": inputs}))
     options = {name: _Repr(value) for name, value in plain["options"].items()}
+    versions = {name: str(value) for name, value in plain["versions"].items()}
     fields = {name: value for name, value in plain.items() if name != "recompiles"}
-    build = Build(**{**_tuples(fields), "engines": tuple(engines), "options": options})
+    build = Build(**{**_tuples(fields), "engines": tuple(engines), "options": options, "versions": versions})
     str(build)  # every field is what it is printed as
     return build
 
@@ -327,7 +330,7 @@ def _extract(path: Path, target: Path) -> dict[str, Any]:
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read ({error.strerror}); {GIVE}.") from error
     with file:
-        if file.read(4) != b"PK\x03\x04":
+        if file.read(30 + len(ABOUT))[30:] != ABOUT.encode():  # the first member's name, wherever the file ends
             raise ArtefactError(f"{path} is not an artefact; {GIVE}.")
         try:
             with zipfile.ZipFile(file) as archive:
@@ -346,8 +349,8 @@ def _extract(path: Path, target: Path) -> dict[str, Any]:
 def _extract_from(archive: zipfile.ZipFile, path: Path, target: Path) -> dict[str, Any]:
     members = archive.infolist()
     names = [member.filename for member in members]
-    if ABOUT not in names:
-        raise ArtefactError(f"{path} is a zip archive without {ABOUT}; {GIVE}.")
+    if ABOUT not in names:  # cut off, it ends like the archive that is its last member
+        raise ValueError("its end is missing")
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"{member.filename} is compressed")
@@ -373,11 +376,6 @@ def _extract_from(archive: zipfile.ZipFile, path: Path, target: Path) -> dict[st
         if f"{found.hexdigest()}  {name}\n" not in sums:
             raise ValueError(f"the digest of {name} is not the one that was noted")
     return about
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _damaged(path: Path, what: str) -> ArtefactError:

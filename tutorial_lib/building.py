@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import itertools
 import re
 import shutil
@@ -60,7 +61,7 @@ class Job:
     left_to_pytorch: tuple[str, ...] | None = None
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
     artefact: Path | None = None
-    write: Callable[[Path], Any] | None = None
+    native: Callable[[], bytes] | None = None
     reused: str | None = None
     started: float = field(default_factory=time.perf_counter)
     finished: bool = False
@@ -162,14 +163,14 @@ class Job:
         if self.backend == "eager":
             program: Callable[..., Any] = exported.module()
             self.left_to_pytorch = tuple(sorted(record.operator_names(exported.graph)))
-            self.write = functools.partial(torch.export.save, exported)
+            self.native = functools.partial(_saved, exported)
         else:
             folder = Path(tempfile.mkdtemp(prefix="tutorial_lib-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             self.artefact = folder / "model.pt2"
             program = self._package(exported, self.artefact)
             self.left_to_pytorch = inductor.library_calls(self.artefact)
-            self.write = functools.partial(shutil.copyfile, self.artefact)
+            self.native = self.artefact.read_bytes
         operators = record.call_functions(exported.graph)
         self.note(Engine(_exported_inputs(exported), self.opt_source, operators, time.perf_counter() - start))
         return program
@@ -202,7 +203,7 @@ class Job:
             raise BuildError(f"{self.path} with {self.backend} built no engine: the model would run in PyTorch.")
         if self.backend == "tensorrt" and isinstance(program, torch.fx.GraphModule):  # jit notes it graph by graph
             self.left_to_pytorch = tensorrt.left_to_pytorch(program)
-            self.write = functools.partial(tensorrt.save, program, self.case)
+            self.native = functools.partial(tensorrt.saved, program, self.case)
         if self.path != "jit":
             stage(f"checking {self.path} at size 1")
             self._check_size_one(program)
@@ -222,7 +223,7 @@ class Job:
             notes=(*self.notes, *self._break_notes(), *record.opt_notes(list(self.case.dims.values()))),
         )
         self.finished = True
-        return Compiled(self.case, program, build, self.engines, self.compiling, self.write)
+        return Compiled(self.case, program, build, self.engines, self.compiling, self.native)
 
     def _break_notes(self) -> tuple[str, ...]:
         sizes = len(shapes.first_calls(self.case.dims))
@@ -284,6 +285,12 @@ def building(path: str, case: Case, backend: str, options: Mapping[str, Any] | N
 def first_line(error: BaseException) -> str:
     """The first line of an error's message that says something, else the error's type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _saved(exported: torch.export.ExportedProgram) -> bytes:
+    buffer = io.BytesIO()  # given a file, torch's writer ends the process when the disk is full
+    torch.export.save(exported, buffer)
+    return buffer.getvalue()
 
 
 def _graph_inputs(graph: torch.fx.GraphModule, case: Case) -> list[EngineInput | None]:

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -122,13 +121,13 @@ class Compiled(Program):
         build: Build,
         engines: Sequence[Engine],
         compiling: Callable[[], AbstractContextManager[None]],
-        write: Callable[[Path], Any] | None = None,
+        native: Callable[[], bytes] | None = None,
     ) -> None:
         super().__init__(case.inputs, case.device, program, build, case.allows_tf32)
         self.case = case
         self._engines = engines  # the build's own list, which grows when a call compiles
         self._compiling = compiling
-        self._write = write  # for tutorial_lib.artefact: writes what the backend itself can load
+        self._native = native  # what the backend itself can load, for tutorial_lib.artefact; None just in time
         self._outside = "raise"
         if build.path == "jit" and self._turn is None:  # Dynamo's look-up of the right engine is not thread-safe
             self._turn = threading.RLock()

@@ -34,6 +34,7 @@ engine behind the cut then starts at tokens 2 (``tests/preview/test_preview_prof
 import contextlib
 import importlib
 import importlib.util
+import io
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -200,17 +201,18 @@ def left_to_pytorch(program: torch.fx.GraphModule) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if "getitem" not in name))
 
 
-def save(program: torch.fx.GraphModule, case: Case, file: Path) -> None:
-    """Write a program that was compiled ahead of time to `file` (``.pt2``), for its whole range.
+def saved(program: torch.fx.GraphModule, case: Case) -> bytes:
+    """What ``torch_tensorrt.save`` writes for a program that was compiled ahead of time, with its whole range.
 
     Without ``dynamic_shapes``, upstream saves a program for the size of the example alone.
     """
-    example = case.example(case.traced)
-    upstream().save(program, str(file), arg_inputs=example, dynamic_shapes=export_dims(case.inputs))
+    buffer = io.BytesIO()  # given a file, torch's writer ends the process when the disk is full
+    upstream().save(program, buffer, arg_inputs=case.example(case.traced), dynamic_shapes=export_dims(case.inputs))
+    return buffer.getvalue()
 
 
 def load(file: Path) -> Callable[..., Any]:
-    """Load what :func:`save` wrote. That unpickles part of it, so load only what you trust."""
+    """Load a file of what :func:`saved` gave. That unpickles part of it, so load only what you trust."""
     return upstream().load(str(file)).module()
 
 
