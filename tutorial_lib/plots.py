@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from tutorial_lib.agreement import TOLERATED
 from tutorial_lib.sweep import EAGER, Sweep
@@ -37,11 +37,14 @@ SIZE = (7.5, 4.2)
 """Inches; legible at the width of a notebook."""
 WIDE = (12.5, 4.2)
 GREY = "#444444"
+LEGEND: dict[str, Any] = dict(fontsize=9, frameon=False, borderpad=0, borderaxespad=0, labelspacing=0.35)
 LATER = "measured after the last build"
 LEFT, RIGHT, APART = 0.85, 0.15, 0.95
 """Inches left and right of the axes and between two of them, with room for the labels of the vertical axis."""
-AXIS, ROW, CHARACTER = 0.52, 0.22, 0.075
-"""Inches for the labels of the horizontal axis, for a row of the legend, and for a character of either."""
+AXIS, ROW, CHARACTER, DIGIT = 0.52, 0.22, 0.07, 0.09
+"""Inches for the labels of the horizontal axis, a row of the legend, a character there, a digit at a tick."""
+LABELLED = ((0.5, range(1, 10)), (1.2, (1, 2, 3, 5, 7)), (3, (1, 2, 5)), (math.inf, (1,)))
+"""First digits that are labelled on a logarithmic axis of fewer than so many decades."""
 
 Behind = Sequence[tuple[str, Sweep]]
 """Earlier runs with their labels, drawn behind the present one."""
@@ -108,12 +111,12 @@ def _figure(sweep: Sweep, behind: Behind, title: str, draw: Draw, size: tuple[fl
     figure, (axes,) = _grid(size, 1, 1)
     behind = _on_the_same_axis(sweep, behind)
     draw(axes, sweep, behind)
-    about = fill(subtitle(sweep), 105)
+    about = fill(subtitle(sweep), 118)
     _finish(figure, behind, top=0.6 + 0.14 * about.count("\n"))
     figure.suptitle(
         title, x=0.01, y=1 - 0.08 / figure.get_figheight(), ha="left", va="top", fontsize=12, fontweight="bold"
     )
-    axes.set_title(about, loc="left", fontsize=8, color=GREY)
+    axes.set_title(about, loc="left", y=1, fontsize=8, color=GREY, parse_math=False)
     return figure
 
 
@@ -124,10 +127,10 @@ def _page(
     behind = _on_the_same_axis(sweep, behind)
     for axes, (title, draw) in zip(grid, draws.items(), strict=True):
         draw(axes, sweep, behind)
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+        axes.set_title(title, loc="left", y=1, fontsize=11, fontweight="bold")  # y: else it takes a drawing to find
     about = fill(subtitle(sweep), 170)
     _finish(figure, behind, top=0.65 + 0.17 * about.count("\n"))
-    figure.suptitle(about, y=1 - 0.1 / figure.get_figheight(), va="top", fontsize=10, color=GREY)
+    figure.suptitle(about, y=1 - 0.1 / figure.get_figheight(), va="top", fontsize=10, color=GREY, parse_math=False)
     return figure
 
 
@@ -174,24 +177,21 @@ def draw_speedup(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
 
 def draw_agreement(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     """Draw the error curves, the tolerance line and eager's own error on `axes`, once they are known."""
-    axes.set_ylabel("rms error against float64")
-    axes.set_yscale("log")
-    curves = dict(_curves(sweep))
-    floor = curves[EAGER]
-    known = [(name, rows) for name, rows in curves.items() if name != EAGER and rows["rms"].notna().any()]
     _draw_behind(axes, behind, "rms", without=EAGER)
     for number, (_, run) in enumerate(behind):
-        earlier = dict(_curves(run))[EAGER]
-        axes.plot(earlier["size"], TOLERATED * earlier["floor_rms"], color="#000000", **_faint(number))
-    for name, rows in known:
-        axes.plot(rows["size"], rows["rms"], label=name, markersize=5, **STYLES.get(name, OTHER))
-    if floor["floor_rms"].notna().any():
-        axes.plot(floor["size"], floor["floor_rms"], label="eager's own error", **STYLES[EAGER])
-        tolerance = TOLERATED * floor["floor_rms"]
-        axes.plot(floor["size"], tolerance, color="#000000", linewidth=1.2, label=f"tolerance: {TOLERATED:g} x")
+        sizes, floor = _floor(run)
+        axes.plot(sizes, TOLERATED * floor, color="#000000", **_faint(number))
+    for name, rows in _curves(sweep):
+        if name != EAGER and rows["rms"].notna().any():
+            axes.plot(rows["size"], rows["rms"], label=name, markersize=5, **STYLES.get(name, OTHER))
+    sizes, floor = _floor(sweep)
+    if floor.notna().any():
+        axes.plot(sizes, floor, label="eager's own error", **STYLES[EAGER])
+        axes.plot(sizes, TOLERATED * floor, color="#000000", linewidth=1.2, label=f"tolerance: {TOLERATED:g} x")
     else:
         _say(axes, LATER)
-    _whole_decades(axes)
+    _decades_axis(axes)
+    axes.set_ylabel("rms error against float64")
     _batch_axis(axes, sweep, behind)
 
 
@@ -207,22 +207,13 @@ def draw_build_time(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     longest = max(build["seconds"] for build in builds)
     for place, build in enumerate(builds):
         color = STYLES.get(build["path"], OTHER)["color"]
-        axes.barh(
-            place,
-            build["seconds"],
-            color=color,
-            height=0.5,
-            hatch="///" if build.get("reused") else None,
-            edgecolor="white",
-            linewidth=0,
-        )
+        axes.barh(place, build["seconds"], color=color, height=0.5)
         axes.text(build["seconds"], place, _built(build), va="center", fontsize=9)
         for number, (_, run) in enumerate(behind):
             before = [earlier["seconds"] for earlier in run.builds if earlier["path"] == build["path"]]
             if before:
                 height = place - 0.31 - 0.1 * number
-                style = {**_faint(number), "marker": "|"}
-                axes.plot([0, before[0]], [height, height], color=color, **style)
+                axes.plot([0, before[0]], [height, height], color=color, **{**_faint(number), "marker": "|"})
                 longest = max(longest, before[0])
     axes.set_yticks(range(len(builds)), [build["path"] for build in builds])
     axes.set_ylim(-0.45 - 0.1 * len(behind), len(builds) - 0.5)
@@ -232,7 +223,7 @@ def draw_build_time(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
 def _built(build: dict[str, Any]) -> str:
     engines = len(build["engines"])
     text = f" {build['seconds']:.1f} s · {engines} engine{'s' if engines != 1 else ''}"
-    if build["artefact_bytes"]:
+    if build.get("artefact_bytes"):
         text += f" · {build['artefact_bytes'] / 1e6:.1f} MB"
     return text + (" · reused" if build.get("reused") else "")
 
@@ -241,9 +232,14 @@ def _curves(sweep: Sweep) -> Iterator[tuple[str, pd.DataFrame]]:
     dims = [dim["name"] for dim in sweep.provenance["dims"]]
     if len(dims) > 1 and sweep.table[dims[1:]].nunique().max() > 1:
         raise ValueError(f"{', '.join(dims[1:])} vary as well as {dims[0]}; plot one size of each at a time.")
-    table = sweep.table.rename(columns={dims[0]: "size"}).astype({"rms": float, "floor_rms": float})
-    for name in dict.fromkeys(table["path"]):
-        yield name, table[table["path"] == name].sort_values("size")
+    table = sweep.table.rename(columns={dims[0]: "size"})
+    yield from table.sort_values("size", kind="stable").groupby("path", sort=False)
+
+
+def _floor(sweep: Sweep) -> tuple[pd.Series, pd.Series]:
+    """Sizes, and eager's own error at each: NaN where it is not known yet."""
+    rows = dict(_curves(sweep))[EAGER]
+    return rows["size"], rows["floor_rms"].astype(float)
 
 
 def _draw_behind(axes: Axes, behind: Behind, column: str, without: str | None = None) -> None:
@@ -259,7 +255,8 @@ def _faint(number: int) -> dict[str, Any]:
 
 
 def _say(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=GREY)
+    box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none"}
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=GREY, bbox=box)
 
 
 def _batch_axis(axes: Axes, sweep: Sweep, behind: Behind) -> None:
@@ -278,8 +275,7 @@ def _batch_axis(axes: Axes, sweep: Sweep, behind: Behind) -> None:
     axes.axvspan(dim["min"], dim["max"], color="#56B4E9", alpha=0.10, linewidth=0, zorder=0)
     axes.axvline(dim["opt"], color=OPT, linewidth=1.5, linestyle=":", zorder=1, label=f"opt = {dim['opt']}")
     for number, (_, run) in enumerate(behind):
-        opt = run.provenance["dims"][0]["opt"]
-        axes.axvline(opt, ymax=0.06, color=OPT, **{**_faint(number), "linewidth": 2})
+        axes.axvline(run.provenance["dims"][0]["opt"], ymax=0.06, color=OPT, **{**_faint(number), "linewidth": 2})
     axes.set_xlabel(f"{dim['name']} (shaded: built for {dim['min']} to {dim['max']})")
     axes.grid(True, which="major", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -290,7 +286,7 @@ def _legible(sizes: Sequence[int], first: Iterable[int], inches_per_octave: floa
     shown: list[int] = []
     for size in (*(size for size in first if size in sizes), *(s for s in sizes if s & (s - 1) == 0), *sizes):
         room = (abs(math.log2(size / other)) * inches_per_octave for other in shown)
-        needed = (CHARACTER * (len(str(size)) + len(str(other))) / 2 + 0.08 for other in shown)
+        needed = (DIGIT * (len(str(size)) + len(str(other))) / 2 + 0.05 for other in shown)
         if all(has >= needs for has, needs in zip(room, needed, strict=True)):
             shown.append(size)
     return sorted(shown)
@@ -304,12 +300,11 @@ def _log_axis(axes: Axes) -> None:
         middle = math.sqrt(low * high)
         low, high = axes.set_ylim(middle / math.sqrt(3), middle * math.sqrt(3))
     decades = math.log10(high / low)
-    labelled = "123456789" if decades < 0.7 else "125" if decades < 3 else "1"
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
-    axes.yaxis.set_minor_formatter(
-        FuncFormatter(lambda value, _: _plain(value) if f"{value:.0e}"[0] in labelled else "")
-    )
-    axes.tick_params(axis="y", which="both", labelsize=9)
+    digits = next(digits for most, digits in LABELLED if decades < most)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    ticks = [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
+    axes.set_yticks(ticks, [_plain(tick) for tick in ticks], fontsize=9)
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _plain(value: float) -> str:
@@ -319,14 +314,18 @@ def _plain(value: float) -> str:
     return f"{value:g}"
 
 
-def _whole_decades(axes: Axes) -> None:
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    if not math.isfinite(axes.dataLim.minposy):  # nothing is drawn
-        axes.set_yticks([])
-        axes.yaxis.set_minor_locator(NullLocator())
-        return
-    low, high = axes.get_ylim()
-    axes.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
+def _decades_axis(axes: Axes) -> None:
+    """A logarithmic axis of whole decades. Labels are plain text, which is drawn much faster than mathtext."""
+    axes.set_yscale("log")
+    powers = range(0)
+    if math.isfinite(axes.dataLim.minposy):  # something is drawn
+        low, high = (math.log10(end) for end in axes.get_ylim())
+        powers = range(math.floor(low), math.ceil(high) + 1)
+        axes.set_ylim(10.0 ** powers[0], 10.0 ** powers[-1])
+        powers = powers[:: 1 + len(powers) // 12]
+    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    axes.set_yticks([10.0**power for power in powers], ["10" + str(power).translate(raised) for power in powers])
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _grid(size: tuple[float, float], rows: int, columns: int) -> tuple[Figure, list[Axes]]:
@@ -363,15 +362,11 @@ def _rows(labels: Sequence[str], inches: float) -> int:
 
 def _legend(figure: Figure, labels: Sequence[str], handles: Sequence[Any], rows: int, above: float) -> None:
     if labels:
-        look: dict[str, Any] = {
-            "fontsize": 9,
-            "frameon": False,
-            "borderpad": 0,
-            "borderaxespad": 0,
-            "labelspacing": 0.35,
-        }
-        look |= {"loc": "lower center", "bbox_to_anchor": (0.5, above / figure.get_figheight())}
-        figure.legend(handles, labels, ncols=math.ceil(len(labels) / rows), **look)
+        place = (0.5, above / figure.get_figheight())
+        columns = math.ceil(len(labels) / rows)
+        legend = figure.legend(handles, labels, loc="lower center", bbox_to_anchor=place, ncols=columns, **LEGEND)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
 
 
 def png(figure: Figure, dpi: int = 120) -> bytes:

@@ -25,35 +25,38 @@ Cells = dict[str, dict[int, Mapping[str, Any]]]
 """Rows of a sweep by path and size."""
 
 MISSING = "–"
+NUMBERS = {"engine", "operators", "seconds", "size", "weights as inputs"}
 LATER = f'<span title="{plots.LATER}">…</span>'
 
 STYLE = """
 .tl-studio { color: var(--jp-ui-font-color1, #222); font-size: 13px; line-height: 1.4; }
 .tl-studio img { display: block; height: auto; background: #fff; border-radius: 3px; }
-.tl-studio img.tl-stale { filter: grayscale(1); opacity: 0.45; }
+.tl-studio img.tl-stale, .tl-studio .tl-stale img { filter: grayscale(1); opacity: 0.45; }
 .tl-studio .tl-scroll { overflow-x: auto; }
 .tl-studio table.tl-table { border-collapse: collapse; font-size: 12px; margin: 4px 0 8px; color: inherit; }
 .tl-studio .tl-table caption { text-align: left; padding: 2px 0 4px; color: var(--jp-ui-font-color2, #555); }
 .tl-studio .tl-table tr { background: transparent; }
 .tl-studio .tl-table th, .tl-studio .tl-table td {
-  padding: 2px 7px; text-align: right; vertical-align: baseline; white-space: nowrap;
+  padding: 2px 4px; text-align: right; vertical-align: baseline; white-space: nowrap;
   font-variant-numeric: tabular-nums; border: 0; border-bottom: 1px solid var(--jp-border-color2, #ddd); }
 .tl-studio .tl-table th { font-weight: 600; }
 .tl-studio .tl-table thead th { vertical-align: bottom; white-space: normal; }
 .tl-studio .tl-table thead th[scope=colgroup] { text-align: center; }
 .tl-studio .tl-table .tl-first { border-left: 1px solid var(--jp-border-color1, #bbb); }
 .tl-studio .tl-table .tl-text { text-align: left; white-space: normal; }
+.tl-studio .tl-table .tl-number { text-align: right; }
+.tl-studio .tl-answers th, .tl-studio .tl-answers td { text-align: left; white-space: normal; }
 .tl-studio .tl-table tr.tl-pin th, .tl-studio .tl-table tr.tl-pin td {
   color: var(--jp-ui-font-color2, #666); font-size: 11px; font-weight: 400; }
-.tl-studio .tl-table tr.tl-pin th { white-space: normal; max-width: 150px; }
-.tl-studio .tl-ratio { color: var(--jp-ui-font-color1, #222); font-weight: 600; }
+.tl-studio .tl-table tr.tl-pin th { white-space: normal; min-width: 105px; }
+.tl-studio .tl-ratio { display: block; color: var(--jp-ui-font-color1, #222); font-weight: 600; }
 .tl-studio .tl-no { font-weight: 700; color: var(--jp-error-color0, #b00020); }
 .tl-studio h4.tl-head { font-size: 13px; margin: 10px 0 2px; color: inherit; }
 .tl-studio ul.tl-list { margin: 0 0 6px; padding-left: 20px; }
 .tl-studio .tl-problem { border-left: 4px solid var(--jp-warn-color1, #c77700); padding: 2px 8px; margin: 4px 0; }
 .tl-studio .tl-failed { border-left-color: var(--jp-error-color1, #c62828); }
 .tl-studio .tl-status { color: var(--jp-ui-font-color1, #222); font-variant-numeric: tabular-nums; }
-.tl-studio .tl-stale-note { font-style: italic; color: var(--jp-ui-font-color2, #555); }
+.tl-studio .tl-stale-note, .tl-studio .tl-empty { font-style: italic; color: var(--jp-ui-font-color2, #555); }
 .tl-studio pre.tl-traceback { max-height: 260px; overflow: auto; font-size: 11px; white-space: pre-wrap; }
 """
 """The style sheet, with JupyterLab's colours where there are any; put what it styles into class ``tl-studio``."""
@@ -103,11 +106,6 @@ def image(figure: Figure, alt: str, stale: bool = False) -> str:
     )
 
 
-def problem(sentence: str, marker: str = "Not yet:") -> str:
-    """A sentence on what cannot be built as it is typed."""
-    return f'<div class="tl-problem"><strong>{escape(marker)}</strong> {escape(sentence)}</div>'
-
-
 def table(result: Result, pinned: Pinned = ()) -> str:
     """All numbers of the figure, one row for each size, and a faint one below it for each pinned result."""
     return _numbers(result, pinned) + "".join(_failed(path, why) for path, why in result.failures.items())
@@ -122,13 +120,12 @@ def _numbers(result: Result, pinned: Pinned) -> str:
     paths = [p for p in dict.fromkeys(p for found in (cells, *(c for *_, c in behind)) for p in found) if p != EAGER]
     body = []
     for size in sorted({size for found in (cells, *(c for *_, c in behind)) for size in found[EAGER]}):
-        mark = " (opt)" if size == dim["opt"] else ""
-        body.append(_row(f"{size}{mark}", cells, size, paths))
-        body += [
-            _row(label, found, size, paths, cells if run.setting.model == result.setting.model else {}, pin=True)
-            for label, run, found in behind
-            if size in found[EAGER]
-        ]
+        here = size in cells[EAGER]
+        body += [_row(f"{size}{' (opt)' * (size == dim['opt'])}", cells, size, paths)] if here else []
+        for label, run, found in behind:
+            if size in found[EAGER]:
+                now = cells if run.setting.model == result.setting.model else {}
+                body.append(_row(label if here else f"{size} · {label}", found, size, paths, now, pin=True))
     return (
         f'<div class="tl-scroll"><table class="tl-table">{_caption(result, pinned)}'
         f"{_head(dim['name'], paths)}<tbody>{''.join(body)}</tbody></table></div>"
@@ -153,7 +150,9 @@ def _caption(result: Result, pinned: Pinned) -> str:
     assert result.sweep is not None
     text = f"{plots.subtitle(result.sweep)}. Medians in ms; point at one for its 10th to 90th percentile."
     text += "" if result.final else " A first look, until all is built: one sample of each."
-    text += " Faint rows are pinned results; “now 0.52x” is this median over the pinned one." if pinned else ""
+    if result.sweep.table["warning"].map(bool, na_action="ignore").any():
+        text += " A * marks one to distrust; pointing says why."
+    text += " Faint rows are pinned results; bold, such as 0.52x, is the median above over theirs." if pinned else ""
     return f"<caption>{escape(text)}</caption>"
 
 
@@ -185,7 +184,7 @@ def _median(row: Mapping[str, Any] | None, newer: Mapping[str, Any] | None) -> s
     warning = row.get("warning")
     warned = isinstance(warning, str) and bool(warning)
     title += f"; {warning}" if warned else ""
-    ratio = f' <span class="tl-ratio">now {newer["median_ms"] / row["median_ms"]:.2f}x</span>' if newer else ""
+    ratio = f'<span class="tl-ratio">{newer["median_ms"] / row["median_ms"]:.2f}x</span>' if newer else ""
     text = f"{_ms(row['median_ms'])}{'*' if warned else ''}"
     return f'<td class="tl-first" title="{escape(title)}">{text}{ratio}</td>'
 
@@ -242,42 +241,43 @@ def _preview(one: Preview) -> str:
 def _block(head: str, engines: Sequence[Engine], facts: Sequence[str], typed: Mapping[str, str] | None = None) -> str:
     listed = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
     listed = f'<ul class="tl-list">{listed}</ul>' if listed else ""
-    return f'<h4 class="tl-head">{escape(head)}</h4>{_engines(engines, typed or {})}{listed}'
+    return f'<h4 class="tl-head">{escape(head)}</h4>{_engines(head, engines, typed or {})}{listed}'
 
 
-def _engines(engines: Sequence[Engine], typed: Mapping[str, str]) -> str:
-    """One row for each input that is not a weight; columns that are empty throughout are left out."""
+def _engines(head: str, engines: Sequence[Engine], typed: Mapping[str, str]) -> str:
+    """One row for each input that is not a weight, the model's own first; columns without content are left out."""
     rows: list[dict[str, str]] = []
     for number, engine in enumerate(engines, start=1):
-        inputs = [one for one in engine.inputs if one.kind != "weight"]
+        inputs = sorted((one for one in engine.inputs if one.kind != "weight"), key=lambda one: one.kind != "data")
         weights = len(engine.inputs) - len(inputs)
         whole = {
             "opt from": engine.opt_source,
             "operators": str(engine.operators),
-            "seconds": f"{engine.seconds:.1f}" if engine.seconds else "",
+            "seconds": f"{engine.seconds:.2f}" if engine.seconds else "",
             "size": "" if engine.engine_bytes is None else _mb(engine.engine_bytes),
             "weights as inputs": str(weights) if weights else "",
-            "built": "after the build, by a call" if engine.after_build else "with the build",
+            "when": "after the build, by a call" if engine.after_build else "",
         }
         for place, one in enumerate(inputs):
             kind = "" if one.kind == "data" else f" ({one.kind})"
             own = {"engine": str(number), "input": f"{one.name}{kind}", "typed": typed.get(one.name, "")}
             own["real min/opt/max"] = f"{shape(one)} {one.dtype}"
             rows.append({**own, **(whole if place == 0 else {})})
-    return _plain_table("Engines with the ranges that they really have", rows)
+    return _plain_table(head, rows)
 
 
-def _plain_table(caption: str, rows: Sequence[Mapping[str, str]]) -> str:
+def _plain_table(label: str, rows: Sequence[Mapping[str, str]]) -> str:
     columns = [name for name in dict.fromkeys(n for row in rows for n in row) if any(row.get(name) for row in rows)]
     if not columns:
         return ""
-    head = "".join(f'<th scope="col" class="tl-text">{escape(name)}</th>' for name in columns)
+    side = {name: "tl-number" if name in NUMBERS else "tl-text" for name in columns}
+    head = "".join(f'<th scope="col" class="{side[name]}">{escape(name)}</th>' for name in columns)
     body = "".join(
-        "<tr>" + "".join(f'<td class="tl-text">{escape(row.get(name, ""))}</td>' for name in columns) + "</tr>"
+        "<tr>" + "".join(f'<td class="{side[name]}">{escape(row.get(name, ""))}</td>' for name in columns) + "</tr>"
         for row in rows
     )
     return (
-        f'<div class="tl-scroll"><table class="tl-table"><caption>{escape(caption)}</caption>'
+        f'<div class="tl-scroll"><table class="tl-table" aria-label="{escape(label)}">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -288,14 +288,10 @@ def _mb(count: int) -> str:
 
 def seconds(result: Result) -> str:
     """Where the time went, on one line."""
-    if not result.seconds:
-        return ""
-    reused = {f"build {build.path}": build.reused for build in result.builds if build.reused}
-    parts = [
-        f"{name} {_s(value)}" + (f" ({reused[name]})" if name in reused else "")
-        for name, value in result.seconds.items()
-    ]
-    return f"{', '.join(parts)}; total {_s(math.fsum(result.seconds.values()))}"
+    reused = {f"build {build.path}": f" (reused: {build.reused})" for build in result.builds if build.reused}
+    parts = [f"{name} {_s(value)}{reused.get(name, '')}" for name, value in result.seconds.items()]
+    total = f"; total {_s(math.fsum(result.seconds.values()))}" if parts else ""
+    return escape(", ".join(parts) + total, quote=False)
 
 
 def _s(value: float) -> str:
