@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pandas as pd
+import torch
 
 from tutorial_lib import stages, store
 from tutorial_lib.building import first_line
@@ -81,22 +82,25 @@ class Bench:
     Parameters
     ----------
     cases : mapping
-        For each model name, a function that makes its case on the right device.
+        For each model name, a function that makes its case.
+    device : torch.device
+        Where they run.
     """
 
-    def __init__(self, cases: Mapping[str, Callable[[], Case]]) -> None:
-        self._make = cases
+    def __init__(self, cases: Mapping[str, Callable[[], Case]], device: torch.device) -> None:
+        self._make, self.device = cases, device
         self._bases: dict[str, Case] = {}
         self._cases: Recent[tuple[str, str], Case] = Recent(4)
         self._programs: Recent[Any, Compiled] = Recent(PROGRAMS)
         self._results: Recent[Setting, Result] = Recent(RESULTS)
 
     def base(self, model: str) -> Case:
-        """The case of that name, with its own ranges."""
+        """The case of that name, with its own ranges, on the device."""
         if model not in self._make:
             raise ShapeError(f"there is no model {model!r}; use {', '.join(self._make)}.")
         if model not in self._bases:
-            self._bases[model] = self._make[model]()
+            case = self._make[model]()
+            self._bases[model] = case if case.device == self.device else case.to(self.device)
         return self._bases[model]
 
     def case(self, setting: Setting) -> Case:

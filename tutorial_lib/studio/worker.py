@@ -22,13 +22,28 @@ class RunCancelled(RuntimeError):
 
 
 class Job(Generic[T]):
-    """Work that was handed in: wait for it, ``await`` it, or cancel it."""
+    """Work that was handed in: wait for it, ``await`` it, or cancel it.
 
-    def __init__(self, kind: Hashable, work: "Callable[[Job[T]], T]") -> None:
-        self.kind = kind
+    Attributes
+    ----------
+    kind : hashable
+        Newer jobs of one kind replace older ones.
+    about : object
+        What the work is for, to tell whether another request asks for the same.
+    """
+
+    def __init__(self, kind: Hashable, work: "Callable[[Job[T]], T]", about: Any = None) -> None:
+        self.kind, self.about = kind, about
         self._work = work
         self._future: Future[T] = Future()
         self._stop = threading.Event()
+
+    @classmethod
+    def of(cls, result: T) -> "Job[T]":
+        """A job that has ended with `result`."""
+        job = cls(None, lambda _: result)
+        job._run()
+        return job
 
     @property
     def cancelled(self) -> bool:
@@ -106,9 +121,9 @@ class Worker:
         self._running: Job[Any] | None = None
         self._thread: threading.Thread | None = None
 
-    def submit(self, kind: Hashable, work: Callable[[Job[T]], T]) -> Job[T]:
+    def submit(self, kind: Hashable, work: Callable[[Job[T]], T], about: Any = None) -> Job[T]:
         """Hand in `work`, which is called with its :class:`Job`; returns at once."""
-        job = Job(kind, work)
+        job = Job(kind, work, about)
         with self._change:
             replaced = self._waiting.pop(kind, None)
             if replaced:

@@ -1,0 +1,339 @@
+"""The studio: the panel, what its controls do, and the same from code."""
+
+import functools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutorial_lib._files import save
+from tutorial_lib.backends import as_device
+from tutorial_lib.building import BuildError
+from tutorial_lib.models import MODELS, Case
+from tutorial_lib.preview.record import Preview
+from tutorial_lib.studio import take, views
+from tutorial_lib.studio.bench import Answer, Bench, failure
+from tutorial_lib.studio.display import Display
+from tutorial_lib.studio.form import WRONG, Form
+from tutorial_lib.studio.panel import OUTSIDE, Panel, RangeControls, problem, status
+from tutorial_lib.studio.result import Result
+from tutorial_lib.studio.runner import Runner
+from tutorial_lib.studio.script import script
+from tutorial_lib.studio.setting import Setting
+from tutorial_lib.studio.worker import Job, Worker
+
+DRAWER = Worker("tutorial_lib studio, drawing")
+SETTLE = 0.05
+"""Seconds between a click on Build and its reading of the entries."""
+
+
+class Studio:
+    """A panel to set min / opt / max, build along the three paths, and see latency and agreement.
+
+    In JupyterLab, the last line of a cell shows it. Whatever a click does, a method does as well, and
+    returns a value or raises::
+
+        studio = Studio()
+        studio.set(batch=(1, 4, 32), backend="inductor")
+        result = studio.build()     # or: await studio.build_async()
+        studio.snapshot()
+
+    Parameters
+    ----------
+    case : Case, optional
+        The model to build; without it, the panel offers all of :data:`tutorial_lib.MODELS`.
+    device : str or torch.device, optional
+        Where the tutorial's models run. Default: the GPU if PyTorch sees one.
+    """
+
+    def __init__(self, case: Case | None = None, device: str | torch.device | None = None) -> None:
+        cases: dict[str, Callable[[], Case]] = dict(MODELS) if case is None else {case.name: lambda: case}
+        self._bench = Bench(cases, as_device(device) if case is None else case.device)
+        self._panel = Panel(list(cases))
+        self._form = Form(self._panel, self._bench)
+        self._display = Display(self._panel, self._bench)
+        self._lock = threading.RLock()  # handlers may run on any thread, beside the worker's
+        self._runner = Runner(self._bench, self._panel, self._display, self._lock, lambda: self._mark())
+        self._current: Setting | None = None  # what is typed, if it can be built
+        self._clicked: threading.Timer | None = None
+        self._panel.offer(self._bench.device)
+        self._connect()
+        self._show_ranges()
+        self._changed()
+        self._display.draw()
+        self._panel.status.value = status("Ready: press Build.")
+
+    # What a reader can do, from code.
+
+    @property
+    def setting(self) -> Setting:
+        """The setting in the panel, with the backend and the sizes that it comes to.
+
+        Raises
+        ------
+        ShapeError, BackendUnavailable, PrecisionError, OptionError
+            If it cannot be built.
+        """
+        return self._form.read()
+
+    @property
+    def result(self) -> Result | None:
+        """The last result, or None."""
+        return self._display.result
+
+    @property
+    def pins(self) -> Mapping[str, Result]:
+        """Pinned results by their letter."""
+        return dict(self._display.pins)
+
+    def set(self, **changes: Any) -> Setting:
+        """Change the setting, as typing into the panel does.
+
+        Parameters
+        ----------
+        **changes
+            A range for any dimension of the model, such as ``batch=(1, 4, 32)``; ``model``, ``backend``,
+            ``precision``, ``paths`` (names), ``sizes`` (to measure; empty for automatic),
+            ``options`` (a mapping), ``samples`` (rounds of measuring).
+
+        Raises
+        ------
+        ShapeError, BackendUnavailable, PrecisionError, OptionError
+            If the new setting cannot be built; the panel then stays as it was.
+        """
+        with self._lock:
+            values = self._form.changed(changes)
+            setting = self._form.read(values)
+            self._form.write(values, self._show_ranges)
+            self._changed()
+            return setting
+
+    def build(self, fresh: bool = False) -> Result:
+        """Build and measure the setting, and wait for the result. With `fresh`, without anything kept from before.
+
+        Raises
+        ------
+        BuildError
+            If a path could not be built; the panel shows what the others gave.
+        RunCancelled
+            If it was cancelled, or a newer run took its place.
+        """
+        job = self.start(fresh)
+        try:
+            return _complete(job.result())
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+
+    async def build_async(self, fresh: bool = False) -> Result:
+        """:meth:`build` for ``await``: other cells and the panel stay alive meanwhile."""
+        return _complete(await self.start(fresh))
+
+    def start(self, fresh: bool = False) -> Job[Result]:
+        """Build and measure the setting in the background; returns at once."""
+        with self._lock:
+            return self._runner.start(self.setting, fresh)
+
+    def cancel(self) -> None:
+        """Stop the run as soon as it can be stopped; what it still brings is discarded."""
+        self._runner.cancel()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the last run has ended.
+
+        Raises
+        ------
+        BaseException
+            Whatever ended it early.
+        """
+        if self._clicked:
+            self._clicked.join()
+        if self._runner.job:
+            _complete(self._runner.job.result(seconds))
+
+    def pin(self) -> str:
+        """Keep the result in view, behind later ones; returns its letter."""
+        with self._lock:
+            letter = self._display.pin()
+            self._pins_changed()
+            return letter
+
+    def unpin(self, letter: str) -> None:
+        """Take a pinned result away."""
+        with self._lock:
+            self._display.pinned(letter)
+            del self._display.pins[letter]
+            self._pins_changed()
+
+    def restore(self, letter: str) -> Result:
+        """Go back to a pinned setting and its result."""
+        with self._lock:
+            result = self._display.pinned(letter)
+            self._form.write(self._form.values_of(result.setting), self._show_ranges)
+            self._runner.show(result)
+            return result
+
+    def ask(self, size: int, outside: str = "raise") -> tuple[Answer, ...]:
+        """What each path of the shown result does with `size` of its first dimension.
+
+        Parameters
+        ----------
+        size : int
+            In the range or outside.
+        outside : str
+            What a program may do outside its range: ``raise``, ``recompile`` (jit) or ``eager``.
+        """
+        return self._runner.ask(self._in_question(), size, outside).result()
+
+    def preview(self, calls: Sequence[int] = ()) -> tuple[Preview, ...]:
+        """Which engines TensorRT would be asked for with the shown setting, and what it would do with `calls`.
+
+        Raises
+        ------
+        PreviewUnavailable, PreviewError
+            If Torch-TensorRT's front end is not here or fails.
+        """
+        return self._runner.preview(self._in_question(), calls).result()
+
+    def script(self) -> str:
+        """The setting as a script that stands alone, without this package."""
+        setting = self.setting
+        return script(self._bench.base(setting.model), setting)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the result as JSON and CSV, the figure as SVG and PNG, and the script; returns the files."""
+        folder, result = Path(folder), self._display.needed()
+        folder.mkdir(parents=True, exist_ok=True)
+        figure = views.figure(result, self._display.behind())
+        stem = f"{result.setting.model}-{result.backend}"
+        contents = take.contents(result, figure)
+        contents["py"] = script(self._bench.base(result.setting.model), result.setting)
+        files = []
+        for suffix, content in contents.items():
+            files.append(folder / f"{stem}.{suffix}")
+            save(files[-1], content)
+        return files
+
+    def snapshot(self) -> "take.Snapshot":
+        """The result as a figure and a table that need no kernel.
+
+        Raises
+        ------
+        BaseException
+            If the last run failed: whatever ended it.
+        """
+        if self._runner.error:
+            raise self._runner.error
+        return take.Snapshot(self._display.needed(), self._display.behind())
+
+    def close(self) -> None:
+        """Stop what runs, and take the panel away."""
+        self.cancel()
+        self._panel.root.close()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        text = "The shape studio is shown here while its kernel runs: run this cell."
+        return {**self._panel.root._repr_mimebundle_(), "text/plain": text, "text/html": f"<p><em>{text}</em></p>"}
+
+    # What the widgets do. Handlers return at once.
+
+    def _connect(self) -> None:
+        panel = self._panel
+        panel.model.observe(self._handler(self._model_changed), "value")
+        for widget in panel.editable():
+            widget.observe(self._handler(self._changed), "value")
+        panel.build.on_click(self._handler(functools.partial(self._soon, self.start)))
+        panel.scratch.on_click(self._handler(functools.partial(self._soon, lambda: self.start(fresh=True))))
+        panel.cancel.on_click(self._handler(self.cancel))
+        panel.pin.on_click(self._handler(self.pin))
+        panel.ask.on_click(
+            self._handler(
+                lambda: self._runner.ask(self._in_question(), panel.ask_size.value, OUTSIDE[panel.outside.value])
+            )
+        )
+        panel.preview.on_click(self._handler(lambda: self._runner.preview(self._in_question(), [panel.ask_size.value])))
+        panel.tabs.observe(self._handler(self._draw_later), "selected_index")
+
+    def _handler(self, do: Callable[[], Any]) -> Callable[[Any], None]:
+        """`do` as a handler: under the lock, and with its errors in the panel, where a handler's are shown nowhere."""
+
+        def handle(_: Any) -> None:
+            if self._form.writing:
+                return
+            with self._lock:
+                try:
+                    do()
+                except WRONG as error:
+                    self._panel.status.value = status(str(error))
+                except Exception as error:
+                    told = failure(error)
+                    self._runner.error = error
+                    self._panel.status.value = status(told.sentence, details=told.details)
+
+        return handle
+
+    def _soon(self, do: Callable[[], Any]) -> None:
+        """Do it when what was typed just before the click has arrived: ipykernel may bring that on another thread."""
+        handle = self._handler(do)
+        self._clicked = threading.Timer(SETTLE, handle, [None])
+        self._clicked.daemon = True
+        self._clicked.start()
+
+    def _show_ranges(self) -> None:
+        self._panel.show_ranges(self._bench.base(self._panel.model.value).dims)
+        for controls in self._panel.ranges.values():
+            for entry in controls.entries.values():
+                entry.observe(self._handler(self._changed), "value")
+            controls.slider.observe(self._handler(functools.partial(self._slid, controls)), "value")
+
+    def _model_changed(self) -> None:
+        with self._form.quiet():
+            self._show_ranges()
+            self._panel.sizes.value = ""
+        self._changed()
+
+    def _slid(self, controls: RangeControls) -> None:
+        controls.entries["opt"].value = controls.slider.value
+
+    def _changed(self) -> None:
+        """Judge the setting: a sentence while it is wrong, and a mark where the result is of another one."""
+        panel, wrong = self._panel, ""
+        self._form.follow()
+        try:
+            self._current = self._form.read()
+        except WRONG as error:
+            self._current, wrong = None, str(error)
+        panel.problem.value = problem(wrong)
+        panel.build.disabled = panel.scratch.disabled = bool(wrong)
+        self._mark()
+
+    def _mark(self) -> None:
+        self._display.mark(self._current, self._runner.running)
+
+    def _pins_changed(self) -> None:
+        self._panel.show_pins(
+            {letter: result.label for letter, result in self._display.pins.items()},
+            lambda letter: self._handler(lambda: self.restore(letter)),
+            lambda letter: self._handler(lambda: self.unpin(letter)),
+        )
+        self._draw_later()
+
+    def _draw_later(self) -> None:
+        def draw(_: Job[None]) -> None:
+            with self._lock:
+                self._display.redraw()
+
+        DRAWER.submit((id(self), "draw"), draw)
+
+    def _in_question(self) -> Setting:
+        """The setting that is asked about: that of the result, or else the one in the panel."""
+        return self._display.result.setting if self._display.result else self.setting
+
+
+def _complete(result: Result) -> Result:
+    """`result`, or an error if a path of it could not be built."""
+    if result.failures:
+        raise BuildError("; ".join(f"{path}: {why.sentence}" for path, why in result.failures.items()))
+    return result

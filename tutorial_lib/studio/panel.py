@@ -1,0 +1,222 @@
+"""The widgets of the studio and where they stand. Core ipywidgets only; what they do is in ``app``."""
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ipywidgets as w
+
+from tutorial_lib import backends, precision
+from tutorial_lib.paths import PATHS
+from tutorial_lib.shapes import LARGEST, DynamicDim
+from tutorial_lib.studio import views
+from tutorial_lib.studio.bench import Answer
+from tutorial_lib.studio.result import Result
+
+TABS = ("Results", "Speed-up and build", "What was built", "Ask for a size", "Take it with you")
+OUTSIDE = {"refuse it": "raise", "build another engine (jit)": "recompile", "run it in PyTorch": "eager"}
+AUTO = "auto"
+LAYOUT = """
+.tl-studio .widget-html-content { line-height: 1.45; }
+.tl-studio .lm-TabBar-tab { flex: 0 1 auto; max-width: none; }
+.tl-status progress { width: 14em; vertical-align: middle; }
+"""
+"""CSS for where things stand; colours are in ``views``."""
+
+
+def _entry(description: str, width: str = "11em", **more: Any) -> w.IntText:
+    auto = {"description_width": "auto"}
+    return w.IntText(description=description, layout={"width": width}, style=auto, continuous_update=True, **more)
+
+
+def _button(text: str, tip: str, style: str = "") -> w.Button:
+    return w.Button(description=text, tooltip=tip, button_style=style, layout={"width": "auto"})
+
+
+def _row(*children: w.Widget) -> w.HBox:
+    return w.HBox(children, layout={"flex_flow": "row wrap", "align_items": "center", "grid_gap": "2px 12px"})
+
+
+class RangeControls:
+    """Entries for min, opt and max of one dimension, and a slider for opt beside them."""
+
+    def __init__(self, dim: DynamicDim) -> None:
+        self.name = dim.name
+        ends = {"min": dim.min, "opt": dim.opt, "max": dim.max}
+        self.entries = {end: _entry(f"{dim.name} {end}", value=value) for end, value in ends.items()}
+        self.slider = w.IntSlider(
+            value=dim.opt,
+            min=dim.min,
+            max=max(dim.max, dim.min + 1),
+            description=f"slide {dim.name} opt",
+            continuous_update=False,
+            readout=False,
+            layout={"width": "24em"},
+            style={"description_width": "auto"},
+        )
+        self.row = _row(*self.entries.values(), self.slider)
+
+    @property
+    def values(self) -> tuple[int, int, int]:
+        """Min, opt and max as they are typed."""
+        low, opt, high = (entry.value for entry in self.entries.values())
+        return low, opt, high
+
+    def write(self, values: Sequence[int]) -> None:
+        """Put these into the entries."""
+        for entry, value in zip(self.entries.values(), values, strict=True):
+            entry.value = value
+
+    def follow(self) -> None:
+        """Move the slider where the entries are, if they make a range."""
+        low, opt, high = self.values
+        if 1 <= low <= opt <= high <= LARGEST:
+            self.slider.min, self.slider.max = min(low, self.slider.min), max(high, low + 1)
+            self.slider.min = low
+            self.slider.value = opt
+
+
+class Panel:
+    """All widgets of one studio."""
+
+    def __init__(self, models: Sequence[str]) -> None:
+        auto = {"description_width": "auto"}
+        self.model = w.Dropdown(options=list(models), description="model", style=auto, layout={"width": "auto"})
+        self.backend = w.Dropdown(description="backend", style=auto, layout={"width": "16em"})
+        self.precision = w.Dropdown(description="precision", style=auto, layout={"width": "13em"})
+        self.paths = {
+            name: w.Checkbox(value=True, description=name, indent=False, layout={"width": "auto"}) for name in PATHS
+        }
+        self.ranges: dict[str, RangeControls] = {}
+        self.ranges_box = w.VBox()
+        self.sizes = w.Text(description="sizes to measure", layout={"width": "28em"}, style=auto)
+        self.rounds = _entry("rounds", "8em", value=3)
+        self.options = w.Text(
+            description="options", placeholder="max_autotune=True, freezing=True", layout={"width": "28em"}, style=auto
+        )
+        self.problem = w.HTML()
+        self.build = _button("Build", "Build what is not built yet, and measure all paths side by side", "primary")
+        self.cancel = _button("Cancel", "Stop as soon as the work can be stopped")
+        self.scratch = _button("Build from scratch", "Build and measure again, without anything kept from before")
+        self.pin = _button("Pin", "Keep this result as faint lines and rows")
+        self.cancel.disabled = self.pin.disabled = True
+        self.status = w.HTML()
+        self.stale = w.HTML()
+        self.pins = w.HBox(layout={"flex_flow": "row wrap", "grid_gap": "4px"})
+        self.figure, self.table, self.seconds = w.HTML(), w.HTML(), w.HTML()
+        self.more, self.built, self.previewed = w.HTML(), w.HTML(), w.HTML()
+        self.preview = _button("Preview TensorRT's engines", "Ask Torch-TensorRT's front end, in a process of its own")
+        self.ask_size = _entry("size", value=33)
+        self.outside = w.Dropdown(options=list(OUTSIDE), description="outside the range", style=auto)
+        self.ask = _button("Ask", "Call every path at this size")
+        self.answers = w.HTML()
+        self.links, self.script = w.HTML(), w.HTML()
+        self.tabs = w.Tab(
+            children=[
+                w.VBox([self.figure, self.table]),
+                w.VBox([self.more, self.seconds]),
+                w.VBox([self.built, self.preview, self.previewed]),
+                w.VBox([_row(self.ask_size, self.outside, self.ask), self.answers]),
+                w.VBox([self.links, self.script]),
+            ],
+            titles=TABS,
+        )
+        self.root = w.VBox(
+            [
+                w.HTML(f"<style>{views.STYLE}{LAYOUT}</style>", layout={"display": "none"}),
+                _row(self.model, self.backend, self.precision, _row(w.Label("paths"), *self.paths.values())),
+                self.ranges_box,
+                _row(self.sizes, self.rounds, self.options),
+                self.problem,
+                _row(self.build, self.cancel, self.scratch, self.pin),
+                self.status,
+                self.stale,
+                self.pins,
+                self.tabs,
+            ]
+        )
+        self.root.add_class("tl-studio")
+
+    def show_ranges(self, dims: Mapping[str, DynamicDim]) -> None:
+        """Controls for these dimensions, in place of those that were there."""
+        self.ranges = {name: RangeControls(dim) for name, dim in dims.items()}
+        self.ranges_box.children = [controls.row for controls in self.ranges.values()]
+
+    def show_pins(self, labels: Mapping[str, str], restore: Callable[[str], Any], unpin: Callable[[str], Any]) -> None:
+        """A line for each pinned result, with buttons to go back to it and to unpin it."""
+        rows = []
+        for letter, label in labels.items():
+            back = _button(f"Back to {letter}", f"Set the panel to {label} again")
+            away = _button(f"Unpin {letter}", f"Take {label} away")
+            back.on_click(restore(letter))
+            away.on_click(unpin(letter))
+            rows.append(_row(w.HTML(f"<b>{letter}</b> {html.escape(label)}"), back, away))
+        self.pins.children = rows
+
+    def offer(self, device: Any) -> None:
+        """Offer every backend and precision; those that do not work on `device` with the reason."""
+        auto, _ = backends.choose("auto", device)
+        self.backend.options = [
+            (f"{AUTO} ({auto})", AUTO),
+            *((_labelled(s.name, None if s.works else s.reason), s.name) for s in backends.statuses(device)),
+        ]
+        self.precision.options = [(_labelled(name, precision.why_not(name, device)), name) for name in precision.DTYPES]
+        self.backend.value, self.precision.value = AUTO, "fp32"  # new options leave nothing chosen
+
+    def editable(self) -> list[w.Widget]:
+        """Every widget that holds a part of the setting, except the model and the ranges."""
+        return [self.backend, self.precision, *self.paths.values(), self.sizes, self.rounds, self.options]
+
+
+def _labelled(name: str, reason: str | None) -> str:
+    if reason is None:
+        return name
+    short = reason if len(reason) <= 60 else reason[:57].rsplit(" ", 1)[0] + " ..."
+    return f"{name}, not here: {short}"
+
+
+EMPTY = '<p class="tl-empty">Nothing is built yet. Choose min, opt and max, and press Build.</p>'
+
+
+def stale(result: Result, running: bool) -> str:
+    """The mark of results that belong to another setting than the one in the panel."""
+    what = "New ones are on their way." if running else "Press Build for the setting above."
+    return (
+        f'<div class="tl-stale-note" role="status">Stale: these results are for {html.escape(result.label)}. '
+        f"{what}</div>"
+    )
+
+
+def answers(asked: Sequence[Sequence[Answer]]) -> str:
+    """What the paths did with the sizes they were asked for, the latest first."""
+    rows = []
+    for group in asked:
+        for place, one in enumerate(group):
+            sizes = ", ".join(f"{name} {size}" for name, size in one.sizes.items())
+            first = f'<th scope="rowgroup" rowspan="{len(group)}">{html.escape(sizes)}</th>' if not place else ""
+            cells = (one.path, one.outcome, one.words, f"{one.seconds * 1000:.1f} ms")
+            rows.append(f"<tr>{first}{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>")
+    if not rows:
+        return ""
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("asked", "path", "outcome", "in which words", "after"))
+    return (
+        '<table class="tl-table tl-answers"><caption>What each path did</caption>'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def status(text: str, share: float | None = None, seconds: float | None = None, details: str = "") -> str:
+    """The status line: what is going on, how far, for how long; details on demand."""
+    bar = ""
+    if share is not None:
+        bar = f'<progress max="1" value="{share:.3f}" aria-label="progress of the build"></progress> '
+    elapsed = "" if seconds is None else f" <small>{seconds:.1f} s</small>"
+    more = f"<details><summary>Details</summary><pre>{html.escape(details)}</pre></details>" if details else ""
+    return f'<div class="tl-status" role="status">{bar}{html.escape(text)}{elapsed}</div>{more}'
+
+
+def problem(sentence: str) -> str:
+    """What is wrong with the setting, as a sentence that is read out."""
+    if not sentence:
+        return ""
+    return f'<div class="tl-problem" role="alert"><b>Not yet:</b> {html.escape(sentence)}</div>'
