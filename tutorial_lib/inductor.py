@@ -112,16 +112,18 @@ def load(path: Path) -> Callable[..., Any]:
 
     torch unpacks it into the temporary folder, and removes that when the program is gone; `path` is needed no more.
     """
+    codecache: Any = importlib.import_module("torch._inductor.codecache")
+    information, known = codecache.get_device_information, _unpacked(path)
     # Only to log whether this processor is another one, torch would compile tests with g++, for many seconds.
-    quick = {"cpp.vec_isa_ok": True} if "cpp.vec_isa_ok" in option_names() else {}
-    known = _unpacked(path)
+    codecache.get_device_information = lambda device: {}
     try:
-        with patched(quick):
-            return torch._inductor.aoti_load_package(str(path))
+        return torch._inductor.aoti_load_package(str(path))
     except RuntimeError:
         for folder in _unpacked(path) - known:
             shutil.rmtree(folder, ignore_errors=True)  # torch leaves it behind if it cannot load what is in it
         raise
+    finally:
+        codecache.get_device_information = information
 
 
 def _unpacked(path: Path) -> set[Path]:

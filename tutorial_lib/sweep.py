@@ -84,8 +84,8 @@ class Sweep:
             }
         ).reset_index(drop=True)
 
-    def to_json(self, path: str | Path) -> None:
-        """Write everything to `path`; what is not finite becomes null."""
+    def json(self) -> str:
+        """Everything as text; what is not finite becomes null."""
         content = {
             "schema": SCHEMA,
             "provenance": self.provenance,
@@ -93,7 +93,11 @@ class Sweep:
             "table": self.table.to_dict("records"),
             "pairs": self.pairs.to_dict("records"),
         }
-        save(Path(path), json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+        return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+
+    def to_json(self, path: str | Path) -> None:
+        """Write :meth:`json` to `path`."""
+        save(Path(path), self.json())
 
     def to_csv(self, path: str | Path) -> None:
         """Write the table to `path`."""

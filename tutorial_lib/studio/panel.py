@@ -18,7 +18,8 @@ OUTSIDE = {"refuse it": "raise", "build another engine (jit)": "recompile", "run
 AUTO = "auto"
 LAYOUT = """
 .tl-studio .widget-html-content { line-height: 1.45; }
-.tl-studio .lm-TabBar-tab { flex: 0 1 auto; max-width: none; }
+.tl-studio .jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 0 0 auto; max-width: none; }
+.tl-studio .tl-take a { color: var(--jp-content-link-color, #0969da); text-decoration: underline; }
 .tl-status progress { width: 14em; vertical-align: middle; }
 """
 """CSS for where things stand; colours are in ``views``."""
@@ -115,7 +116,7 @@ class Panel:
             children=[
                 w.VBox([self.figure, self.table]),
                 w.VBox([self.more, self.seconds]),
-                w.VBox([self.built, self.preview, self.previewed]),
+                w.VBox([self.built, _row(self.preview), self.previewed]),
                 w.VBox([_row(self.ask_size, self.outside, self.ask), self.answers]),
                 w.VBox([self.links, self.script]),
             ],
