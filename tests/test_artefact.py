@@ -61,7 +61,7 @@ def elsewhere(tmp_path_factory, built, seed, masked):
             case.example({**case.sizes(sizes[-1]), "batch": case.dims["batch"].max + 1}), folder / f"{name}.refused.pt"
         )
         expected[name] = case, path, backend, [(reference.eager(one), reference.double(one)) for one in inputs]
-    environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary), "HOME": str(temporary), "PATH": ""}
+    environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary), "HOME": str(folder), "PATH": ""}
     command = [sys.executable, "-P", str(ROOT / "tests" / "fresh.py"), str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -423,7 +423,7 @@ def set_in(*keys, to):
     ("backend", "package", "version"),
     [
         ("inductor", "torch", "2.13.99"),
-        ("eager", "torch", "2.11.0+cpu"),
+        ("eager", "torch", "2.0.1+cpu"),
         ("tensorrt", "torch-tensorrt", "2.13.99"),
         ("tensorrt", "tensorrt", "10.0.0"),
     ],
