@@ -1,0 +1,79 @@
+"""Scripts of the studio for TensorRT, run where the front end thinks that it is there."""
+
+import contextlib
+import io
+import sys
+from unittest import mock
+
+import inside
+import inside_package as ours
+import pytest
+import torch
+
+from tutorial_lib import PATHS, latency
+from tutorial_lib.studio.script import script
+from tutorial_lib.studio.setting import Setting
+
+
+def profiles(found):
+    """The range of every input of every engine that was asked for."""
+    return [[str(sorted(i.shape.items()) if isinstance(i.shape, dict) else i.shape) for i in one] for one, *_ in found]
+
+
+def settings_of(found):
+    return [(one.min_block_size, one.pass_through_build_failures, one.disable_tf32) for _, one, _ in found]
+
+
+def exported(name, paths):
+    """Run the script of a case, and this package's own paths after it.
+
+    Returns the script, its exit code and output, and of both what was asked for.
+    """
+    base = ours.case(name, (1, 4, 8))
+    with mock.patch.object(latency, "MIN_SECONDS", 0.002):
+        setting = Setting(base.name, tuple(base.dims.values()), "tensorrt", paths=paths, sizes=(1, 4), samples=1)
+        text = script(base, setting)
+    names = {"__name__": "exported"}
+    with (
+        inside.requests() as by_script,
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+        mock.patch.object(sys, "argv", ["exported.py"]),
+    ):
+        exec(compile(text, "exported.py", "exec"), names)
+        if base.recipe is None:
+            names["make_model"] = lambda: base.model
+        try:
+            code = names["main"]()
+        finally:
+            torch.compiler.set_stance("default")
+    torch._dynamo.reset()
+    with inside.requests() as by_paths:
+        for path in paths:
+            PATHS[path](setting.case(base), "tensorrt")
+    asked = [(profiles(found), settings_of(found)) for found in (by_script, by_paths)]
+    return text, code, printed.getvalue(), *asked
+
+
+@pytest.mark.parametrize("name", ["seed", "masked"])
+def test_a_script_asks_for_the_same_engines_as_the_paths(run_inside, name):
+    text, code, printed, by_script, by_paths = run_inside(exported, name, tuple(PATHS))
+    assert code == 0
+    assert by_script == by_paths
+    assert len(by_script[0]) == 2 + 1 + 1  # jit has one more, for batch 1
+    lines = printed.splitlines()
+    assert lines[0].startswith("tensorrt on ")
+    assert "torch_tensorrt 2." in lines[0]
+    assert len(lines) == 2 + 4 * 2 + 1
+    assert lines[-1] == "All paths agree with float64."
+    assert "tutorial_lib" not in text
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_script_has_one_path_and_no_folder_of_this_machine(run_inside, path):
+    text, code, _, by_script, by_paths = run_inside(exported, "seed", (path,))
+    assert (code, by_script) == (0, by_paths)
+    assert [other for other in PATHS if f"def {other}(" in text] == [path]
+    assert "import torch_tensorrt\n" in text
+    assert '"min_block_size": 1' in text
+    for folder in ("engine_cache_dir", "timing_cache_path", "_cache"):
+        assert folder not in text
