@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ["shapes", "precision", "stages", "models", "record", "agreement", "guard", "inductor", "tensorrt"]
-LAYERS += ["backends", "store", "compiled", "building", "paths", "latency", "sweep", "plots", "__main__"]
+LAYERS += ["backends", "store", "compiled", "building", "artefact", "paths", "latency", "sweep", "plots", "doctor", "__main__"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tutorial_lib import _files, backends, models, paths, plots
+from tutorial_lib import _files, backends, doctor, models, paths
 from tutorial_lib.building import BuildError
 from tutorial_lib.compiled import Compiled, Recompile
 from tutorial_lib.preview import cli
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """Build the paths, compare them over the batches, print the table, write the files."""
+    from tutorial_lib import plots  # here, so that the doctor can say that matplotlib is missing
+
     case = models.make_case(args.model, args.min, args.opt, args.max).to(backends.as_device(args.device))
     chosen = _paths(args.paths)
     sizes = check_sizes(case, args.batches or default_sizes(case))
@@ -61,18 +63,18 @@ def compare(args: argparse.Namespace) -> int:
     print(result.summary().to_string(index=False))
     print(f"\n{result.verdict}")
     if out:
-        for path in _write(result, out):
+        for path in _write(result, out, plots.png(plots.overview(result))):
             print(f"wrote {path}")
     return 0 if result.agrees else FAILED
 
 
-def _write(result: Sweep, out: Path) -> list[Path]:
+def _write(result: Sweep, out: Path, figure: bytes) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     stem = out / f"{result.provenance['case']}-{result.provenance['backend']}"
     files = [stem.with_suffix(suffix) for suffix in (".json", ".csv", ".png")]
     result.to_json(files[0])
     result.to_csv(files[1])
-    _files.save(files[2], plots.png(plots.overview(result)))
+    _files.save(files[2], figure)
     return files
 
 
@@ -134,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--min-samples", type=int, default=10, help="samples of each latency (default: %(default)s)")
     command.add_argument("--min-seconds", type=float, default=0.2, help="seconds of each (default: %(default)s)")
     cli.add_parser(commands)
+    doctor.add_parser(commands)
     return parser
 
 

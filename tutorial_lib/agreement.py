@@ -145,21 +145,22 @@ def _compare(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor)
     flat = [tensor.reshape(-1) for tensor in (output, eager, reference)]
     for start in range(0, size, step := CHUNK[output.device.type]):  # in pieces that stay in the cache
         got, same, true = (tensor[start : start + step].double() for tensor in flat)
-        error, scale, apart = (got - true).abs_(), true.abs(), (got - same).abs_()
+        error, floor, scale = got - true, same - true, true.abs()
+        total["square"] += float(torch.dot(error, error))
+        total["floor"] += float(torch.dot(floor, floor))
+        total["scale"] += float(torch.dot(scale, scale))
+        total["abs"] += float(error.abs_().sum())
         finite = finite and bool(got.isfinite().all())
-        peak, where = torch.nan_to_num(error, nan=torch.inf).max(dim=0)
-        if float(peak) > largest["abs"] or start == 0:
-            largest["abs"], worst = float(peak), start + int(where)
-        relative = error.div(scale).masked_fill_(scale == 0, 0.0)
-        apart_relative = apart.div(same.abs_()).masked_fill_(apart == 0, 0.0)
-        for name, values in (("rel", relative), ("apart", apart), ("apart_rel", apart_relative)):
-            largest[name] = max(largest[name], float(values.nan_to_num(nan=torch.inf, posinf=torch.inf).max()))
+        peak, where = _largest(error)
+        if peak > largest["abs"] or start == 0:
+            largest["abs"], worst = peak, start + where
+        apart = torch.zeros_like(got) if output is eager else (got - same).abs_()
+        largest["apart"] = max(largest["apart"], _largest(apart)[0])
+        largest["apart_rel"] = max(largest["apart_rel"], _largest(_over(apart, same.abs_(), apart == 0))[0])
         nonzero += int(scale.count_nonzero())
-        total["abs"] += float(error.sum())
+        relative = _over(error, scale, scale == 0)
         total["rel"] += float(relative.sum())
-        total["square"] += float(error.square_().sum())
-        total["scale"] += float(scale.square_().sum())
-        total["floor"] += float((flat[1][start : start + step].double() - true).square_().sum())
+        largest["rel"] = max(largest["rel"], _largest(relative)[0])
     rms = {name: (total[name] / max(size, 1)) ** 0.5 for name in ("square", "scale", "floor")}
     place = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), output.shape)) if size else ()
     return Agreement(
@@ -176,6 +177,19 @@ def _compare(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor)
         worst_reference=float(reference[place]) if size else 0.0,
         finite=finite,
     )
+
+
+def _over(error: torch.Tensor, scale: torch.Tensor, without: torch.Tensor) -> torch.Tensor:
+    """`error` relative to `scale`, in the memory of `error`, and 0 in the places `without`."""
+    return error.div_(scale).masked_fill_(without, 0.0)
+
+
+def _largest(values: torch.Tensor) -> tuple[float, int]:
+    """The largest of some values that are not negative, and its place; NaN counts as infinite."""
+    peak, where = values.max(dim=0)
+    if peak.isnan():
+        peak, where = values.nan_to_num(nan=torch.inf).max(dim=0)
+    return float(peak), int(where)
 
 
 @torch.no_grad()
