@@ -77,9 +77,11 @@ def key(path: str, exported: torch.export.ExportedProgram, case: Case, options: 
     settings = torch._inductor.config.save_config_portable()
     for changing in ("aot_inductor.metadata", "force_disable_caches"):  # the first is set by each build
         settings.pop(changing, None)
+    modules = exported.graph_module.named_modules()  # the branches of torch.cond are modules of their own
     told = (
         path,
-        exported.graph_module.code,
+        [(name, module.code) for name, module in modules if isinstance(module, torch.fx.GraphModule)],
+        case.inputs,
         exported.graph_signature,
         exported.range_constraints,
         case.traced,
@@ -95,7 +97,7 @@ def key(path: str, exported: torch.export.ExportedProgram, case: Case, options: 
         digest.update(f"{name} ".encode())
         if isinstance(value, torch.Tensor):
             digest.update(f"{value.dtype} {tuple(value.shape)} {value.stride()}".encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
         else:
             digest.update(repr(value).encode())
     return digest.hexdigest()[:32]
