@@ -7,9 +7,7 @@ compilers exist (a relocated GCC without ``libstdc++.so`` beside it is one), so 
 to prove itself in a process of its own before the reader's process loads anything it made.
 """
 
-import contextlib
 import functools
-import json
 import os
 import shutil
 import subprocess
@@ -19,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from tutorial_lib._files import cache_folder, save
+from tutorial_lib._files import remembered
 
 PROBE = r"""
 #include <regex>
@@ -57,16 +55,8 @@ def why_not(compiler: str) -> str | None:
     key = (
         f"{os.path.realpath(compiler)} {os.stat(compiler).st_mtime_ns} torch {torch.__version__} {sys.version_info[:2]}"
     )
-    memo = cache_folder() / "compilers.json"
-    try:
-        known = dict(json.loads(memo.read_text()))
-    except (OSError, TypeError, ValueError):
-        known = {}
-    if key not in known:
-        known[key] = _try(compiler)
-        with contextlib.suppress(OSError):  # without a cache folder it is found out again next time
-            save(memo, json.dumps(known, indent=1))
-    return known[key]
+    reason: str | None = remembered("compilers.json", key, lambda: _try(compiler))
+    return reason
 
 
 def _try(compiler: str) -> str | None:

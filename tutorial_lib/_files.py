@@ -1,11 +1,12 @@
 """Files that are written whole or not at all, and folders that belong to one user."""
 
 import contextlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 def cache_folder() -> Path:
@@ -41,6 +42,20 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             with contextlib.suppress(OSError):
                 os.unlink(name)
         raise
+
+
+def remembered(name: str, key: str, find: Callable[[], Any]) -> Any:
+    """What `find` returned for `key` the first time, kept in the JSON file `name` of the cache folder."""
+    memo = cache_folder() / name
+    try:
+        known = dict(json.loads(memo.read_text()))
+    except (OSError, TypeError, ValueError):
+        known = {}
+    if key not in known:
+        known[key] = find()
+        with contextlib.suppress(OSError):  # without a cache folder it is found out again next time
+            save(memo, json.dumps(known, indent=1))
+    return known[key]
 
 
 def _umask() -> int:
