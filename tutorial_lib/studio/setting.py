@@ -1,6 +1,7 @@
 """What one run of the studio builds and measures: a value that is right by itself, and can be a key."""
 
 import ast
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,24 +86,34 @@ class Setting:
         return self.sizes or tuple(default_sizes(case))
 
 
+DOT = "·"
+"""Stands for the dot in a name such as ``cpp.threads`` while Python parses it; a name may hold this one."""
+
+
 def read_options(text: str) -> tuple[tuple[str, Any], ...]:
-    """Options as they are typed, ``max_autotune=True, freezing=True``, as the pairs of a :class:`Setting`.
+    """Options as they are typed, ``max_autotune=True, cpp.threads=4``, as the pairs of a :class:`Setting`.
 
     Raises
     ------
     OptionError
         If the text is not a list of names and plain values.
     """
+    parsable = re.sub(
+        r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|\b([A-Za-z_]\w*)\.(?=[A-Za-z_])""",
+        lambda found: found[1] or found[2] + DOT,
+        text,
+    )
     try:
-        call = ast.parse(f"dict({text})", mode="eval").body
+        call = ast.parse(f"dict({parsable})", mode="eval").body
         assert isinstance(call, ast.Call)
-        if call.args or not all(keyword.arg for keyword in call.keywords):
+        options = {str(keyword.arg).replace(DOT, "."): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        if call.args or not all(keyword.arg for keyword in call.keywords) or len(options) < len(call.keywords):
             raise ValueError
-        return freeze({str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords})
-    except (SyntaxError, ValueError, AssertionError):
+    except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError, MemoryError):
         raise backends.OptionError(
             f"options are {text!r}; give names and values, as in max_autotune=True, freezing=True."
         ) from None
+    return freeze(options)
 
 
 def show_options(options: tuple[tuple[str, Any], ...]) -> str:
@@ -111,8 +122,20 @@ def show_options(options: tuple[tuple[str, Any], ...]) -> str:
 
 
 def freeze(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """A mapping of options as the pairs of a :class:`Setting`."""
-    return tuple(sorted(options.items()))
+    """A mapping of options as the pairs of a :class:`Setting`.
+
+    Raises
+    ------
+    OptionError
+        If a value can change, so that a setting with it could not be a key.
+    """
+    for name, value in options.items():
+        try:
+            hash(value)
+        except TypeError:
+            what = "give a number, a word, True, False, None or a tuple of these."
+            raise backends.OptionError(f"option {name} is {value!r}; {what}") from None
+    return tuple(sorted(options.items(), key=lambda pair: str(pair[0])))
 
 
 def read_sizes(text: str) -> tuple[int, ...]:
@@ -123,7 +146,7 @@ def read_sizes(text: str) -> tuple[int, ...]:
     ShapeError
         If the text is not a list of sizes.
     """
-    parts = [part.strip() for part in text.replace(";", ",").replace(" ", ",").split(",") if part.strip()]
+    parts = [part for part in re.split(r"[\s,;]+", text) if part]
     try:
         return tuple(dict.fromkeys(as_size(int(part), "a size to measure") for part in parts))
     except ValueError as error:
