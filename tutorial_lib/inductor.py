@@ -4,8 +4,8 @@ import contextlib
 import functools
 import importlib
 import re
-import statistics
 import shutil
+import statistics
 import tempfile
 import time
 import zipfile

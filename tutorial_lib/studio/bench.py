@@ -259,7 +259,9 @@ class _Run:
         else:
             new = seen.table[seen.table["path"] != EAGER]
             self.look = dataclasses.replace(
-                seen, table=pd.concat([self.look.table, new]), builds=[*self.look.builds, *seen.builds]
+                seen,
+                table=pd.concat([self.look.table, new], ignore_index=True),
+                builds=[*self.look.builds, *seen.builds],
             )
         self.show(self._so_far(self.look, final=False))
 
