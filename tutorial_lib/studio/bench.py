@@ -15,7 +15,7 @@ import torch
 
 from tutorial_lib import stages, store
 from tutorial_lib.building import first_line
-from tutorial_lib.compiled import Compiled
+from tutorial_lib.compiled import OUTSIDE, Compiled
 from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
 from tutorial_lib.shapes import ShapeError
@@ -30,7 +30,7 @@ MIN_SECONDS = 0.03
 WORTH_A_LOOK = 1.5
 """Seconds of a build after which its path is measured at once, before the next one is built."""
 LARGEST_INPUT = 1 << 30
-"""Bytes of an input that :meth:`Bench.ask` still makes."""
+"""Bytes of an input that is still made."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -90,7 +90,7 @@ class Bench:
     def __init__(self, cases: Mapping[str, Callable[[], Case]], device: torch.device) -> None:
         self._make, self.device = cases, device
         self._bases: dict[str, Case] = {}
-        self._cases: Recent[tuple[str, str], Case] = Recent(4)
+        self._cases: Recent[tuple[str, str], Case] = Recent(PROGRAMS)  # programs are compared only with one model
         self._programs: Recent[Any, Compiled] = Recent(PROGRAMS)
         self._results: Recent[Setting, Result] = Recent(RESULTS)
 
@@ -116,7 +116,10 @@ class Bench:
         base = self.base(setting.model)
         backend = setting.check(base)
         ranged = base.with_ranges(**{d.name: (d.min, d.opt, d.max) for d in setting.ranges})
-        return dataclasses.replace(setting, backend=backend, sizes=setting.measured(ranged))
+        sizes = setting.measured(ranged)
+        for size in (ranged.traced, *sizes):
+            _check_memory(ranged, ranged.sizes(size))
+        return dataclasses.replace(setting, backend=backend, sizes=sizes)
 
     def known(self, setting: Setting) -> Result | None:
         """The result of a settled setting, if it is still in memory."""
@@ -132,7 +135,8 @@ class Bench:
     ) -> Result:
         """Build every path of a settled setting, then measure and compare them side by side.
 
-        A path that cannot be built is a failure of the result, and the others go on.
+        A path that cannot be built is a failure of the result, and the others go on. Such a result is not
+        remembered: the next run tries that path again.
 
         Parameters
         ----------
@@ -150,7 +154,8 @@ class Bench:
             if known:
                 return known
         run = _Run(self, setting, tell, show, fresh)
-        return self._results.keep(setting, run.result())
+        result = run.result()
+        return result if result.failures else self._results.keep(setting, result)
 
     def program(self, setting: Setting, path: str, fresh: bool = False) -> Compiled:
         """The program of one path, from memory if it is there."""
@@ -171,6 +176,8 @@ class Bench:
 
         With `outside` ``recompile``, jit is asked on a program of its own: the one that is measured keeps its engines.
         """
+        if outside not in OUTSIDE:
+            raise ValueError(f"outside is {outside!r}; use {', '.join(OUTSIDE)}.")
         case = self.case(setting)
         sizes = case.sizes(size)
         _check_memory(case, sizes)
@@ -341,5 +348,5 @@ def _check_memory(case: Case, sizes: Mapping[str, int]) -> None:
         if size > LARGEST_INPUT:
             where = ", ".join(f"{name} {value}" for name, value in sizes.items())
             raise ShapeError(
-                f"at {where} the input {spec.name} alone would take {size / 1e9:.0f} GB; ask for a smaller size."
+                f"at {where} the input {spec.name} alone would take {size / 1e9:.0f} GB; use a smaller size."
             )
