@@ -77,11 +77,53 @@ def test_on_a_gpu_device_time_is_not_the_time_of_the_launch():
     assert found.enqueue_ms < found.median_ms
 
 
-def test_progress_is_told_of_every_round():
+def test_progress_is_told_of_every_group_of_calls():
     steps = []
-    measure({"a": lambda: None}, min_samples=3, min_seconds=0, progress=lambda *step: steps.append(step))
-    assert [done for done, _, _ in steps] == [0, 1, 2]
+    measure(dict.fromkeys("ab", lambda: None), min_samples=3, min_seconds=0, progress=lambda *step: steps.append(step))
+    assert steps == [(0, 3, "warming up")] * 2 + [
+        (done, 3, f"measuring, round {done + 1}") for done in range(3) for _ in "ab"
+    ]
+
+
+def test_progress_has_more_steps_to_go_while_the_time_is_not_up():
+    steps = []
+    measure({"a": lambda: None}, min_samples=1, min_seconds=0.005, progress=lambda *step: steps.append(step))
     assert all(done < total for done, total, _ in steps)
+
+
+def test_progress_is_told_outside_the_time_that_is_measured():
+    (found,) = measure({"a": lambda: None}, min_samples=3, min_seconds=0, progress=lambda *_: time.sleep(0.02)).values()
+    assert found.median_ms < 10
+
+
+def test_what_progress_or_after_round_raises_ends_the_measuring():
+    class Enough(BaseException):
+        pass
+
+    def stops(*_):
+        raise Enough
+
+    for told in ("progress", "after_round"):
+        with pytest.raises(Enough):
+            measure({"a": lambda: None}, **{told: stops})
+
+
+def test_after_every_round_what_is_known_so_far_is_told():
+    seen = []
+    found = measure(dict.fromkeys("ab", lambda: None), min_samples=3, min_seconds=0, after_round=seen.append)
+    assert [len(one["a"].rounds) for one in seen] == [1, 2, 3]
+    assert all(one.keys() == found.keys() for one in seen)
+    assert all(found["b"].rounds[: len(one["b"].rounds)] == one["b"].rounds for one in seen)
+    assert seen[-1] == found
+    assert seen[0]["a"].summary(1)["median_ms"] > 0
+
+
+def test_gradients_are_off_while_calls_run_and_as_before_afterwards():
+    seen = []
+    with torch.enable_grad():
+        measure({"a": lambda: seen.append(torch.is_grad_enabled())}, min_samples=1, min_seconds=0)
+        assert torch.is_grad_enabled()
+    assert set(seen) == {False}
 
 
 @pytest.mark.parametrize("bad", [{"min_samples": 0}, {"min_seconds": -1.0}, {"min_seconds": float("nan")}])

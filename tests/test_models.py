@@ -2,12 +2,24 @@ import pytest
 import torch
 from torch import nn
 
-from tutorial_lib import MODELS, Case, DynamicDim, ExpandReshapeModel, ShapeError, TensorSpec, expand_reshape, vit
-from tutorial_lib.models import as_range
+import tutorial_lib
+from tutorial_lib import (
+    MODELS,
+    Case,
+    DynamicDim,
+    ExpandReshapeModel,
+    ShapeError,
+    TensorSpec,
+    expand_reshape,
+    perceptron,
+    vit,
+)
+from tutorial_lib.models import SEED, as_range, make_case
 
 SMALL = {
     "expand-reshape": {"embed_dim": 24, "tokens": 3},
     "vit": {"image": 32, "embed_dim": 12, "depth": 1, "classes": 5},
+    "perceptron": {"width": 16},
 }
 
 
@@ -73,6 +85,48 @@ def test_the_vision_transformer_scores_classes():
     (images,) = case.example(2)
     assert images.shape == (2, 3, 224, 224)
     assert case.model(images).shape == (2, 100)
+
+
+def test_the_perceptron_of_a_block_works_on_single_tokens():
+    case = perceptron(width=16)
+    assert [str(dim) for dim in case.dims.values()] == ["tokens 1/64/1024"]
+    (x,) = case.example(3)
+    assert case.model(x).shape == x.shape == (3, 16)
+    rows = torch.cat([case.model(row[None]) for row in x])
+    torch.testing.assert_close(case.model(x), rows)
+
+
+def test_the_recipe_of_a_case_makes_its_model_again(make):
+    case = make()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        again = eval(case.recipe, dict(vars(tutorial_lib))).state_dict()
+    assert again.keys() == case.model.state_dict().keys()
+    assert all(torch.equal(again[name], weight) for name, weight in case.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((None, None, None), (1, 64, 1024)),
+        ((8, None, None), (8, 64, 1024)),
+        ((100, None, None), (100, 100, 1024)),
+        ((None, 32, None), (1, 32, 1024)),
+        ((None, 2000, None), (1, 2000, 2000)),
+        ((None, None, 16), (1, 16, 16)),
+        ((2000, None, None), (2000, 2000, 2000)),
+        ((2, 3, 4), (2, 3, 4)),
+    ],
+)
+def test_what_is_not_given_of_a_range_follows_what_is(given, expected):
+    (dim,) = make_case("perceptron", *given).dims.values()
+    assert (dim.min, dim.opt, dim.max) == expected
+
+
+def test_eager_runs_without_gradients_whatever_the_caller_does(seed):
+    x = seed.example(2)[0].requires_grad_()
+    with torch.enable_grad():
+        assert not seed.eager(x).requires_grad
 
 
 def test_an_embed_dim_that_the_heads_do_not_divide_is_refused():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tutorial_lib import PATHS, ShapeError, Sweep, expand_reshape, plots, sweep
-from tutorial_lib.sweep import EAGER, check_sizes, default_sizes
+from tutorial_lib.sweep import EAGER, check_sizes, default_sizes, latencies
 
 QUICK = {"min_samples": 3, "min_seconds": 0.001}
 
@@ -152,3 +152,79 @@ def test_row_consistency_is_reported_where_there_are_rows(result):
     spreads = result.table.set_index(["path", "batch"])["row_spread"]
     assert math.isnan(spreads["jit", 1])
     assert spreads["jit", 8] >= 0
+
+
+def test_after_every_round_there_is_a_whole_sweep_of_what_is_known(programs):
+    seen = []
+    found = sweep(programs, [1, 4], min_samples=3, min_seconds=0, after_round=seen.append)
+    assert [int(one.table["calls"].max()) for one in seen] == [1, 2, 3]
+    for one in seen:
+        assert one.table["path"].tolist() == found.table["path"].tolist()
+        assert one.table["ratio"].tolist() == found.table["ratio"].tolist()
+        assert one.verdict == found.verdict
+        assert one.builds == found.builds
+        json.loads(one.json())
+    assert seen[-1].table["median_ms"].tolist() == found.table["median_ms"].tolist()
+
+
+def test_every_step_is_told_and_may_end_the_sweep(programs):
+    steps = []
+    sweep(programs, [1, 4], min_samples=1, min_seconds=0, progress=lambda *step: steps.append(step))
+    told = [text for _, _, text in steps]
+    compared = [f"comparing at batch {size}" for size in (1, 4) for _ in range(4)]
+    assert told == [*compared, *["warming up"] * 8, *["measuring, round 1"] * 8]
+    assert all(done < total for done, total, _ in steps)
+
+    for last in (told[0], compared[-1], *told[-9::8]):
+
+        def stops(done, total, text, last=last):
+            if text == last:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            sweep(programs, [1, 4], min_samples=1, min_seconds=0, progress=stops)
+
+
+def test_a_first_look_has_latencies_without_agreement(programs, seed):
+    steps = []
+    looked = latencies(seed, {"jit": programs["jit"]}, [1, 4], progress=lambda *step: steps.append(step))
+    assert list(zip(looked.table["path"], looked.table["batch"], strict=True)) == [
+        (EAGER, 1),
+        ("jit", 1),
+        (EAGER, 4),
+        ("jit", 4),
+    ]
+    assert (looked.table["median_ms"] > 0).all()
+    assert (looked.table.loc[looked.table["path"] == EAGER, "speedup"] == 1).all()
+    assert looked.table["calls"].tolist() == [1] * 4
+    assert looked.table[["ratio", "max_abs", "agrees"]].isna().all(axis=None)
+    assert len(looked.pairs) == 0
+    assert [build["path"] for build in looked.builds] == ["jit"]
+    assert len(steps) == 8
+    assert json.loads(looked.json())["table"][0]["ratio"] is None
+
+
+def test_a_first_look_at_eager_needs_no_program(seed):
+    looked = latencies(seed, {}, [1, 4])
+    assert looked.table["path"].tolist() == [EAGER] * 2
+    assert looked.builds == []
+    assert looked.provenance["backend"] == EAGER
+    assert looked.provenance["case"] == seed.name
+
+
+def test_a_first_look_and_a_sweep_have_the_same_columns(programs, seed, result):
+    assert set(latencies(seed, programs, [1]).table.columns) == set(result.table.columns)
+
+
+def test_a_first_look_refuses_sizes_outside_the_range(programs, seed):
+    with pytest.raises(ShapeError, match="batch 9 cannot be measured"):
+        latencies(seed, programs, [9])
+
+
+def test_the_precision_stands_in_the_provenance(built, seed):
+    case = seed.in_precision("bf16")
+    found = sweep({"export": built("export", "eager", case)}, [4], **QUICK)
+    assert found.provenance["precision"] == "bf16"
+    assert found.provenance["inputs"] == {"x": "[batch 1/4/8, 7, 48] torch.bfloat16"}
+    assert found.agrees
+    assert sweep({"export": built("export", "eager", seed)}, [4], **QUICK).provenance["precision"] == "float32"

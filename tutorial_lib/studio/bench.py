@@ -117,8 +117,8 @@ class Bench:
         backend = setting.check(base)
         ranged = base.with_ranges(**{d.name: (d.min, d.opt, d.max) for d in setting.ranges})
         sizes = setting.measured(ranged)
-        for size in (ranged.traced, *sizes):
-            _check_memory(ranged, ranged.sizes(size))
+        for made in (ranged.traced, *map(ranged.sizes, sizes)):
+            _check_memory(ranged, made)
         return dataclasses.replace(setting, backend=backend, sizes=sizes)
 
     def known(self, setting: Setting) -> Result | None:
