@@ -105,10 +105,10 @@ class Studio:
         """
         with self._lock:
             values = self._form.changed(changes)
-            setting = self._form.read(values)
+            self._form.read(values)  # raises before anything has changed
             self._form.write(values, self._show_ranges)
             self._changed()
-            return setting
+            return self.setting
 
     def build(self, fresh: bool = False) -> Result:
         """Build and measure the setting, and wait for the result. With `fresh`, without anything kept from before.
@@ -138,6 +138,8 @@ class Studio:
 
     def cancel(self) -> None:
         """Stop the run as soon as it can be stopped; what it still brings is discarded."""
+        if self._clicked:
+            self._clicked.cancel()
         self._runner.cancel()
 
     def wait(self, seconds: float | None = None) -> None:
@@ -172,6 +174,7 @@ class Studio:
         with self._lock:
             result = self._display.pinned(letter)
             self._form.write(self._form.values_of(result.setting), self._show_ranges)
+            self._changed()
             self._runner.show(result)
             return result
 

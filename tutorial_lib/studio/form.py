@@ -1,7 +1,7 @@
 """The entries of the panel as one setting: reading, checking, writing."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tutorial_lib.backends import BackendUnavailable, OptionError
@@ -21,10 +21,14 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "backend": str,
     "precision": str,
     "paths": lambda paths: (paths,) if isinstance(paths, str) else tuple(paths),
-    "sizes": lambda sizes: ", ".join(map(str, sizes)),
-    "options": lambda options: show_options(freeze(options)),
+    "sizes": lambda sizes: sizes if isinstance(sizes, str) else ", ".join(map(str, _listed(sizes))),
+    "options": lambda options: options if isinstance(options, str) else show_options(freeze(options or {})),
     "samples": lambda samples: samples,
 }
+
+
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, Iterable) else [value]
 
 
 class Form:
@@ -60,7 +64,7 @@ class Form:
         values = values or self.values()
         ranges = []
         for name, triple in values["ranges"].items():
-            if len(triple) != 3:
+            if not isinstance(triple, tuple) or len(triple) != 3:
                 raise ShapeError(f"{name}: {triple!r} is not a range; give three sizes (min, opt, max).")
             ranges.append(DynamicDim(name, *triple))
         return self._bench.settled(
@@ -87,7 +91,7 @@ class Form:
             if name in READERS:
                 values[name] = READERS[name](value)
             elif name in values["ranges"]:
-                values["ranges"] = {**values["ranges"], name: tuple(value)}
+                values["ranges"] = {**values["ranges"], name: tuple(value) if isinstance(value, Iterable) else value}
             else:
                 known = ", ".join([*values["ranges"], "model", *READERS])
                 raise ShapeError(f"there is no {name!r} to set; use {known}.")

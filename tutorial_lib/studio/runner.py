@@ -58,9 +58,7 @@ class Runner:
                 return self.job
             known = None if fresh else self._bench.known(setting)
             if known:
-                self.show(known)
-                self.job = Job.of(known)
-                return self.job
+                return self.show(known)
             self._turn += 1
             self.error = None
             run = functools.partial(self._run, self._turn, setting, fresh)
@@ -73,12 +71,14 @@ class Runner:
             self._changed()
             return job
 
-    def show(self, result: Result) -> None:
+    def show(self, result: Result) -> Job[Result]:
         """Show a result that is there already, in place of what runs."""
         with self._lock:
             self._turn += 1
             WORKER.cancel((id(self), "run"))
+            self.job, self.error = Job.of(result), None
             self._end(result, f"Reused: built and measured at {result.when}.")
+            return self.job
 
     def cancel(self) -> None:
         """Stop the run as soon as it can be stopped; what it still brings is discarded."""
@@ -136,6 +136,10 @@ class Runner:
             with self._lock:
                 if turn == self._turn and not job.done() and time.monotonic() - self._told > 0.4:
                     self._say_stage()
+        with self._lock:
+            if turn == self._turn and job.cancelled:  # by whoever awaited it, who does not know of the panel
+                self._panel.status.value = status("Cancelled.")
+                self._idle()
 
     def _say_stage(self) -> None:
         self._told = time.monotonic()
