@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tutorial_lib import PATHS, Case, DynamicDim, TensorSpec, backends, expand_reshape, store
+from tutorial_lib import PATHS, Case, DynamicDim, TensorSpec, backends, expand_reshape, status, store
 from tutorial_lib import inductor as inductor_module
 
 ROOT = Path(__file__).parent.parent
@@ -21,6 +21,7 @@ NAME = "0123456789abcdef" * 2
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """The folder of packages of this test alone."""
+    status("inductor")  # what it finds out of the compiler is remembered in the folder of all tests
     monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "packages"
 

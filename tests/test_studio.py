@@ -254,6 +254,7 @@ TYPED = [
 
 @pytest.mark.parametrize(("do", "sentence"), TYPED)
 def test_a_wrong_entry_is_a_sentence_and_build_waits_until_it_is_right(studio, do, sentence):
+    studio.set(paths="export")
     result = studio.build()
     before = studio._form.values()
     do(studio)
@@ -443,11 +444,12 @@ def test_what_is_known_is_there_at_once_and_builds_nothing(studio, builds):
 
 
 def test_build_from_scratch_builds_what_is_known(studio, builds):
+    studio.set(paths="export")
     first = studio.build()
     assert studio.build(fresh=True) is not first
     studio._panel.scratch.click()
     studio.wait()
-    assert builds == dict.fromkeys(PATHS, 3)
+    assert builds == {"export": 3}
 
 
 def test_two_clicks_build_once(studio, builds):
@@ -639,6 +641,7 @@ def pin_buttons(studio):
 
 
 def test_a_pinned_result_stays_and_can_be_gone_back_to(studio):
+    studio.set(paths=("input", "export"))
     first = studio.build()
     studio._panel.pin.click()
     assert studio.pins == {"A": first}
@@ -675,7 +678,7 @@ def test_a_pin_takes_a_wrong_entry_away(studio):
 def test_a_pin_of_another_model_brings_the_model_back(both):
     result = both.build()
     both.pin()
-    both.set(model="two")
+    both.set(model="two", paths="export")
     both.build()
     both.restore("A")
     assert both.setting == result.setting
@@ -845,6 +848,7 @@ def test_save_writes_results_figures_and_script(studio, tmp_path, drawing):
 
 
 def test_a_file_is_written_whole_or_not_at_all(studio, tmp_path, monkeypatch):
+    studio.set(paths="export")
     studio.build()
     files = {file: file.read_bytes() for file in studio.save(tmp_path / "out")}
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
@@ -854,6 +858,7 @@ def test_a_file_is_written_whole_or_not_at_all(studio, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(studio, tmp_path):
+    studio.set(paths="export")
     studio.build()
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file") as failed:
@@ -862,6 +867,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(studio, tmp_path):
 
 
 def test_a_snapshot_is_of_the_result_and_its_pins(studio, drawing):
+    studio.set(paths="export")
     first = studio.build()
     studio.pin()
     studio.set(batch=(1, 5, 8))
@@ -902,7 +908,8 @@ def test_a_case_of_ones_own_with_two_dims(masked):
 
 def test_two_studios_take_turns_and_keep_their_results_apart(studio, masked):
     other = Studio(masked)
-    other.set(backend="eager", samples=1)
+    for one in (studio, other):
+        one.set(backend="eager", samples=1, paths=("input", "export"))
     for opt in (2, 3, 5):
         studio.set(batch=(1, opt, 8))
         other.set(length=(1, opt, 9))
