@@ -12,6 +12,13 @@ from tutorial_lib import PATHS, Case, DynamicDim, OutOfRange, Reference, TensorS
 PATIENCE = 300  # seconds; a build that waits for itself would otherwise wait forever
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@pytest.mark.parametrize("path", list(PATHS))
+def test_a_program_may_be_the_first_to_use_the_gpu_in_a_thread(path, built, seed, inductor):
+    program, inputs = built(path, inductor, seed), seed.example(3)
+    together(lambda: program(*inputs))
+
+
 def together(*jobs):
     """Run `jobs` at the same moment, each in a thread of its own; return their results or raise their errors."""
     start = threading.Barrier(len(jobs))

@@ -23,6 +23,9 @@ LOCK = compile_lock
 Tracing is not thread-safe: two exports, or an export beside a just-in-time compile, corrupt each
 other. Where :func:`calls_wait`, calls of programs that are already built take it as well.
 """
+_thread = threading.local()
+"""Whether this thread has a CUDA context. An AOTInductor package does not make one: where it is the first to use
+the GPU in a thread, it fails with "invalid device context" (seen with torch 2.11 on an H100)."""
 OUTSIDE = ("raise", "recompile", "eager")
 
 
@@ -68,6 +71,7 @@ class Program:
         self._build = build
         self._guard = Guard(self.inputs, device)
         self._tf32 = allows_tf32
+        self._on_gpu = device.type == "cuda"
         self._turn: AbstractContextManager[Any] | None = LOCK if calls_wait(device) else None
 
     @property
@@ -93,6 +97,9 @@ class Program:
         return self._run(inputs)
 
     def _run(self, inputs: tuple[torch.Tensor, ...]) -> Any:
+        if self._on_gpu and not getattr(_thread, "has_context", False):
+            torch.cuda.set_device(torch.cuda.current_device())
+            _thread.has_context = True
         if self._tf32 is not None and not precision.in_force(self._tf32):
             with precision.tf32(self._tf32):  # library calls read the switches, and Dynamo guards on them
                 return self._run(inputs)
