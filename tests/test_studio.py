@@ -57,15 +57,21 @@ def drawing(monkeypatch):
         monkeypatch.setattr(views, draw.__name__, draw)
 
 
-@pytest.fixture(autouse=True)
-def orderly():
-    """No thread of a studio dies of an exception, and none is left behind."""
-    died, hook, before = [], threading.excepthook, threads()
-    threading.excepthook = died.append
-    yield
-    idle()
+@pytest.fixture(scope="module")
+def died():
+    """Exceptions that ended threads; at the end, no thread of a studio is left behind."""
+    found, hook, before = [], threading.excepthook, threads()
+    threading.excepthook = found.append
+    yield found
     until(lambda: threads() <= before)
     threading.excepthook = hook
+
+
+@pytest.fixture(autouse=True)
+def orderly(died):
+    """Every test ends with nothing at work, and no thread dies of an exception."""
+    yield
+    idle()
     assert died == []
 
 
