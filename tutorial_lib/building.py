@@ -21,6 +21,7 @@ import torch.compiler.config
 
 from tutorial_lib import agreement, backends, inductor, precision, record, shapes, store, tensorrt
 from tutorial_lib.compiled import LOCK, Compiled, Recompile
+from tutorial_lib.explain import Explanation, explain
 from tutorial_lib.models import Case
 from tutorial_lib.record import Build, Engine, EngineInput
 from tutorial_lib.shapes import ShapeError
@@ -41,9 +42,12 @@ class BuildError(RuntimeError):
     ----------
     engines : tuple of Engine
         Those that had been built before it failed.
+    explanation : Explanation or None
+        What the compiler's error means, if that is known.
     """
 
     engines: tuple[Engine, ...] = ()
+    explanation: Explanation | None = None
 
 
 @dataclass
@@ -276,8 +280,12 @@ def building(path: str, case: Case, backend: str, options: Mapping[str, Any] | N
         inner = getattr(error, "inner_exception", None) or error
         failure = inner if isinstance(inner, BuildError) else None
         if failure is None:
-            kind = type(inner).__name__
-            failure = BuildError(f"{path} with {name} could not compile {case.name}: {kind}: {first_line(inner)}")
+            found = explain(error)
+            told = f"{found.cause} {found.fix}" if found.translated else f"{type(inner).__name__}: {first_line(inner)}"
+            if path == "jit":  # which calls them as Job.model does
+                told = re.sub(r"\binput_(\d+)\b", lambda place: case.inputs[int(place[1])].name, told)
+            failure = BuildError(f"{path} with {name} could not compile {case.name}: {told}")
+            failure.explanation = found if found.translated else None
         failure.engines = tuple(job.engines)
         raise failure from (None if failure is error else error)
 
