@@ -92,14 +92,14 @@ def guard_cost(case: Case) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--model", choices=list(models.MODELS), action="append", help="default: all")
+    parser.add_argument("--model", choices=list(BATCHES), action="append", help="default: all")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     device = backends.as_device(args.device)
     torch.set_grad_enabled(False)
     batches = CUDA_BATCHES if device.type == "cuda" else BATCHES
     rows: list[dict] = []
-    for name in args.model or models.MODELS:
+    for name in args.model or BATCHES:
         sizes = batches[name]
         case = models.MODELS[name]((1, 4, sizes[-1])).to(device)
         rows += bench(case, sizes, products if name == "expand-reshape" else static)

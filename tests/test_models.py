@@ -5,14 +5,20 @@ from torch import nn
 import tutorial_lib
 from tutorial_lib import (
     MODELS,
+    PATHS,
+    BuildError,
     Case,
     DynamicDim,
     ExpandReshapeModel,
+    OutOfRange,
     ShapeError,
     TensorSpec,
     expand_reshape,
+    grid,
     perceptron,
+    text_encoder,
     vit,
+    vit_any_size,
 )
 from tutorial_lib.models import SEED, as_range, make_case
 
@@ -20,7 +26,11 @@ SMALL = {
     "expand-reshape": {"embed_dim": 24, "tokens": 3},
     "vit": {"image": 32, "embed_dim": 12, "depth": 1, "classes": 5},
     "perceptron": {"width": 16},
+    "text-encoder": {"vocabulary": 50, "positions": 256, "embed_dim": 24, "depth": 2, "heads": 2, "classes": 3},
+    "vit-any-size": {"grid": 4, "embed_dim": 24, "depth": 1, "heads": 2, "classes": 3},
 }
+SHORT = {**SMALL["text-encoder"], "batch": (1, 2, 4), "length": (2, 5, 16), "positions": 16}
+LITTLE = {**SMALL["vit-any-size"], "batch": (1, 2, 3), "image": (32, 64, 96)}
 
 
 @pytest.fixture(params=list(MODELS))
@@ -50,9 +60,9 @@ def test_neither_a_model_nor_its_inputs_disturb_the_random_state(make):
 
 def test_inputs_are_a_function_of_seed_and_size(make):
     case = make()
-    (one,), (again,), (other,) = case.example(3), case.example(3), case.example(3, seed=1)
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
+    for one, again, other in zip(case.example(3), case.example(3), case.example(3, seed=1), strict=True):
+        assert torch.equal(one, again)
+        assert not torch.equal(one, other)
 
 
 def test_models_are_in_eval_mode_and_need_no_gradients():
@@ -220,3 +230,136 @@ def test_moving_a_case_leaves_the_original_where_it_was(seed):
     assert moved.device.type == "meta"
     assert seed.device.type != "meta"
     assert moved.inputs == seed.inputs
+
+
+# ---- inputs that are no floats ----------------------------------------------------------------------------------
+
+
+def example_of(shape, dtype, high=None, **sizes):
+    (x,) = Case("one input", nn.Identity(), (TensorSpec("x", shape, dtype, high),)).example(sizes or None)
+    return x
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_integers_are_uniform_below_high_and_never_negative(dtype):
+    x = example_of((40, 50), dtype, high=7)
+    assert x.dtype == dtype
+    assert x.unique().tolist() == list(range(7))
+
+
+def test_integers_without_high_are_zero_or_one():
+    assert example_of((40, 50), torch.int64).unique().tolist() == [0, 1]
+
+
+def test_booleans_are_padding_masks_of_random_lengths():
+    mask = example_of((30, 3, 9), torch.bool)
+    lengths = mask.sum(dim=-1)
+    assert lengths.unique().tolist() == list(range(1, 10))  # at least one token, sometimes no padding
+    assert torch.equal(mask, torch.arange(9) < lengths[..., None])
+    assert example_of((), torch.bool).item() is True
+
+
+def test_floats_are_what_they_were_before_there_were_others():
+    (x,) = expand_reshape(embed_dim=24, tokens=3).example(2)
+    assert torch.equal(x.cpu(), torch.randn(2, 3, 24, generator=torch.Generator().manual_seed(SEED)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
+def test_high_is_for_integers(dtype):
+    with pytest.raises(ShapeError, match=r"x: high is for integers, and the dtype is torch\.\w+"):
+        TensorSpec("x", (4,), dtype, high=5)
+    with pytest.raises(ShapeError, match="x: high is 0"):
+        TensorSpec("x", (4,), torch.int64, high=0)
+
+
+# ---- several dynamic dimensions ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def text():
+    return text_encoder(**SHORT)
+
+
+@pytest.fixture(scope="module")
+def any_size():
+    return vit_any_size(**LITTLE)
+
+
+def test_the_text_encoder_takes_ids_with_their_mask():
+    ids, mask = text_encoder().example({"batch": 3, "length": 8})
+    assert (ids.shape, ids.dtype) == (mask.shape, torch.int64) == ((3, 8), torch.int64)
+    assert mask.dtype == torch.bool
+    assert 0 <= ids.min() < ids.max() < 1000
+    assert text_encoder().model(ids, mask).shape == (3, 10)
+
+
+def test_padding_makes_no_difference_to_the_text_encoder(text):
+    ids, _ = text.example({"batch": 2, "length": 5}, seed=1)
+    alone = text.model(ids, torch.ones(2, 5, dtype=torch.bool))
+    padded = torch.cat([ids, ids.flip(1)], dim=1)
+    torch.testing.assert_close(text.model(padded, torch.arange(10).expand(2, -1) < 5), alone)
+
+
+def test_a_length_above_the_position_table_is_refused_wherever_it_is_typed(text):
+    sentence = r"^length: max is 17, and the model takes 16 at most\.$"
+    with pytest.raises(ShapeError, match=sentence):
+        text_encoder(**{**SHORT, "length": (2, 5, 17)})
+    with pytest.raises(ShapeError, match=sentence):
+        text.with_ranges(length=(2, 5, 17))
+    assert text.with_ranges(length=(2, 3, 4)).with_ranges(length=(2, 5, 16)).inputs == text.inputs
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_text_encoder_is_right_on_every_path_with_eager(path, text, built, agrees):
+    program = built(path, "eager", text)
+    assert all(agrees(program, size) for size in grid(text, batch=[1, 2, 3, 4], length=[2, 5, 16]))
+    assert len(program.build.engines) == (2 if path == "jit" else 1)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_text_encoder_is_right_on_every_path_with_inductor(path, built, agrees, inductor):
+    case = text_encoder(**{**SHORT, "depth": 1, "batch": (2, 2, 4) if path == "jit" else (1, 2, 4)})
+    program = built(path, inductor, case)
+    assert all(agrees(program, size) for size in grid(case, batch=[case.dims["batch"].min, 4], length=[2, 5, 16]))
+
+
+def test_an_image_of_any_size_is_scored():
+    (images,) = vit_any_size(depth=1).example({"batch": 1, "height": 96, "width": 320})
+    assert images.shape == (1, 3, 96, 320)
+    assert vit_any_size(depth=1).model(images).shape == (1, 100)
+
+
+def test_at_its_own_grid_the_position_embeddings_are_used_as_they_are(any_size):
+    (embedding,) = (weight for name, weight in any_size.model.named_parameters() if name == "pos_embed")
+    same = nn.functional.interpolate(embedding, size=(4, 4), mode="bicubic")
+    torch.testing.assert_close(same, embedding)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_images_of_any_size_are_right_on_every_path_with_eager(path, any_size, built, agrees):
+    program = built(path, "eager", any_size)
+    assert all(agrees(program, size) for size in grid(any_size, batch=[1, 3], height=[32, 64, 96], width=[48, 96]))
+    with pytest.raises(OutOfRange, match=r"width is 72 on images.* multiples of 16: crop it to 64 or pad it to 80"):
+        program(torch.randn(2, 3, 64, 72))
+
+
+def test_images_of_any_size_are_right_with_inductor(any_size, built, agrees, inductor):
+    program = built("export", inductor, any_size)
+    assert all(agrees(program, size) for size in grid(any_size, batch=[1, 3], height=[32, 96], width=[48, 96]))
+
+
+class Patches(nn.Module):
+    """Cuts patches by a reshape, which works at multiples of 16 only."""
+
+    def forward(self, images):
+        batch, channels, height, width = images.shape
+        x = images.reshape(batch, channels, height // 16, 16, width // 16, 16)
+        return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, (height // 16) * (width // 16), -1)
+
+
+def test_a_model_of_exact_multiples_is_exported_and_refused_by_the_other_paths(any_size, built, agrees):
+    case = Case("patches", Patches(), any_size.inputs)
+    assert all(agrees(built("export", "eager", case), size) for size in grid(case, batch=[1, 3], height=[32, 96]))
+    for path in ("jit", "input"):
+        with pytest.raises(BuildError, match="could not compile patches"):
+            built(path, "eager", case)

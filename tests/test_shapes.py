@@ -263,3 +263,67 @@ def test_one_name_is_one_range(one, other):
 def test_dims_come_in_order_of_appearance_fixed_ranges_included():
     b, n, k = DynamicDim("b", 1, 2, 3), DynamicDim("n", 4, 4, 4), DynamicDim("k", 1, 5, 6)
     assert list(named_dims([TensorSpec("x", (n, 3)), TensorSpec("y", (b, k, n))])) == ["n", "b", "k"]
+
+
+# ---- steps and limits -------------------------------------------------------------------------------------------
+
+IMAGE = (96, 224, 320)
+
+
+def test_a_dim_in_steps_is_a_multiple_in_exports_and_a_plain_range_elsewhere():
+    height = DynamicDim("height", *IMAGE, step=16)
+    spec = TensorSpec("images", (3, height))
+    (exported,) = export_dims([spec])["images"].values()
+    assert exported.__name__ == "16*height_"
+    assert (exported.root.min, exported.root.max) == (6, 20)
+    assert (exported.min, exported.max) == (96, 320)
+    (plain,) = range_dims([spec])["images"].values()
+    assert (plain.min, plain.max) == (96, 320)
+    assert dict(spec.marks(torch.empty(3, 224))) == {1: {"min": 96, "max": 320, "hint_override": 224}}
+    assert spec.input_args()["min_shape"] == (3, 96)
+
+
+@pytest.mark.parametrize(
+    ("triple", "sentence"),
+    [
+        ((100, 224, 320), "min is 100, which is no multiple of 16; use 96 or 112"),
+        ((96, 100, 320), "opt is 100, which is no multiple of 16; use 96 or 112"),
+        ((96, 224, 330), "max is 330, which is no multiple of 16; use 320 or 336"),
+        ((5, 16, 32), "min is 5, which is no multiple of 16; use 16"),
+        ((16, 32, 64), "min is 16, a single step, .* use a min of 32"),
+    ],
+)
+def test_sizes_that_a_step_does_not_allow_are_refused(triple, sentence):
+    with pytest.raises(ShapeError, match=f"^height: {sentence}"):
+        DynamicDim("height", *triple, step=16)
+
+
+def test_a_single_step_may_be_the_only_size():
+    assert export_dims([TensorSpec("x", (DynamicDim("height", 16, 16, 16, step=16),))]) == {"x": {}}
+
+
+@pytest.mark.parametrize("value", [0, 1.5, "16", None, True])
+def test_a_step_is_a_size(value):
+    with pytest.raises(ShapeError, match="height: step is"):
+        DynamicDim("height", *IMAGE, step=value)
+
+
+def test_a_max_above_the_limit_is_refused():
+    assert DynamicDim("length", 1, 2, 512, limit=512).max == 512
+    with pytest.raises(ShapeError, match=r"^length: max is 513, and the model takes 512 at most\.$"):
+        DynamicDim("length", 1, 2, 513, limit=512)
+    with pytest.raises(ShapeError, match="length: limit is 0"):
+        DynamicDim("length", 1, 2, 4, limit=0)
+
+
+def test_one_name_is_one_range_with_one_step():
+    plain, stepped = DynamicDim("height", *IMAGE), DynamicDim("height", *IMAGE, step=16)
+    with pytest.raises(ShapeError, match="96/224/320 on x but 96/224/320 in steps of 16 on y"):
+        named_dims([TensorSpec("x", (plain,)), TensorSpec("y", (stepped,))])
+
+
+def test_a_dim_is_written_as_it_was_typed():
+    assert repr(DynamicDim("height", *IMAGE)) == "DynamicDim(name='height', min=96, opt=224, max=320)"
+    stepped = DynamicDim("height", *IMAGE, step=16, limit=512)
+    assert repr(stepped) == "DynamicDim(name='height', min=96, opt=224, max=320, step=16, limit=512)"
+    assert str(stepped) == "height 96/224/320 in steps of 16"

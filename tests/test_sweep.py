@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tutorial_lib import PATHS, ShapeError, Sweep, expand_reshape, plots, sweep
+from tutorial_lib import PATHS, Case, ShapeError, Sweep, expand_reshape, grid, plots, sweep, text_encoder, vit_any_size
 from tutorial_lib.sweep import EAGER, check_sizes, default_sizes, latencies
 
 QUICK = {"min_samples": 3, "min_seconds": 0.001}
@@ -138,7 +138,7 @@ def test_two_dynamic_dimensions_are_swept_by_name(built, masked):
     found = sweep({"export": built("export", "eager", masked)}, sizes, **QUICK)
     assert found.table[["batch", "length"]].drop_duplicates().values.tolist() == [[1, 9], [4, 1]]
     assert found.agrees
-    with pytest.raises(ValueError, match="length vary"):
+    with pytest.raises(ValueError, match="length vary too"):
         plots.latency(found)
 
 
@@ -228,3 +228,84 @@ def test_the_precision_stands_in_the_provenance(built, seed):
     assert found.provenance["inputs"] == {"x": "[batch 1/4/8, 7, 48] torch.bfloat16"}
     assert found.agrees
     assert sweep({"export": built("export", "eager", seed)}, [4], **QUICK).provenance["precision"] == "float32"
+
+
+# ---- several dimensions -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gridded(built, masked):
+    return sweep({"export": built("export", "eager", masked)}, grid(masked, batch=[1, 4], length=[1, 5, 9]), **QUICK)
+
+
+def test_a_grid_has_every_combination_once_and_the_rest_at_opt(masked):
+    assert grid(masked, batch=[1, 4, 1], length=(9, 5)) == [
+        {"batch": batch, "length": length} for batch in (1, 4) for length in (9, 5)
+    ]
+    assert grid(masked, length=range(1, 3)) == [{"batch": 2, "length": 1}, {"batch": 2, "length": 2}]
+
+
+def test_a_grid_that_cannot_be_measured_is_refused(masked):
+    with pytest.raises(ShapeError, match="length 10 cannot be measured: the range is 1 to 9"):
+        grid(masked, batch=[1], length=[9, 10])
+    with pytest.raises(ShapeError, match=r"no dynamic dimension 'width'; it has batch, length"):
+        grid(masked, width=[1])
+    with pytest.raises(ShapeError, match=r"batch: 4 is not a list of sizes; give one such as \[4\]"):
+        grid(masked, batch=4)
+    with pytest.raises(ShapeError, match="at least one dimension; masked has batch, length"):
+        grid(masked)
+    with pytest.raises(ShapeError, match="at least one"):
+        grid(masked, batch=[])
+
+
+def test_steps_are_kept_to():
+    case = vit_any_size(embed_dim=12, depth=1).with_ranges(batch=(2, 2, 2))
+    with pytest.raises(ShapeError, match="height 100 cannot be measured: it is no multiple of 16"):
+        grid(case, height=[100])
+    heights = Case("heights", case.model, tuple(case.inputs)).with_ranges(height=(96, 224, 320)).dims["height"]
+    assert heights.step == 16
+
+
+def test_default_sizes_of_a_dim_in_steps_are_multiples():
+    spec = vit_any_size(embed_dim=12, depth=1).inputs[0]
+    turned = Case("turned", torch.nn.Identity(), (type(spec)("images", (spec.shape[2], 3)),))
+    assert default_sizes(turned) == [96, 128, 224, 256, 320]
+
+
+def test_one_line_of_a_grid_is_drawn_over_the_other_dimension(gridded):
+    assert gridded.held == {}
+    line = gridded.at(batch=4)
+    assert line.held == {"batch": 4}
+    assert set(line.table["length"]) == {1, 5, 9}
+    axes = plots.latency(line).axes[0]
+    assert axes.get_xlabel().startswith("length")
+    assert "length 1/5/9, batch 1/2/4 (min/opt/max), batch 4" in axes.get_title(loc="left")
+    with pytest.raises(ValueError, match=r"length vary too; plot sweep\.at\(length=\.\.\.\), or a heatmap"):
+        plots.latency(gridded)
+
+
+def test_sizes_that_were_not_measured_are_refused(gridded):
+    with pytest.raises(ShapeError, match="length 3 was not measured; what was is batch 1, 4; length 1, 5, 9"):
+        gridded.at(length=3)
+    some = gridded.at(batch=4, length=9)
+    assert len(some.table) == 2
+    with pytest.raises(ShapeError, match="length 1 was not measured"):
+        some.at(length=1)
+
+
+def test_a_summary_of_a_grid_names_both_sizes(gridded):
+    summary = gridded.summary()
+    assert list(summary.columns[:3]) == ["batch", "length", "path"]
+    assert len(summary) == 2 * 3 * 2
+
+
+def test_a_grid_is_read_back_as_it_was(gridded, tmp_path):
+    gridded.to_json(tmp_path / "grid.json")
+    again = Sweep.from_json(tmp_path / "grid.json")
+    assert again.agrees == gridded.agrees  # without any pairs of paths
+    pd.testing.assert_frame_equal(again.at(length=5).table, gridded.at(length=5).table)
+
+
+def test_the_precision_of_a_model_of_integers_is_that_of_its_weights():
+    case = text_encoder((1, 2, 4), (2, 4, 8), vocabulary=9, positions=8, embed_dim=8, depth=1, heads=2)
+    assert latencies(case, {}, [2]).provenance["precision"] == "float32"

@@ -11,23 +11,30 @@ from tutorial_lib.guard import OutOfRange
 from tutorial_lib.models import (
     MODELS,
     Case,
-    ExpandReshapeModel,
-    Perceptron,
-    VisionTransformer,
     expand_reshape,
     perceptron,
+    text_encoder,
     vit,
+    vit_any_size,
+)
+from tutorial_lib.nets import (
+    AnySizeVisionTransformer,
+    ExpandReshapeModel,
+    Perceptron,
+    TextEncoder,
+    VisionTransformer,
 )
 from tutorial_lib.paths import PATHS
 from tutorial_lib.precision import PrecisionError
 from tutorial_lib.record import Build, Engine, EngineInput
 from tutorial_lib.shapes import DynamicDim, ShapeError, TensorSpec
-from tutorial_lib.sweep import Sweep, sweep
+from tutorial_lib.sweep import Sweep, grid, sweep
 
 __all__ = [
     "MODELS",
     "PATHS",
     "Agreement",
+    "AnySizeVisionTransformer",
     "BackendUnavailable",
     "Build",
     "BuildError",
@@ -47,12 +54,16 @@ __all__ = [
     "Status",
     "Sweep",
     "TensorSpec",
+    "TextEncoder",
     "VisionTransformer",
     "choose",
     "expand_reshape",
+    "grid",
     "perceptron",
     "status",
     "statuses",
     "sweep",
+    "text_encoder",
     "vit",
+    "vit_any_size",
 ]

@@ -273,6 +273,7 @@ class About:
                     one["name"],
                     tuple(DynamicDim(**dim) if isinstance(dim, dict) else dim for dim in one["shape"]),
                     getattr(torch, one["dtype"]),
+                    one.get("high"),
                 )
                 for one in plain["inputs"]
             )

@@ -89,12 +89,22 @@ class Guard:
                         )
         for spec in self._specs:
             for dim in spec.shape:
-                if isinstance(dim, DynamicDim) and not dim.min <= (size := sizes[dim.name][0]) <= dim.max:
-                    allowed = str(dim.min) if dim.is_fixed else f"{dim.min} to {dim.max}"
-                    raise OutOfRange(
-                        f"{dim.name} is {size} on {spec.name}; this program was built for {allowed}: "
-                        f"stay in that range or build it again with a wider one."
-                    )
+                if isinstance(dim, DynamicDim):
+                    self._check_size(spec, dim, sizes[dim.name][0])
+
+    def _check_size(self, spec: TensorSpec, dim: DynamicDim, size: int) -> None:
+        if not dim.min <= size <= dim.max:
+            allowed = str(dim.min) if dim.is_fixed else f"{dim.min} to {dim.max}"
+            raise OutOfRange(
+                f"{dim.name} is {size} on {spec.name}; this program was built for {allowed}: "
+                f"stay in that range or build it again with a wider one."
+            )
+        if size % dim.step:
+            below = size - size % dim.step
+            raise OutOfRange(
+                f"{dim.name} is {size} on {spec.name}; this program was built for multiples of {dim.step}: "
+                f"crop it to {below} or pad it to {below + dim.step}."
+            )
 
     def _check_kind(self, spec: TensorSpec, tensor: Any) -> None:
         name = spec.name

@@ -1,4 +1,4 @@
-"""The tutorial's models, each with the ranges of its inputs: a :class:`Case`.
+"""The tutorial's models (:mod:`tutorial_lib.nets`), each with the ranges of its inputs: a :class:`Case`.
 
 Weights are random but seeded, so that every machine compiles the same numbers, and nothing is
 downloaded. Models are in eval mode and need no gradients.
@@ -8,97 +8,20 @@ import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from tutorial_lib import precision
+from tutorial_lib.nets import AnySizeVisionTransformer, ExpandReshapeModel, Perceptron, TextEncoder, VisionTransformer
 from tutorial_lib.shapes import DynamicDim, ShapeError, TensorSpec, as_size, named_dims
 
+M = TypeVar("M", bound=nn.Module)
+
 SEED = 0
-
-
-class ExpandReshapeModel(nn.Module):
-    """The first steps of a Vision Transformer, which mix a dynamic batch with fixed sizes.
-
-    The class token is expanded to the batch, concatenated in front of the patches, projected to
-    queries, keys and values, and split into heads::
-
-        x [batch, tokens, embed_dim] -> [batch, tokens + 1, 3, heads, embed_dim / heads]
-    """
-
-    def __init__(self, embed_dim: int = 768, heads: int = 12) -> None:
-        super().__init__()
-        if embed_dim % heads:
-            raise ShapeError(f"embed_dim is {embed_dim}; it must be a multiple of {heads}, the number of heads.")
-        self.heads = heads
-        self.cls_token = nn.Parameter(torch.randn(1, 1, embed_dim))
-        self.qkv_proj = nn.Linear(embed_dim, 3 * embed_dim)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch = x.shape[0]
-        cls_token = self.cls_token.expand(batch, -1, -1)
-        x = torch.cat([cls_token, x], dim=1)
-        qkv = self.qkv_proj(x)
-        return qkv.reshape(batch, qkv.size(1), 3, self.heads, -1)
-
-
-class Block(nn.Module):
-    """A pre-norm transformer block: attention and a two-layer perceptron, each with a residual."""
-
-    def __init__(self, embed_dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(embed_dim), nn.LayerNorm(embed_dim)
-        self.qkv, self.proj = nn.Linear(embed_dim, 3 * embed_dim), nn.Linear(embed_dim, embed_dim)
-        self.mlp = nn.Sequential(nn.Linear(embed_dim, 4 * embed_dim), nn.GELU(), nn.Linear(4 * embed_dim, embed_dim))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch, tokens, width = x.shape
-        qkv = self.qkv(self.norm1(x)).reshape(batch, tokens, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [batch, heads, tokens, head_dim]
-        attended = nn.functional.scaled_dot_product_attention(query, key, value)
-        x = x + self.proj(attended.transpose(1, 2).reshape(batch, tokens, width))
-        return x + self.mlp(self.norm2(x))
-
-
-class VisionTransformer(nn.Module):
-    """A small Vision Transformer: images [batch, 3, 224, 224] -> class scores [batch, classes]."""
-
-    def __init__(
-        self,
-        image: int = 224,
-        patch: int = 16,
-        embed_dim: int = 192,
-        depth: int = 4,
-        heads: int = 3,
-        classes: int = 100,
-    ) -> None:
-        super().__init__()
-        self.patch_embed = nn.Conv2d(3, embed_dim, kernel_size=patch, stride=patch)
-        self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, embed_dim))
-        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, (image // patch) ** 2 + 1, embed_dim))
-        self.blocks = nn.Sequential(*(Block(embed_dim, heads) for _ in range(depth)))
-        self.norm = nn.LayerNorm(embed_dim)
-        self.head = nn.Linear(embed_dim, classes)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = self.patch_embed(images).flatten(2).transpose(1, 2)  # [batch, patches, embed_dim]
-        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.pos_embed
-        return self.head(self.norm(self.blocks(x))[:, 0])
-
-
-class Perceptron(nn.Module):
-    """The two-layer perceptron of a transformer block, on single tokens: x [tokens, width] -> [tokens, width]."""
-
-    def __init__(self, width: int = 256) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+HIGH = 2
+"""Integer examples are below this where a TensorSpec has no ``high``: 0 and 1 are in any table of two rows."""
 
 
 @dataclass(frozen=True)
@@ -176,14 +99,15 @@ class Case:
         return {**sizes, **{name: as_size(value, name) for name, value in size.items()}}
 
     def example(self, size: int | Mapping[str, int] | None = None, *, seed: int = SEED) -> tuple[torch.Tensor, ...]:
-        """Random inputs on the model's device, standard normal, of the sizes that :meth:`sizes` gives.
+        """Random inputs on the model's device, of the sizes that :meth:`sizes` gives.
 
-        The same seed and size give the same numbers on every device.
+        Floats are standard normal. Integers are uniform from 0 to below their spec's ``high``, or 0 and 1
+        without one. Booleans are padding masks: along the last axis, the first n are True and the others
+        False, with n uniform from 1 to all, for each row anew. The same seed and size give the same
+        numbers on every device.
         """
         sizes, generator = self.sizes(size), torch.Generator().manual_seed(seed)
-        return tuple(
-            torch.randn(spec.shape_at(sizes), generator=generator).to(self.device, spec.dtype) for spec in self.inputs
-        )
+        return tuple(_random(spec, spec.shape_at(sizes), generator).to(self.device, spec.dtype) for spec in self.inputs)
 
     def to(self, device: str | torch.device) -> "Case":
         """The same case with a copy of its model on `device`."""
@@ -210,7 +134,7 @@ class Case:
         for name, triple in ranges.items():
             if name not in dims:
                 raise ShapeError(f"{self.name} has no dynamic dimension {name!r}; it has {', '.join(dims) or 'none'}.")
-            dims[name] = as_range(name, triple)
+            dims[name] = as_range(name, triple, step=dims[name].step, limit=dims[name].limit)
         return replace(
             self,
             inputs=tuple(
@@ -220,16 +144,26 @@ class Case:
         )
 
 
-def as_range(name: str, triple: Sequence[int]) -> DynamicDim:
-    """A :class:`DynamicDim` from a (min, opt, max) triple."""
+def _random(spec: TensorSpec, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    if spec.dtype.is_floating_point or spec.dtype.is_complex:
+        return torch.randn(shape, generator=generator)
+    if spec.dtype != torch.bool:
+        return torch.randint(spec.high or HIGH, shape, generator=generator)
+    *rows, width = shape or (1,)
+    present = torch.randint(1, width + 1, (*rows, 1), generator=generator)
+    return (torch.arange(width) < present).reshape(shape)
+
+
+def as_range(name: str, triple: Sequence[int], **more: Any) -> DynamicDim:
+    """A :class:`DynamicDim` from a (min, opt, max) triple, with `more` of its fields."""
     try:
         low, opt, high = triple
     except (TypeError, ValueError):
         raise ShapeError(f"{name}: {triple!r} is not a range; give three sizes (min, opt, max).") from None
-    return DynamicDim(name, low, opt, high)
+    return DynamicDim(name, low, opt, high, **more)
 
 
-def _seeded(make: Callable[[], nn.Module]) -> nn.Module:
+def _seeded(make: Callable[[], M]) -> M:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         return make()
@@ -247,8 +181,7 @@ def vit(batch: Sequence[int] = (1, 4, 8), **sizes: Any) -> Case:
     model = _seeded(lambda: VisionTransformer(**sizes))
     image = sizes.get("image", 224)
     images = TensorSpec("images", (as_range("batch", batch), 3, image, image))
-    arguments = ", ".join(f"{name}={value!r}" for name, value in sizes.items())
-    return Case("vit", model, (images,), recipe=f"VisionTransformer({arguments})")
+    return Case("vit", model, (images,), recipe=f"VisionTransformer({_arguments(sizes)})")
 
 
 def perceptron(tokens: Sequence[int] = (1, 64, 1024), width: int = 256) -> Case:
@@ -258,10 +191,41 @@ def perceptron(tokens: Sequence[int] = (1, 64, 1024), width: int = 256) -> Case:
     return Case("perceptron", model, (x,), recipe=f"Perceptron(width={width})")
 
 
+def text_encoder(batch: Sequence[int] = (1, 4, 16), length: Sequence[int] = (8, 64, 256), **sizes: Any) -> Case:
+    """A small transformer encoder: token ``ids`` and their ``mask``, both [batch, length], to class scores.
+
+    Its position table bounds the range of length, also for :meth:`Case.with_ranges`.
+    """
+    model = _seeded(lambda: TextEncoder(**sizes))
+    vocabulary, positions = model.tokens.num_embeddings, model.positions.shape[0]
+    shape = (as_range("batch", batch), as_range("length", length, limit=positions))
+    inputs = (TensorSpec("ids", shape, torch.int64, high=vocabulary), TensorSpec("mask", shape, torch.bool))
+    return Case("text-encoder", model, inputs, recipe=f"TextEncoder({_arguments(sizes)})")
+
+
+def vit_any_size(batch: Sequence[int] = (1, 2, 8), image: Sequence[int] = (96, 224, 320), **sizes: Any) -> Case:
+    """A small Vision Transformer for images of any size: input ``images`` [batch, 3, height, width].
+
+    `image` is the range of the height, and of the width; sizes are multiples of the patch.
+    """
+    model = _seeded(lambda: AnySizeVisionTransformer(**sizes))
+    patch = model.patch_embed.stride[0]
+    height, width = (as_range(name, image, step=patch) for name in ("height", "width"))
+    images = TensorSpec("images", (as_range("batch", batch), 3, height, width))
+    recipe = f"AnySizeVisionTransformer({_arguments(sizes)})"
+    return Case("vit-any-size", model, (images,), recipe=recipe)
+
+
+def _arguments(sizes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in sizes.items())
+
+
 MODELS: dict[str, Callable[..., Case]] = {
     "expand-reshape": expand_reshape,
     "vit": vit,
     "perceptron": perceptron,
+    "text-encoder": text_encoder,
+    "vit-any-size": vit_any_size,
 }
 """The models by the name that the command line uses."""
 

@@ -104,14 +104,15 @@ def subtitle(sweep: Sweep) -> str:
     ranges = ", ".join(f"{d['name']} {d['min']}/{d['opt']}/{d['max']}" for d in about["dims"])
     precision = about.get("precision", "fp32")
     cast = "" if precision in ("fp32", "float32") else f", {precision}"
-    return f"{about['case']}, {ranges} (min/opt/max) · backend {about['backend']}{cast} · {about['device']}"
+    ranges = ", ".join([f"{ranges} (min/opt/max)", *(f"{name} {size}" for name, size in sweep.held.items())])
+    return f"{about['case']}, {ranges} · backend {about['backend']}{cast} · {about['device']}"
 
 
 def _figure(sweep: Sweep, behind: Behind, title: str, draw: Draw, size: tuple[float, float] = SIZE) -> Figure:
     figure, (axes,) = _grid(size, 1, 1)
     behind = _on_the_same_axis(sweep, behind)
     draw(axes, sweep, behind)
-    about = fill(subtitle(sweep), 118)
+    about = fill(subtitle(sweep), 108)
     _finish(figure, behind, top=0.6 + 0.14 * about.count("\n"))
     figure.suptitle(
         title, x=0.01, y=1 - 0.08 / figure.get_figheight(), ha="left", va="top", fontsize=12, fontweight="bold"
@@ -230,8 +231,8 @@ def _built(build: dict[str, Any]) -> str:
 
 def _curves(sweep: Sweep) -> Iterator[tuple[str, pd.DataFrame]]:
     dims = [dim["name"] for dim in sweep.provenance["dims"]]
-    if len(dims) > 1 and sweep.table[dims[1:]].nunique().max() > 1:
-        raise ValueError(f"{', '.join(dims[1:])} vary as well as {dims[0]}; plot one size of each at a time.")
+    if free := [name for name in dims[1:] if name not in sweep.held]:
+        raise ValueError(f"{', '.join(free)} vary too; plot sweep.at({'=..., '.join(free)}=...), or a heatmap.")
     table = sweep.table.rename(columns={dims[0]: "size"})
     yield from table.sort_values("size", kind="stable").groupby("path", sort=False)
 

@@ -10,13 +10,18 @@ jit       ``torch._dynamo.mark_dynamic(tensor, axis, ...)``      :meth:`TensorSp
 input     ``torch_tensorrt.Input(min_shape=, opt_shape=, ...)``  :meth:`TensorSpec.input_args`
 export    ``torch.export.Dim(name, min=, max=)``                 :func:`export_dims`
 ========  =====================================================  ============================
+
+Only the third can say that sizes are multiples of a number: ``16 * torch.export.Dim("height_", ...)``. The
+other two get all sizes from min to max, so they take a model that could run at each of them, such as one that
+cuts patches with a convolution. One that needs exact multiples, such as a reshape to ``height // 16`` rows,
+is refused there. On all three, the guard refuses what is no multiple.
 """
 
 import itertools
 import keyword
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -39,16 +44,24 @@ class DynamicDim:
         A Python identifier. Two inputs that use the same name share one symbol.
     min, opt, max : int
         ``1 <= min <= opt <= max``. With ``min == max`` the dimension is fixed.
+    step : int, optional
+        Sizes are multiples of this, `min`, `opt` and `max` too. Unless the dimension is fixed, `min` is then
+        at least twice that: torch turns a quotient of 1 into a constant, as it does a size of 1.
+    limit : int, optional
+        The most that `max` may ever be, such as the length of a table that positions are looked up in. An
+        index past a table ends the process that runs compiled code.
 
     Raises
     ------
     ShapeError
-        If the triple is not a range; the message names the offending value.
+        If the triple is not such a range; the message names the offending value.
 
     Examples
     --------
     >>> DynamicDim("batch", 1, 4, 32)
     DynamicDim(name='batch', min=1, opt=4, max=32)
+    >>> print(DynamicDim("height", 96, 224, 320, step=16))
+    height 96/224/320 in steps of 16
     >>> DynamicDim("batch", 1, 64, 32)
     Traceback (most recent call last):
     ...
@@ -59,6 +72,8 @@ class DynamicDim:
     min: int
     opt: int
     max: int
+    step: int = 1
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         name = self.name
@@ -73,9 +88,34 @@ class DynamicDim:
             raise ShapeError(f"{name}: opt is {self.opt}, below min {self.min}; {rule}.")
         if self.opt > self.max:
             raise ShapeError(f"{name}: opt is {self.opt}, above max {self.max}; {rule}.")
+        self._check_step()
+        if self.limit is not None:
+            object.__setattr__(self, "limit", as_size(self.limit, f"{name}: limit"))
+            if self.max > self.limit:
+                raise ShapeError(f"{name}: max is {self.max}, and the model takes {self.limit} at most.")
+
+    def _check_step(self) -> None:
+        step = as_size(self.step, f"{self.name}: step")
+        object.__setattr__(self, "step", step)
+        for field in ("min", "opt", "max"):
+            size = getattr(self, field)
+            if size % step:
+                below = size - size % step
+                use = f"{below} or {below + step}" if below else f"{step}"
+                raise ShapeError(f"{self.name}: {field} is {size}, which is no multiple of {step}; use {use}.")
+        if step > 1 and self.min == step and not self.is_fixed:
+            raise ShapeError(
+                f"{self.name}: min is {step}, a single step, which torch would turn into a constant; "
+                f"use a min of {2 * step}, or a range of this one size."
+            )
 
     def __str__(self) -> str:
-        return f"{self.name} {self.min}/{self.opt}/{self.max}"
+        return f"{self.name} {self.min}/{self.opt}/{self.max}" + (f" in steps of {self.step}" if self.step > 1 else "")
+
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        shown = (f"{f.name}={given[f.name]!r}" for f in fields(self) if given[f.name] != f.default)
+        return f"DynamicDim({', '.join(shown)})"
 
     @property
     def is_fixed(self) -> bool:
@@ -111,6 +151,9 @@ def as_size(value: Any, what: str) -> int:
 class TensorSpec:
     """One input of a model: a name, a shape of ints and :class:`DynamicDim`, and a dtype.
 
+    `high` is for integers: the values of examples are below it. Give the number of rows of the table that they
+    index. No call is checked for it, and an index past a table ends the process that runs compiled code.
+
     Examples
     --------
     >>> x = TensorSpec("x", (DynamicDim("batch", 1, 4, 32), 196, 768))
@@ -123,6 +166,7 @@ class TensorSpec:
     name: str
     shape: tuple[int | DynamicDim, ...]
     dtype: torch.dtype = torch.float32
+    high: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
@@ -136,6 +180,10 @@ class TensorSpec:
             for axis, dim in enumerate(self.shape)
         )
         object.__setattr__(self, "shape", shape)
+        if self.high is not None:
+            if self.dtype.is_floating_point or self.dtype.is_complex or self.dtype == torch.bool:
+                raise ShapeError(f"{self.name}: high is for integers, and the dtype is {self.dtype}; leave it out.")
+            object.__setattr__(self, "high", as_size(self.high, f"{self.name}: high"))
 
     @property
     def dynamic(self) -> dict[int, DynamicDim]:
@@ -191,9 +239,9 @@ def named_dims(specs: Sequence[TensorSpec]) -> dict[str, DynamicDim]:
         for dim in (dim for dim in spec.shape if isinstance(dim, DynamicDim)):
             known = dims.setdefault(dim.name, dim)
             if known != dim:
+                here, there = (str(each).removeprefix(f"{dim.name} ") for each in (known, dim))
                 raise ShapeError(
-                    f"{dim.name} is {known.min}/{known.opt}/{known.max} on {owner[dim.name]} but "
-                    f"{dim.min}/{dim.opt}/{dim.max} on {spec.name}; one name is one range."
+                    f"{dim.name} is {here} on {owner[dim.name]} but {there} on {spec.name}; one name is one range."
                 )
             owner.setdefault(dim.name, spec.name)
     return dims
@@ -202,14 +250,17 @@ def named_dims(specs: Sequence[TensorSpec]) -> dict[str, DynamicDim]:
 def export_dims(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:
     """``dynamic_shapes`` for ``torch.export.export``: one ``Dim`` object per dimension name.
 
-    A named ``Dim`` is the only form that keeps ``min=1``; ``Dim.AUTO(min=1)`` silently becomes 2.
+    A named ``Dim`` is the only form that keeps ``min=1``; ``Dim.AUTO(min=1)`` silently becomes 2. A dimension
+    in steps is a multiple of a ``Dim`` with a name of its own: ``16 * Dim("height_", min=6, max=20)``.
     """
-    dims = {
-        name: torch.export.Dim(name, min=dim.min, max=dim.max)
-        for name, dim in named_dims(specs).items()
-        if not dim.is_fixed
-    }
+    dims = {name: _export_dim(dim) for name, dim in named_dims(specs).items() if not dim.is_fixed}
     return {spec.name: {axis: dims[dim.name] for axis, dim in spec.dynamic.items()} for spec in specs}
+
+
+def _export_dim(dim: DynamicDim) -> Any:
+    if dim.step == 1:
+        return torch.export.Dim(dim.name, min=dim.min, max=dim.max)
+    return dim.step * torch.export.Dim(f"{dim.name}_", min=dim.min // dim.step, max=dim.max // dim.step)
 
 
 def range_dims(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:

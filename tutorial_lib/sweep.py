@@ -4,9 +4,9 @@ import datetime
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,35 @@ class Sweep:
             }
         ).reset_index(drop=True)
 
+    @property
+    def held(self) -> dict[str, int]:
+        """The dimensions after the first that were measured at one size only, with that size."""
+        found = {dim["name"]: self.table[dim["name"]].unique() for dim in self.provenance["dims"][1:]}
+        return {name: int(sizes[0]) for name, sizes in found.items() if len(sizes) == 1}
+
+    def at(self, **sizes: int) -> "Sweep":
+        """What was measured at these sizes, such as one line of a grid: ``plots.latency(found.at(length=64))``.
+
+        Figures are then over the first of the other dimensions.
+
+        Raises
+        ------
+        ShapeError
+            If nothing was.
+        """
+        known = {dim["name"]: sorted(set(self.table[dim["name"]])) for dim in self.provenance["dims"]}
+        table, pairs = self.table, self.pairs
+        for name, size in sizes.items():
+            if size not in known.get(name, ()):
+                measured = "; ".join(f"{dim} {', '.join(map(str, some))}" for dim, some in known.items())
+                raise ShapeError(f"{name} {size} was not measured; what was is {measured}.")
+            table, pairs = table[table[name] == size], pairs[pairs[name] == size]
+        if table.empty:
+            raise ShapeError(f"{_label(sizes)} were not measured together; leave one of them out.")
+        dims = sorted(self.provenance["dims"], key=lambda dim: dim["name"] in sizes)
+        about = {**self.provenance, "dims": dims}
+        return replace(self, table=table.reset_index(drop=True), pairs=pairs.reset_index(drop=True), provenance=about)
+
     def json(self) -> str:
         """Everything as text; what is not finite becomes null."""
         content = {
@@ -116,9 +145,10 @@ class Sweep:
             content = json.loads(Path(path).read_text())
             if content["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {content['schema']}, and this version reads {SCHEMA}")
-            table, pairs = pd.DataFrame(content["table"]), pd.DataFrame(content["pairs"])
+            table, about = pd.DataFrame(content["table"]), content["provenance"]
             table["worst_index"] = table["worst_index"].map(tuple)
-            return cls(table, pairs, content["builds"], content["provenance"])
+            pairs = _pairs(content["pairs"], [dim["name"] for dim in about["dims"]])
+            return cls(table, pairs, content["builds"], about)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a sweep that this version can read ({error}).") from None
 
@@ -136,8 +166,28 @@ def default_sizes(case: Case) -> list[int]:
     dim = next(iter(case.dims.values()), None)
     if dim is None:
         raise ShapeError(f"{case.name} has no dynamic dimension to sweep over.")
-    powers = (2**power for power in range(dim.max.bit_length()))
+    powers = (dim.step * 2**power for power in range(dim.max.bit_length()))
     return sorted({dim.min, dim.opt, dim.max, *(size for size in powers if dim.min <= size <= dim.max)})
+
+
+def grid(case: Case, **sizes: Iterable[int]) -> list[dict[str, int]]:
+    """Every combination of these sizes, for :func:`sweep`: ``grid(case, batch=[1, 4], length=[8, 64])``.
+
+    Dimensions that are not named stay at opt.
+
+    Raises
+    ------
+    ShapeError
+        If a size is outside its range, or there are none.
+    """
+    if not sizes:
+        known = ", ".join(case.dims) or "none"
+        raise ShapeError(f"a grid needs sizes of at least one dimension; {case.name} has {known}.")
+    for name, some in sizes.items():
+        if isinstance(some, str) or not isinstance(some, Iterable):
+            raise ShapeError(f"{name}: {some!r} is not a list of sizes; give one such as [{some}].")
+    axes = [dict.fromkeys(some) for some in sizes.values()]
+    return check_sizes(case, [dict(zip(sizes, each, strict=True)) for each in product(*axes)])
 
 
 def check_sizes(case: Case, sizes: Iterable[int | Mapping[str, int]]) -> list[dict[str, int]]:
@@ -153,6 +203,8 @@ def check_sizes(case: Case, sizes: Iterable[int | Mapping[str, int]]) -> list[di
         for name, dim in case.dims.items():
             if not dim.min <= size[name] <= dim.max:
                 raise ShapeError(f"{name} {size[name]} cannot be measured: the range is {dim.min} to {dim.max}.")
+            if size[name] % dim.step:
+                raise ShapeError(f"{name} {size[name]} cannot be measured: it is no multiple of {dim.step}.")
     if not checked:
         raise ShapeError("there are no sizes to measure; give at least one.")
     return checked
@@ -280,10 +332,14 @@ def _result(
         timed.append({**row, **times.summary(samples_per_call=next(iter(sizes[key[1]].values()))), "speedup": speedup})
     return Sweep(
         pd.DataFrame(timed),
-        pd.DataFrame(pairs, columns=["one", "other", *case.dims, "rms", "ratio", "agrees"]).astype({"agrees": bool}),
+        _pairs(pairs, case.dims),
         [program.build.to_dict() for program in programs.values()],
         _provenance(case, programs, *least),
     )
+
+
+def _pairs(rows: Sequence[Row], dims: Iterable[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["one", "other", *dims, "rms", "ratio", "agrees"]).astype({"agrees": bool})
 
 
 def _pair(one: str, other: str, outputs: Mapping[str, Any], size: dict[str, int], floor: float) -> dict[str, Any]:
@@ -307,17 +363,24 @@ def _label(size: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {value}" for name, value in size.items())
 
 
+def _dtype(case: Case) -> str:
+    """What the case computes in: the dtype of its inputs, or of its weights if those are no floats."""
+    dtypes = [*(spec.dtype for spec in case.inputs), *(weight.dtype for weight in case.model.parameters())]
+    found = next((dtype for dtype in dtypes if dtype.is_floating_point), dtypes[0])
+    return str(found).removeprefix("torch.")
+
+
 def _provenance(case: Case, programs: Mapping[str, Compiled], min_samples: int, min_seconds: float) -> dict[str, Any]:
     first = next((program.build for program in programs.values()), None)
     return {
         "case": case.name,
-        "dims": [asdict(dim) for dim in case.dims.values()],
+        "dims": [{key: getattr(dim, key) for key in ("name", "min", "opt", "max")} for dim in case.dims.values()],
         "inputs": {spec.name: f"[{', '.join(map(str, spec.shape))}] {spec.dtype}" for spec in case.inputs},
         "backend": first.backend if first else EAGER,
         "device": record.device_name(case.device),
         "versions": first.versions if first else record.versions(),
         "threads": torch.get_num_threads(),
-        "precision": case.precision or str(case.inputs[0].dtype).removeprefix("torch."),
+        "precision": case.precision or _dtype(case),
         "tf32": case.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
         "timer": latency.timer_name(case.device),
         "min_samples": min_samples,
