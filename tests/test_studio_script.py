@@ -11,7 +11,18 @@ import pytest
 import torch
 from torch import nn
 
-from tutorial_lib import PATHS, Case, DynamicDim, TensorSpec, expand_reshape, latency, perceptron, vit
+from tutorial_lib import (
+    PATHS,
+    Case,
+    DynamicDim,
+    TensorSpec,
+    expand_reshape,
+    latency,
+    perceptron,
+    text_encoder,
+    vit,
+    vit_any_size,
+)
 from tutorial_lib._compiler import compiler
 from tutorial_lib.backends import OptionError
 from tutorial_lib.precision import PrecisionError
@@ -64,6 +75,14 @@ def small_vit():
 
 def small_perceptron():
     return perceptron(tokens=(2, 8, 64), width=16)
+
+
+def small_text_encoder():
+    return text_encoder((1, 2, 4), (2, 5, 16), vocabulary=50, positions=16, embed_dim=24, depth=1, heads=2)
+
+
+def small_vit_any_size():
+    return vit_any_size((1, 2, 3), (32, 64, 96), grid=4, embed_dim=24, depth=1, heads=2)
 
 
 def two_inputs():
@@ -146,8 +165,9 @@ def swept(case, programs, sizes):
         (small_vit, "fp32", (1, 4)),
         (two_inputs, "fp32", (1, 3)),
         (small_perceptron, "fp32", ()),
+        (small_text_encoder, "bf16", (1, 4)),
     ],
-    ids=["expand-reshape", "vit", "two-inputs", "perceptron"],
+    ids=["expand-reshape", "vit", "two-inputs", "perceptron", "text-encoder"],
 )
 def test_a_script_finds_the_numbers_of_the_studio(run, make, precision, sizes):
     base = make()
@@ -225,6 +245,23 @@ def test_settings_are_the_resolved_ones_without_paths_of_this_machine(inductor, 
 
 def test_inductor_caches_are_keyed_by_the_range(inductor):
     assert "cache_key_tag = str(RANGES)" in script(first_model(), setting(first_model(), inductor))
+
+
+@pytest.mark.parametrize("make", [small_text_encoder, two_inputs])
+def test_a_script_has_the_same_inputs_that_are_no_floats(loaded, make):
+    base = make()
+    found = loaded(script(base, setting(base)))["example"](batch=4, length=9)
+    for one, other in zip(found, base.example({"batch": 4, "length": 9}), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_script_exports_steps_and_refuses_what_is_none(loaded):
+    base = small_vit_any_size()
+    text = script(base, setting(base))
+    assert 'height_ = torch.export.Dim("height_", min=2, max=6)' in text
+    assert '{"images": {0: batch, 2: 16 * height_, 3: 16 * width_}}' in text
+    with pytest.raises(ValueError, match="images has size 72 in dim 3; the programs take multiples of 16"):
+        loaded(text)["check"](torch.zeros(1, 3, 64, 72))
 
 
 @pytest.fixture

@@ -82,6 +82,9 @@ def _constants(case: Case, setting: Setting) -> dict[str, Any]:
         spec.name: (tuple(getattr(dim, "name", dim) for dim in spec.shape), spec.dtype) for spec in case.inputs
     }
     floating = all(spec.dtype.is_floating_point for spec in case.inputs)
+    masks = any(spec.dtype == torch.bool for spec in case.inputs)
+    steps = {name: dim.step for name, dim in case.dims.items() if dim.step > 1}
+    high = {spec.name: spec.high or models.HIGH for spec in case.inputs if _is_integer(spec.dtype)}
     width = max(len(first), 5)
     return {
         "seed": models.SEED,
@@ -98,10 +101,19 @@ def _constants(case: Case, setting: Setting) -> dict[str, Any]:
         "first": first,
         "others": f", with {at_opt}" if others else "",
         "at_size": f"{first}=size, {at_opt}" if others else f"{first}=size",
+        "steps": _literal(steps, "STEPS = ") if steps else "",
+        "high": _literal(high, "HIGH = ") if high else "",
+        "masks": masks,
+        "if_mask": "elif" if high else "if",
+        "floating": not high and not masks,
         "doubled": "x.double()" if floating else "(x.double() if x.is_floating_point() else x)",
         "column": f"{first:>{width}}",
         "width": width,
     }
+
+
+def _is_integer(dtype: torch.dtype) -> bool:
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
 
 
 def _calls(case: Case, backend: str) -> dict[str, Any]:
@@ -145,14 +157,21 @@ def _tensorrt_inputs(case: Case) -> Iterator[str]:
 
 
 def _dynamic_shapes(dims: Mapping[str, Mapping[int, Any]]) -> Iterator[str]:
-    """The ``dynamic_shapes`` of an export, as statements: a variable for each ``Dim``."""
+    """The ``dynamic_shapes`` of an export, as statements: a variable for each ``Dim`` that is no multiple."""
     taken = ("torch", "model", "example", "package", "inputs", "exported", "dynamic_shapes")
-    known = {dim.__name__: dim for axes in dims.values() for dim in axes.values()}
+    roots = [getattr(dim, "root", dim) for axes in dims.values() for dim in axes.values()]
+    known = {dim.__name__: dim for dim in roots}
     variables = {name: f"{name}_" if name in taken else name for name in known}
     for name, dim in known.items():
         yield f'    {variables[name]} = torch.export.Dim("{name}", min={dim.min}, max={dim.max})'
-    axes = {name: {axis: _Source(variables[dim.__name__]) for axis, dim in axes.items()} for name, axes in dims.items()}
+    axes = {name: {axis: _dim_source(dim, variables) for axis, dim in axes.items()} for name, axes in dims.items()}
     yield f"    dynamic_shapes = {_literal(axes, '    dynamic_shapes = ')}"
+
+
+def _dim_source(dim: Any, variables: Mapping[str, str]) -> "_Source":
+    """A ``Dim`` by its variable; a multiple of one is called ``16*height_``, and is written like that."""
+    factor, times, name = dim.__name__.rpartition("*")
+    return _Source(f"{factor} * {variables[name]}" if times else variables[name])
 
 
 def _options(case: Case, setting: Setting, backend: str, ahead: bool) -> str:
