@@ -465,6 +465,20 @@ def test_two_clicks_build_once(studio, builds):
     assert builds == dict.fromkeys(PATHS, 1)
 
 
+def test_of_two_clicks_at_once_the_second_counts_whichever_arrives_first(studio, builds, monkeypatch):
+    monkeypatch.setattr(app, "SETTLE", 0.2)
+    studio._panel.scratch.click()
+    first = studio._clicked
+    monkeypatch.setattr(app, "SETTLE", 0)
+    studio._panel.build.click()
+    studio.wait()
+    result = studio.result
+    first.join()
+    idle()
+    assert studio.result is result
+    assert builds == dict.fromkeys(PATHS, 1)
+
+
 def test_what_runs_already_is_not_started_again(studio, stoppable):
     job = studio.start()
     assert stoppable.begun.wait(PATIENCE)
@@ -570,8 +584,9 @@ def test_cancel_without_a_run_changes_nothing(studio):
 
 def test_a_click_that_is_cancelled_before_it_began_never_begins(studio, builds):
     studio._panel.build.click()
+    clicked = studio._clicked
     studio.cancel()
-    studio._clicked.join()
+    clicked.join()
     idle()
     assert builds == {}
     assert studio.result is None

@@ -138,9 +138,9 @@ class Studio:
 
     def cancel(self) -> None:
         """Stop the run as soon as it can be stopped; what it still brings is discarded."""
-        if self._clicked:
-            self._clicked.cancel()
-        self._runner.cancel()
+        with self._lock:
+            self._clicked = None
+            self._runner.cancel()
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until the last run has ended.
@@ -150,8 +150,9 @@ class Studio:
         BaseException
             Whatever ended it early.
         """
-        if self._clicked:
-            self._clicked.join()
+        clicked = self._clicked
+        if clicked:
+            clicked.join()
         if self._runner.job:
             _complete(self._runner.job.result(seconds))
 
@@ -279,8 +280,12 @@ class Studio:
 
     def _soon(self, do: Callable[[], Any]) -> None:
         """Do it when what was typed just before the click has arrived: ipykernel may bring that on another thread."""
-        handle = self._handler(do)
-        self._clicked = threading.Timer(SETTLE, handle, [None])
+
+        def act() -> None:
+            if self._clicked is threading.current_thread():  # no later click, and not cancelled
+                do()
+
+        self._clicked = threading.Timer(SETTLE, self._handler(act), [None])
         self._clicked.daemon = True
         self._clicked.start()
 
