@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 from upstream import DEVICE
 
-from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, shapes, vit
+from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, shapes, text_encoder, vit, vit_any_size
 from tutorial_lib.preview import seam
 
 
@@ -66,6 +66,10 @@ def _other_case(name, batch):
     if name == "masked":
         length = DynamicDim("length", 2, 5, 9)
         return Case("masked", Masked(), (TensorSpec("x", (dim, length, 16)), TensorSpec("mask", (dim, length))))
+    if name == "text-encoder":
+        return text_encoder(batch, (8, 32, 64), vocabulary=50, positions=64, embed_dim=24, heads=2, classes=3)
+    if name == "vit-any-size":
+        return vit_any_size(batch, (32, 64, 96), grid=4, embed_dim=24, depth=1, heads=2, classes=5)
     small = vit(batch, image=32, embed_dim=12, depth=1, classes=5)
     if name == "vit":
         return small
