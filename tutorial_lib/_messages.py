@@ -233,6 +233,13 @@ RULES = (
         "Input {n} has {size} in dimension {axis} or a wrong number of dimensions; the package was compiled for {end}.",
         "Keep to that, or export with a Dim for that dimension that is wide enough, and compile again.",
     ),
+    Rule(  # seen with 2.11
+        "package",
+        "RuntimeError",
+        r"run_func_\b[\s\S]*API call failed at",
+        "A package refused this call, or failed; its reason is on standard error, in a line that starts with Error.",
+        "Read that line. Without one, set AOTI_RUNTIME_CHECK_INPUTS=1 before the package is loaded, and call it again.",
+    ),
     Rule(
         "call outside the range",
         "RuntimeError",
@@ -285,7 +292,7 @@ RULES = (
     Rule(
         "device",
         "RuntimeError",
-        r"Expected all tensors to be on the same device|^Tensor on device \S+ is not on the expected device"
+        r"Expected all tensors to be on the same device|two different devices|^Tensor on device \S+ is not on the exp"
         r"|Input type \(torch\.(?:\w+\.)?\w+Tensor\) and weight type \(torch\.(?:\w+\.)?\w+Tensor\) should be the same",
         "The tensors are not all on one device{where}.",
         "Move them together, model.to(device) and x.to(device); a tensor made in forward needs device=x.device.",
