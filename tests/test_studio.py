@@ -45,6 +45,7 @@ def threads():
 def quick(monkeypatch):
     """No figures (they are tested in test_studio_views.py), and no long measuring."""
     monkeypatch.setattr(bench_module, "MIN_SECONDS", 0)
+    monkeypatch.setattr(bench_module, "WORTH_A_LOOK", float("inf"))
     for name in ("figure", "more"):
         drawn = lambda *_: None  # noqa: E731
         drawn.__name__ = name
