@@ -85,6 +85,7 @@ class Job:
             warnings.filterwarnings("ignore", category=FutureWarning)  # torch's own, about its pytree module
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             warnings.filterwarnings("ignore", message=".*TensorFloat32 tensor cores.*|dynamo_pgo force disabled.*")
+            warnings.filterwarnings("ignore", message="TypedStorage is deprecated.*")  # torch's own, when it freezes
             stack.enter_context(
                 torch._dynamo.config.patch(
                     recompile_limit=10_000, accumulated_recompile_limit=10_000, fail_on_recompile_limit_hit=True

@@ -125,9 +125,10 @@ def _numbers(result: Result, pinned: Pinned) -> str:
         for label, run, found in behind:
             if size in found[EAGER]:
                 now = cells if run.setting.model == result.setting.model else {}
-                body.append(_row(label if here else f"{size} · {label}", found, size, paths, now, pin=True))
+                short = label.partition(": ")[0]  # the caption has the rest
+                body.append(_row(short if here else f"{size} · {short}", found, size, paths, now, pin=True))
     return (
-        f'<div class="tl-scroll"><table class="tl-table">{_caption(result, pinned)}'
+        f'<div class="tl-scroll"><table class="tl-table">{_caption(result, [label for label, *_ in behind])}'
         f"{_head(dim['name'], paths)}<tbody>{''.join(body)}</tbody></table></div>"
     )
 
@@ -146,13 +147,15 @@ def _cells(sweep: Sweep | None) -> Cells:
     return found
 
 
-def _caption(result: Result, pinned: Pinned) -> str:
+def _caption(result: Result, behind: Sequence[str]) -> str:
     assert result.sweep is not None
     text = f"{plots.subtitle(result.sweep)}. Medians in ms; point at one for its 10th to 90th percentile."
     text += "" if result.final else " A first look, until all is built: one sample of each."
     if result.sweep.table["warning"].map(bool, na_action="ignore").any():
         text += " A * marks one to distrust; pointing says why."
-    text += " Faint rows are pinned results; bold, such as 0.52x, is the median above over theirs." if pinned else ""
+    if behind:
+        text += f" Faint rows are pinned results ({'; '.join(behind)}); bold, such as 0.52x, is the time above over"
+        text += " theirs, each as a multiple of eager's in its own run."
     return f"<caption>{escape(text)}</caption>"
 
 
@@ -184,7 +187,10 @@ def _median(row: Mapping[str, Any] | None, newer: Mapping[str, Any] | None) -> s
     warning = row.get("warning")
     warned = isinstance(warning, str) and bool(warning)
     title += f"; {warning}" if warned else ""
-    ratio = f'<span class="tl-ratio">{newer["median_ms"] / row["median_ms"]:.2f}x</span>' if newer else ""
+    # Both in units of eager's time beside them: the machine may have become slower between the two runs.
+    ratio = ""
+    if newer and row["path"] != EAGER:
+        ratio = f'<span class="tl-ratio">{row["speedup"] / newer["speedup"]:.2f}x</span>'
     text = f"{_ms(row['median_ms'])}{'*' if warned else ''}"
     return f'<td class="tl-first" title="{escape(title)}">{text}{ratio}</td>'
 
