@@ -89,7 +89,8 @@ class Agreement:
 
     def __str__(self) -> str:
         verdict = "agrees" if self.agrees else "DIFFERS" if self.finite else "DIFFERS (not finite)"
-        return f"{verdict}: rms error {self.rms:.1e}, {self.ratio:.2f} x eager's; largest {self.max_abs:.1e}"
+        ratio = f"{self.ratio:.2f}" if self.ratio < 1e4 else f"{self.ratio:.1e}"
+        return f"{verdict}: rms error {self.rms:.1e}, {ratio} x eager's; largest {self.max_abs:.1e}"
 
 
 class Reference:
