@@ -113,6 +113,7 @@ def measure(
     *,
     min_samples: int = MIN_SAMPLES,
     min_seconds: float = MIN_SECONDS,
+    warm: bool = False,
     progress: Progress | None = None,
     after_round: Callable[[dict[K, Latency]], None] | None = None,
 ) -> dict[K, Latency]:
@@ -128,6 +129,8 @@ def measure(
     min_samples, min_seconds
         At least so many samples of each call, and so much measured time. Fast calls are
         repeated within a round until both hold.
+    warm : bool
+        Whether each has been called before, so that no call is spent on warming up.
     progress : callable, optional
         Told of every group of calls, outside the time that is measured.
     after_round : callable, optional
@@ -164,9 +167,10 @@ def measure(
     with torch.no_grad():
         for key, call in calls.items():
             tell(0, "warming up")
-            timed(call, 1)  # the first call allocates
+            if not warm and min_seconds:
+                timed(call, 1)  # the first call allocates
             once_ms[key] = max(timed(call, 1)[0][0], 1e-4)
-            if once_ms[key] < LONG_MS:
+            if once_ms[key] < LONG_MS and min_seconds:
                 once_ms[key] = max(statistics.median(timed(call, 3)[0]), 1e-4)
             repeats[key] = max(1, math.ceil(1000 * min_seconds / min_samples / once_ms[key]))
         order, shuffle = list(calls), random.Random(0).shuffle

@@ -216,6 +216,7 @@ def sweep(
     *,
     min_samples: int = latency.MIN_SAMPLES,
     min_seconds: float = latency.MIN_SECONDS,
+    rows: bool = True,
     progress: Progress | None = None,
     after_round: Callable[[Sweep], None] | None = None,
 ) -> Sweep:
@@ -230,6 +231,8 @@ def sweep(
         Default: :func:`default_sizes`.
     min_samples, min_seconds
         Passed to :func:`tutorial_lib.latency.measure`.
+    rows : bool
+        Whether to compare the rows of one output as well (``row_spread``), for one more call of each program.
     progress : callable, optional
         Told of every step.
     after_round : callable, optional
@@ -243,10 +246,10 @@ def sweep(
     case = _common_case(programs)
     checked = check_sizes(case, default_sizes(case) if sizes is None else sizes)
     with precision.tf32(case.allows_tf32):
-        rows, pairs, calls = _compared(case, programs, checked, progress)
+        compared, pairs, calls = _compared(case, programs, checked, rows, progress)
 
         def result(measured: Mapping[tuple[str, int], latency.Latency]) -> Sweep:
-            return _result(case, programs, checked, rows, pairs, measured, (min_samples, min_seconds))
+            return _result(case, programs, checked, compared, pairs, measured, (min_samples, min_seconds))
 
         return result(
             latency.measure(
@@ -254,6 +257,7 @@ def sweep(
                 case.device,
                 min_samples=min_samples,
                 min_seconds=min_seconds,
+                warm=True,
                 progress=progress,
                 after_round=(lambda measured: after_round(result(measured))) if after_round else None,
             )
@@ -293,7 +297,11 @@ AGREEMENT = (*(field.name for field in fields(agreement.Agreement)), "ratio", "a
 
 
 def _compared(
-    case: Case, programs: Mapping[str, Compiled], sizes: Sequence[dict[str, int]], progress: Progress | None
+    case: Case,
+    programs: Mapping[str, Compiled],
+    sizes: Sequence[dict[str, int]],
+    between_rows: bool,
+    progress: Progress | None,
 ) -> tuple[list[Row], list[Row], dict[tuple[str, int], Callable[[], Any]]]:
     """Agreement of every program at every size, of every two programs, and the calls to be timed."""
     reference, rows, pairs = agreement.Reference(case), [], []
@@ -307,7 +315,8 @@ def _compared(
             if name == EAGER:
                 eager, double = reference.eager(inputs), reference.double(inputs)
             output = eager if name == EAGER else call(*inputs)
-            found = agreement.compare(output, eager, double, agreement.row_spread(call, case, size))
+            spread = agreement.row_spread(call, case, size) if between_rows else None
+            found = agreement.compare(output, eager, double, spread)
             rows.append({"path": name, **size, **found.to_dict()})
             calls[name, step] = partial(call, *inputs)
             if name != EAGER:

@@ -17,7 +17,8 @@ from tutorial_lib.studio.setting import Setting
 PINS = 5
 ASKED = 6
 """Questions whose answers stay in view."""
-MORE_TAB = 1
+MORE_TAB, TAKE_TAB = 1, 4
+"""Tabs that are only drawn when they are looked at."""
 
 
 class Display:
@@ -96,7 +97,7 @@ class Display:
         panel.built.value = views.built(result)
         if panel.tabs.selected_index == MORE_TAB:
             panel.more.value = self._image(views.more, result, behind)
-        if streaming is None:
+        if streaming is None and panel.tabs.selected_index == TAKE_TAB:
             self._take(result)
         self.drawn_at = time.monotonic()
 
