@@ -15,17 +15,22 @@ ifeq ($(strip $(GPU)$(UV_FIND_LINKS)),)
 export UV_TORCH_BACKEND ?= cpu
 endif
 
-.PHONY: help lab test lint format notebooks bench clean
+PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
+          --nbval-sanitize-with=tests/nbval_sanitize.cfg
+
+.PHONY: help lab test test-slow lint format notebooks bench clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 lab: $(VENV)/.ready ## open the tutorial in JupyterLab (on loopback, with a token)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(LAB)
 
-test: lint ## lint, then run all tests, notebooks included
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
-	  --nbval-sanitize-with=tests/nbval_sanitize.cfg $(TESTS)
+test: lint ## lint, then run the tests, notebooks included, without the slowest
+	$(PYTEST) -m "not slow" $(TESTS)
+
+test-slow: $(VENV)/.ready ## run the slowest tests, most of which wait for a C++ compiler
+	$(PYTEST) -m slow tests
 
 lint: $(VENV)/.ready ## check style, format, types and that notebooks are clean
 	$(BIN)/ruff check

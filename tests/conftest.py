@@ -1,4 +1,6 @@
-"""What the tests share: small cases, programs that are built once, and how to judge them."""
+"""What the tests share: small cases, programs that are built once, how to judge them, and which are slow."""
+
+import re
 
 import hypothesis
 import pytest
@@ -11,6 +13,29 @@ from tutorial_lib.backends import as_device
 # Derandomized: a run that fails fails again, here and elsewhere. No deadline: machines may be busy.
 hypothesis.settings.register_profile("tutorial", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("tutorial")
+
+
+SLOW = (
+    r"test_artefact.py::.*(another_process|comes_along|what_it_is|leaves_nothing_behind|unpacked|read_as_they_did)",
+    r"test_backends.py::.*(its_own_standard_library)",
+    r"test_claims.py::.*bare_package",
+    r"test_explain.py::.*package_of_aotinductor",
+    r"test_models.py::.*inductor",
+    r"test_paths.py::.*(opt_one|share_two|range_2|temporary_folder).*inductor",
+    r"test_preview_bare.py::.*(crash_or_a_hang|from_its_recording)",
+    r"test_preview_several_dims.py::",
+    r"test_store.py::.*(another_process|own_cache)",
+    r"test_studio_bench.py::.*cancelled_at",
+    r"test_studio_script.py::.*(inductor|options_of_the_reader|vit|text-encoder)",
+    r"test_threads.py::",
+)
+"""Tests that take seconds each, mostly for a C++ compiler: `make test-slow` runs them, `make test` does not."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if any(re.search(pattern, item.nodeid) for pattern in SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 class MaskedLinear(nn.Module):

@@ -118,6 +118,7 @@ def test_the_studio_from_a_typed_range_to_a_copied_script(page, lab, expect):
     panel.get_by_label("backend", exact=True).select_option("eager")
     panel.get_by_label("precision", exact=True).select_option("fp32")
     panel.get_by_label("options", exact=True).fill("")
+    panel.get_by_label("sizes to measure", exact=True).fill("")
     type_range(panel, 9, 2, 7)
     expect(panel.get_by_role("alert")).to_contain_text("batch: min is 9, above max 7; use 1 <= min <= opt <= max.")
     expect(build).to_be_disabled()

@@ -123,7 +123,7 @@ def test_everything_the_readme_names_exists():
         assert (ROOT / link).exists(), link
     for name in re.findall(r"`([\w./-]+\.(?:py|txt|toml|yml|md))`", text):
         assert (ROOT / name).exists() or (ROOT / "tutorial_lib" / name).exists(), name
-    for target in re.findall(r"\bmake (\w+)\b", text):
+    for target in re.findall(r"\bmake ([\w-]+)\b", text):
         if target not in ("uses", "takes"):
             assert f"\n{target}:" in (ROOT / "Makefile").read_text(), target
     listed = re.search(r"```\ntutorial_lib/\n(.*?)```", text, flags=re.DOTALL).group(1)

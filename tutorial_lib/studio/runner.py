@@ -20,8 +20,10 @@ WORKER = Worker("tutorial_lib studio")
 """For all studios: what is built and measured takes turns, so that no measurement runs beside another."""
 REDRAW = 1.0
 """Seconds between two drawings while results stream in."""
-TOLD = 0.1
+TOLD = 0.25
 """Seconds between two status lines, so that telling does not disturb what is measured."""
+REST = 0.3
+"""Seconds that a browser on the same machine gets to show a new figure before the measurement goes on."""
 
 
 class Runner:
@@ -107,7 +109,8 @@ class Runner:
 
         def show(result: Result) -> None:
             job.check()
-            self._stream(turn, result)
+            if self._stream(turn, result):
+                time.sleep(REST)
 
         try:
             result = self._bench.run(setting, tell=tell, show=show, fresh=fresh)
@@ -146,11 +149,14 @@ class Runner:
         share, text = self._stage
         self._panel.status.value = status(text, share, self._told - self._started)
 
-    def _stream(self, turn: int, result: Result) -> None:
+    def _stream(self, turn: int, result: Result) -> bool:
+        """Show what is known so far, unless that was done a moment ago."""
         with self._lock:
-            if turn == self._turn and (time.monotonic() - self._display.drawn_at > REDRAW or not result.builds):
+            due = turn == self._turn and (time.monotonic() - self._display.drawn_at > REDRAW or not result.builds)
+            if due:
                 self._display.draw(result)
                 self._changed()
+            return due
 
     def _end(self, result: Result, done: str) -> None:
         failed = "; ".join(f"{path} could not be built: {told.sentence}" for path, told in result.failures.items())
