@@ -36,6 +36,10 @@ def lab(tmp_path_factory):
     small = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SMALL.strip())])
     small.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(small, folder / "notebooks" / "small.ipynb")
+    studio = nbformat.read(folder / "notebooks" / "03_shape_studio.ipynb", 4)  # nbval runs it whole
+    last = max(i for i, cell in enumerate(studio.cells) if cell.source.endswith("studio = Studio()\nstudio"))
+    del studio.cells[last + 1 :]
+    nbformat.write(studio, folder / "notebooks" / "03_shape_studio.ipynb")
     for name, value in QUIET.items():
         file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
