@@ -95,7 +95,9 @@ def test_a_dim_times_two_with_an_example_of_one_step():
 
 
 def test_dim_dynamic_with_an_example_of_one():
-    assert told(lambda: export(linear, R(1, 4), x={0: Dim.DYNAMIC})).kind == "traced at one"
+    found = told(lambda: export(linear, R(1, 4), x={0: Dim.DYNAMIC}))
+    assert found.kind == "traced at one"
+    assert "dimension 0 of x" in found.cause
 
 
 TIED = {
@@ -570,6 +572,23 @@ def test_dtypes_that_differ():
     assert "long()" in ids.fix  # and not the model's dtype
 
 
+def test_an_index_outside_its_table():
+    found = told(lambda: nn.Embedding(10, 4)(torch.tensor([3, 10])))
+    assert found.kind == "index"
+    assert "high=" in found.fix
+
+
+def test_a_line_of_a_notebook_is_a_line_of_the_cell(tmp_path):
+    cell = tmp_path / "ipykernel_4711" / "2890.py"
+    cell.parent.mkdir()
+    cell.write_text("def branch(self, x):\n    if x.sum() > 0:\n        return x + 1\n    return x - 1\n")
+    defined = {}
+    exec(compile(cell.read_text(), cell, "exec"), defined)
+    cause = told(lambda: export(defined["branch"], R(4, 4))).cause
+    assert "(line 2 of the cell" in cause
+    assert "2890" not in cause
+
+
 def test_devices_that_differ():
     for call in (
         lambda: export(linear, torch.empty(4, 4, device="meta")),
@@ -669,7 +688,6 @@ def test_look_alikes_are_not_explained():
     ):
         assert explain(error).kind == "unknown", error
     assert told(lambda: export(bad_list, R(4, 4))).kind == "unknown"
-    assert told(lambda: nn.Embedding(10, 4)(torch.tensor([11]))).kind == "unknown"
     assert told(lambda: (lambda x: x)(1, 2)).kind == "unknown"
 
 

@@ -159,6 +159,7 @@ def _plain(text: str) -> str:
     if re.fullmatch(r"[su]\d+", text):
         return "a size that varies"
     text = re.sub(r"\bL((?:\['\w+'\]|\[\d+\]|\.\w+(?!\w*\())+?)\.size\(\)\[(\d+)\]", r"dimension \2 of L\1", text)
+    text = re.sub(r"\binputs\['(\w+)'\]\.shape\[(\d+)\]", r"dimension \2 of \1", text)
     return re.sub(r"\bL\['(\w+)'\]", r"\1", text)
 
 
@@ -167,9 +168,14 @@ def _where(text: str) -> str:
     frames = re.findall(r'File "([^"<\n]+)", line (\d+), in .+\n +(?!File ")(\S.*)', text)
     for file, line, code in reversed(frames):
         if not re.search(r"/torch/|/torch_tensorrt/|/lib/python3|/tutorial_lib/building\.py", file.replace("\\", "/")):
-            return f" ({Path(file).name}:{line}: {_one_line(code, 90)})"
-    caused = re.search(r"^Caused by: \((?!_)([^\s()]+\.py:\d+) in ", text, flags=re.MULTILINE)
-    return f" ({caused[1]})" if caused else ""
+            return f" ({_place(file, line)}: {_one_line(code, 90)})"
+    caused = re.search(r"^Caused by: \((?!_)([^\s()]+\.py):(\d+) in ", text, flags=re.MULTILINE)
+    return f" ({_place(caused[1], caused[2])})" if caused else ""
+
+
+def _place(file: str, line: str) -> str:
+    """``model.py:12``; the cells of a notebook are files too, with numbers for names."""
+    return f"line {line} of the cell" if "ipykernel_" in file else f"{Path(file).name}:{line}"
 
 
 # ---- "Constraints violated" -------------------------------------------------------------------------------------
