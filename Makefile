@@ -51,8 +51,12 @@ notebooks: $(VENV)/.ready ## run the notebooks again and keep their outputs
 students: $(VENV)/.ready ## write the student versions again, which have no outputs and no solutions
 	$(BIN)/python notebooks/students.py
 
-bench: $(VENV)/.ready ## measure our paths against eager, torch.compile and the matrix product alone
+bench: $(VENV)/.ready ## measure our paths against eager, torch.compile, ONNX Runtime, OpenVINO and the matrix product
+	$(INSTALL) -c constraints.txt --group bench
 	$(BIN)/python benchmarks/paths.py
+	$(BIN)/python benchmarks/timers.py
+	$(BIN)/python benchmarks/builds.py
+	$(BIN)/python benchmarks/studio.py
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
