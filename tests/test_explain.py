@@ -12,6 +12,7 @@ import torch._inductor
 import torch._inductor.config
 from torch import nn
 from torch.export import Dim
+from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
 from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, ShapeError, TensorSpec, status
 from tutorial_lib._messages import READ, RULES
@@ -570,6 +571,23 @@ def test_dtypes_that_differ():
     ids = told(lambda: nn.Embedding(10, 4)(R(3)))
     assert ids.kind == "dtype"
     assert "long()" in ids.fix  # and not the model's dtype
+
+
+def test_a_guard_that_does_not_hold_is_not_called_unproven():
+    groups = told(lambda: export(lambda self, x: x.reshape(x.shape[0] // 4, 4, -1) * 1, R(8, 12), x=batch(4, 32)))
+    assert groups.kind == "guard"
+    assert "It does not hold at 9, for one" in groups.fix
+    half = told(lambda: export(lambda self, x: x[: x.shape[0] // 2] * 1, R(16, 4), x=batch(4, 32)))
+    assert "It may hold all the same" in half.fix
+
+
+def test_no_guard_is_computed_but_arithmetic():
+    reason = (
+        "  - Not all values of b = L['x'].size()[0] in the specified range 4 <= b <= 32 satisfy the generated guard "
+    )
+    for guard in ("__import__('os').getpid() == L['x'].size()[0]", "print(L['x'].size()[0])", "1 +* L['x'].size()[0]"):
+        error = ConstraintViolationError(f"Constraints violated (b)!\n{reason}{guard}.")
+        assert "It may hold all the same" in explain(error).fix
 
 
 def test_an_index_outside_its_table():

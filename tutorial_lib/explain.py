@@ -329,9 +329,30 @@ def _bounded(v: _Violation) -> _Found:
 
 def _guarded(v: _Violation) -> _Found:
     match = v.first(GUARD)
+    if not match:
+        return None
     later = "torch.export.export(..., prefer_deferred_runtime_asserts_over_guards=True) leaves it to each call"
-    later = f"It may hold all the same: {later}. Else ask for a narrower range, or change that line.{v.suggested}"
-    return match and _unproven(match, v, later)
+    say = f"It may hold all the same: {later}. Else ask for a narrower range, or change that line."
+    if (size := _counterexample(match)) is not None:
+        say = f"It does not hold at {size}, for one: change that line, or ask for sizes where it does."
+    return _unproven(match, v, say + v.suggested)
+
+
+def _counterexample(match: re.Match[str]) -> int | None:
+    """The first size in the range that a guard on one size refuses; None if there is none, or it cannot be told."""
+    guard = match["guard"].replace(match["x"], "n")
+    ends = [int(end) for end in re.findall(r"\d+", match["asked"])]
+    if not re.fullmatch(r"(?:\b(?:n|max|min|and|or)\b|[\d\s()+*/%,=!<>-])+", guard) or len(ends) != 2:
+        return None
+    for size in range(ends[0], min(ends[1], ends[0] + 1000) + 1):
+        try:
+            if not eval(guard, {"__builtins__": {}, "n": size, "max": max, "min": min}):
+                return size
+        except ArithmeticError:
+            return size
+        except SyntaxError:
+            return None
+    return None
 
 
 def _fraction(v: _Violation) -> _Found:
