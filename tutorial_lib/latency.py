@@ -12,7 +12,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -210,6 +210,32 @@ def _timed_on_gpu(call: Callable[[], Any], repeats: int) -> tuple[list[float], l
         end.record()
     torch.cuda.synchronize()
     return [begin.elapsed_time(end) for begin, end in events], host_ms
+
+
+def turns(
+    calls: Mapping[K, Sequence[Callable[[], Any]]], device: torch.device | str, shuffle: random.Random
+) -> dict[K, list[float]]:
+    """One round of requests: milliseconds of each call as whoever waits for the answer sees it.
+
+    The lists take their turns in shuffled order, the calls of a list in theirs, after one untimed call. Unlike in
+    :func:`measure`, a call stands among calls of other sizes, as in a service. On a GPU the clock stops when the
+    device is done.
+    """
+    done = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+    order, spent = list(calls), dict[K, list[float]]()
+    shuffle.shuffle(order)
+    with torch.no_grad():
+        for key in order:
+            for call in calls[key][:1]:
+                call()
+            done()
+            spent[key] = []
+            for call in calls[key]:
+                start = time.perf_counter_ns()
+                call()
+                done()
+                spent[key].append((time.perf_counter_ns() - start) / 1e6)
+    return {key: spent[key] for key in calls}
 
 
 def timer_name(device: torch.device) -> str:

@@ -1,0 +1,273 @@
+"""Ways to serve traffic: which engines to build, and which of them gets a request. Pure values and arithmetic.
+
+Boundaries are optimal for the curves and the traffic they are given: :func:`partition` is a dynamic programme over
+the sizes in order. The same one serves percentiles. The smallest time that 99 % of the requests meet is
+found by bisection, since the share that misses a *given* time is a sum over the requests.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tutorial_lib.curves import WEIGHTS, Array, Curves, Sizes
+from tutorial_lib.shapes import DynamicDim
+from tutorial_lib.traffic import Traffic
+
+Triples = tuple[tuple[int, int, int], ...]
+"""The range of an engine: (min, opt, max) of each dimension."""
+Score = Callable[[Array], Array]
+"""What a size costs, from its latencies [levels, sizes]."""
+BOUNDARIES = 128
+"""Distinct sizes between which boundaries are searched; more are grouped first."""
+BEYOND = (0.9, 0.99)
+"""Shares of the requests that an engine takes if the others run without compiling."""
+EAGER = -1
+"""Where :meth:`Policy.route` sends what no engine takes."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Engines, and a rule that says which of them gets a request.
+
+    A request goes to the first engine whose range it is in. If `padded`, it is made larger where it is below that
+    engine's min. With `eager`, what no engine takes runs without compiling; else it is refused.
+
+    Examples
+    --------
+    >>> policy = Policy("2 buckets", ("batch",), (((1, 2, 8),), ((9, 32, 64),)))
+    >>> print(policy)
+    2 buckets (batch 1/2/8, then 9/32/64)
+    >>> engines, sizes = policy.route(np.array([[3], [9]]))
+    >>> engines.tolist()
+    [0, 1]
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    engines: tuple[Triples, ...]
+    eager: bool = False
+    padded: bool = False
+
+    def route(self, sizes: Array) -> tuple[Array, Array]:
+        """The engine of each request (or :data:`EAGER`), and the sizes it runs at: one row for each request."""
+        chosen, run = np.full(len(sizes), EAGER), np.array(sizes)
+        for number in reversed(range(len(self.engines))):
+            low, _, high = np.array(self.engines[number]).T
+            fits = (sizes <= high).all(axis=1) & (self.padded | (sizes >= low).all(axis=1))
+            chosen[fits], run[fits] = number, np.maximum(sizes, low)[fits]
+        return chosen, run
+
+    def ranges(self, engine: int) -> dict[str, tuple[int, int, int]]:
+        """The range of one engine by dimension, as :meth:`tutorial_lib.models.Case.with_ranges` takes it."""
+        return dict(zip(self.dims, self.engines[engine], strict=True))
+
+    def simplicity(self, middle: Sizes) -> tuple[float, ...]:
+        """What counts where several do equally well: engines, padding, two ways to run, how far opt is off `middle`."""
+        off = [
+            abs(math.log(opt / at)) for engine in self.engines for (_, opt, _), at in zip(engine, middle, strict=True)
+        ]
+        return len(self.engines), self.padded, self.eager, sum(off)
+
+    def __str__(self) -> str:
+        def shown(engine: Triples) -> str:
+            return " x ".join(_shown(triple) for triple in engine)
+
+        if not self.engines:
+            return self.name
+        return f"{self.name} ({' x '.join(self.dims)} {', then '.join(map(shown, self.engines))})"
+
+
+def _shown(triple: tuple[int, int, int]) -> str:
+    return str(triple[1]) if triple[0] == triple[2] else "/".join(map(str, triple))
+
+
+def predict(policy: Policy, curves: Curves, sizes: Array, point: bool = False) -> Array:
+    """Latencies under a policy, as :meth:`tutorial_lib.curves.Curves.at` gives them for one engine.
+
+    An engine of one size is taken to be as fast there as one tuned for it, and one of a narrow range as one of the
+    whole range with the same opt, which is what was measured.
+    """
+    chosen, run = policy.route(sizes)
+    parts = []
+    for number in np.unique(chosen):
+        here = np.flatnonzero(chosen == number)
+        opt = None if number == EAGER else tuple(middle for _, middle, _ in policy.engines[number])
+        parts.append((here, curves.at(opt, run[here], point)))
+    result: Array = np.empty((*parts[0][1].shape[:-1], len(sizes)))
+    for here, values in parts:
+        result[..., here] = values
+    return result
+
+
+def partition(cost: Array, groups: int) -> tuple[float, list[tuple[int, int]]]:
+    """Cut a sequence into `groups` runs so that the sum of their costs is smallest.
+
+    Parameters
+    ----------
+    cost : array
+        ``cost[i, j]`` is the cost of a group from `i` to `j`, both included; infinite if there may be no such group.
+    groups : int
+        How many, exactly.
+
+    Returns
+    -------
+    float, list of tuple of int
+        The total, and (first, last) of each group; an infinite total and no groups if it cannot be done.
+    """
+    count = len(cost)
+    best, cuts = cost[0].copy(), []
+    for _ in range(1, groups):
+        start = np.full((count, count), np.inf)  # start[i, j]: the last group is i to j
+        start[1:] = best[:-1, None] + cost[1:]
+        cuts.append(start.argmin(axis=0))
+        best = start.min(axis=0)
+    if not math.isfinite(best[-1]):
+        return math.inf, []
+    found, last = [], count - 1
+    for cut in reversed(cuts):
+        found.append((int(cut[last]), last))
+        last = int(cut[last]) - 1
+    return float(best[-1]), [(0, last), *reversed(found)]
+
+
+class Search:
+    """Policies for one traffic on one set of curves; `dims` are the ranges that have to be served."""
+
+    def __init__(self, traffic: Traffic, curves: Curves, dims: Mapping[str, DynamicDim], percent: float | None) -> None:
+        self.traffic, self.curves, self.percent = traffic, curves, percent
+        self.names, self.dims = traffic.dims, [dims[name] for name in traffic.dims]
+        self.middle: Sizes = tuple(traffic.quantile(0.5, name) for name in self.names)
+        self._few = traffic.thinned(BOUNDARIES if len(self.names) == 1 else 16)
+
+    def all(self, most: int, pad: bool) -> list[Policy]:
+        """Every policy worth comparing, the two baselines first; none twice."""
+        found = [*([self.static()] if pad else []), self.dynamic(self.middle)]
+        found += [self.dynamic(opt) for opt in self.curves.measurement.opts if self._inside(opt)]
+        found += [Policy("eager", self.names, (), eager=True), *self._beyond()]
+        for groups in range(2, most + 1):
+            for cut in (self._buckets, self._pads) if pad else (self._buckets,):
+                options = [one for column in range(len(self.dims)) if (one := self._best(cut, column, groups))]
+                found += [min(options, key=lambda option: option[0])[1]] if options else []
+        return list({(policy.engines, policy.eager): policy for policy in reversed(found)}.values())[::-1]
+
+    def static(self) -> Policy:
+        """The largest size alone, to which every request is padded."""
+        return Policy("padded to max", self.names, (tuple((d.max, d.max, d.max) for d in self.dims),), padded=True)
+
+    def dynamic(self, opt: Sizes) -> Policy:
+        """One engine for the whole range."""
+        triples = tuple((dim.min, at, dim.max) for dim, at in zip(self.dims, opt, strict=True))
+        return Policy(f"dynamic, opt {' x '.join(map(str, opt))}", self.names, (triples,))
+
+    def _inside(self, opt: Sizes) -> bool:
+        return all(dim.min <= at <= dim.max for dim, at in zip(self.dims, opt, strict=True))
+
+    def _beyond(self) -> Iterator[Policy]:
+        dim, sizes = self.dims[0], self.traffic.table
+        for share in BEYOND:
+            limit = self.traffic.quantile(share)
+            if limit >= dim.max or limit == dim.min:
+                continue
+            some = [
+                Policy(f"eager beyond {self.names[0]} {limit}", self.names, (triples,), eager=True)
+                for opt in self.curves.measurement.opts
+                if self._inside(opt) and opt[0] <= limit
+                for triples in [((dim.min, opt[0], limit), *self.dynamic(opt).engines[0][1:])]
+            ]
+            yield from sorted(some, key=lambda one: self._total(predict(one, self.curves, sizes, point=True)))[:1]
+
+    def _total(self, values: Array) -> float:
+        """What the objective makes of latencies [levels, sizes] of the traffic."""
+        if self.percent is None:
+            return float(WEIGHTS @ values @ self.traffic.shares)
+        order = np.argsort(values, axis=None)
+        reached = np.cumsum(np.outer(WEIGHTS, self.traffic.shares).ravel()[order])
+        place = int(np.searchsorted(reached, self.percent / 100 - 1e-12))
+        return float(values.ravel()[order][min(place, len(order) - 1)])
+
+    def _best(
+        self, cut: Callable[[int, int, Score], tuple[float, Policy] | None], column: int, groups: int
+    ) -> tuple[float, Policy] | None:
+        """The best cut along one dimension for the objective."""
+
+        def by_mean(values: Array) -> Array:
+            return np.asarray(WEIGHTS @ values)
+
+        found = cut(column, groups, by_mean)
+        if self.percent is None or found is None:
+            return found
+        sizes = self._few.table
+        times = np.unique([self.curves.at(opt, sizes, point=True) for opt in (*self.curves.measurement.opts, None)])
+        low, high, miss = 0, len(times) - 1, 1 - self.percent / 100 + 1e-9
+        while low < high:  # the smallest time that a cut exists for
+            middle = (low + high) // 2
+            late = cut(column, groups, _late(times[middle]))
+            low, high = (low, middle) if late and late[0] <= miss else (middle + 1, high)
+        late = cut(column, groups, _late(times[low]))
+        options = [one for _, one in (found, late or found)]
+        totals = [self._total(predict(one, self.curves, self.traffic.table, point=True)) for one in options]
+        return min(zip(totals, options, strict=True), key=lambda option: option[0])
+
+    def _buckets(self, column: int, groups: int, score: Score) -> tuple[float, Policy] | None:
+        """Engines of adjoining ranges, each tuned for an opt that was measured and is in its range."""
+        sizes, (values, _), dim = self._few.table, self._few.values(self.names[column]), self.dims[column]
+        opts = [opt for opt in self.curves.measurement.opts if self._inside(opt)]
+        places = np.searchsorted(values, sizes[:, column])
+        lows = np.array([dim.min, *(values[:-1] + dim.step)])
+        highs = np.array([*values[:-1], dim.max])
+        costs = []
+        for opt in opts:
+            spent = score(self.curves.at(opt, sizes, point=True)) * self._few.shares
+            until = np.concatenate([[0], np.cumsum(np.bincount(places, spent, len(values)))])
+            inside = (lows[:, None] <= opt[column]) & (opt[column] <= highs[None, :])
+            costs.append(np.where(inside & _ordered(len(values)), until[None, 1:] - until[:-1, None], np.inf))
+        if not costs:
+            return None
+        total, found = partition(np.min(costs, axis=0), groups)
+        if not found:
+            return None
+        chosen = [opts[int(np.argmin([cost[group] for cost in costs]))] for group in found]
+        engines = []
+        for (first, last), opt in zip(found, chosen, strict=True):
+            triples = list(self.dynamic(opt).engines[0])
+            triples[column] = (int(lows[first]), opt[column], int(highs[last]))
+            engines.append(tuple(triples))
+        return total, Policy(self._named(f"{groups} buckets", column), self.names, tuple(engines))
+
+    def _pads(self, column: int, groups: int, score: Score) -> tuple[float, Policy] | None:
+        """Engines of one size each along a dimension; what is smaller is padded."""
+        sizes, (values, _), dim = self._few.table, self._few.values(self.names[column]), self.dims[column]
+        ends = np.array([*values[:-1], dim.max])
+        places = np.searchsorted(values, sizes[:, column])
+        cost = np.full((len(values), len(values)), np.inf)
+        for last, end in enumerate(ends):
+            within = places <= last
+            run = sizes[within].copy()
+            run[:, column] = end
+            opt = (*self.middle[:column], int(end), *self.middle[column + 1 :])
+            spent = score(self.curves.at(opt, run, point=True)) * self._few.shares[within]
+            each = np.bincount(places[within], spent, last + 1)
+            cost[: last + 1, last] = np.cumsum(each[::-1])[::-1]
+        total, found = partition(cost, groups)
+        if not found:
+            return None
+        engines = []
+        for _, last in found:
+            triples = list(self.dynamic(self.middle).engines[0])
+            triples[column] = (int(ends[last]),) * 3
+            engines.append(tuple(triples))
+        return total, Policy(self._named(f"{groups} fixed sizes", column), self.names, tuple(engines), padded=True)
+
+    def _named(self, name: str, column: int) -> str:
+        return name if len(self.names) == 1 else f"{name} of {self.names[column]}"
+
+
+def _late(time: float) -> Score:
+    """The share of calls that take longer than `time`; of equally many, the sooner ones."""
+    return lambda values: np.asarray(WEIGHTS @ ((values > time) + 1e-9 * values / (values + time)))
+
+
+def _ordered(count: int) -> Array:
+    return np.tri(count, dtype=bool).T
