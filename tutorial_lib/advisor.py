@@ -27,6 +27,8 @@ OBJECTIVES = {
 }
 SAME = 0.03
 """A difference below 3 % is no reason for another engine, however surely it was measured."""
+UNSTABLE = 0.25
+"""Interquartile range over median from which on a typical latency is called unstable."""
 INTERVAL = (5, 95)
 """Percentiles of the draws that a figure is given between."""
 MOST_SIZES = {1: 256, 2: 24}
@@ -250,10 +252,10 @@ class Advice:
         for role, policy in self.baselines.items():
             if policy != best and self._column in ("mean_ms", "p99_ms", "samples_per_second"):
                 times = self._costs(policy)[0] / self._costs(best)[0]
-                text += f", {times:.2f} x as good as ({role}) {policy.name}"
+                text += f", {times:.2f} x as fast as ({role}) {policy.name}"
         if ties:
             others = f"{len(ties)} other{'s' if len(ties) > 1 else ''}"
-            text += f"; {others} cannot be told from the best, and this is the simplest"
+            text += f"; {others} may do as well, and this is the simplest"
         return text + "."
 
     @property
@@ -269,16 +271,22 @@ class Advice:
     def notes(self) -> list[str]:
         """What to know before relying on it, one sentence each."""
         found = [f"{self.refused} Policies that pad are left out."] if self.refused else []
-        dynamic = [policy for policy in self.policies if policy.name.startswith("dynamic")]
+        dynamic = [policy for policy in self.policies if policy.name.startswith("one engine")]
         if len(dynamic) > 1 and self._column in ("mean_ms", "p99_ms", "samples_per_second"):
             costs = sorted((self._costs(policy) for policy in dynamic), key=lambda cost: cost[0])
             if costs[-1][0] <= costs[0][0] * (1 + SAME) or np.percentile((costs[-1] - costs[0])[1:], INTERVAL[0]) <= 0:
-                found.append("Opt makes no difference here that is larger than what was not measured surely.")
+                found.append("Opt makes no difference here that is larger than the uncertainty.")
         rounds = self.bench.measurement.quiet
         if not rounds.all():
             found.append(
-                f"{int((~rounds).sum())} of {len(rounds)} rounds of measuring took more than {curves.DISTURBED:g} "
-                "times as long as an ordinary one and are left out: the machine was busy with something else."
+                f"{int((~rounds).sum())} of {len(rounds)} rounds of measuring are left out: they took more than "
+                f"{curves.DISTURBED:g} times as long as an ordinary one, because the machine was busy."
+            )
+        spread = statistics.median(self.bench.measurement.spreads)
+        if spread > UNSTABLE:
+            found.append(
+                f"The latencies are unstable (the middle half of the calls spans {spread:.0%} of the median): measure "
+                "again on a quiet machine before you build."
             )
         found.append(
             "Memory counts the weights of each engine, and of the model where eager runs too, and the most that eager "

@@ -22,6 +22,8 @@ Sizes = tuple[int, ...]
 """A size for each dimension."""
 Engine = Sizes | None
 """An engine that was measured, by its opt; None is PyTorch without compiling."""
+PADDING: Engine = ()
+"""In place of an engine: padding inputs to a size."""
 
 DRAWS = 200
 EDGES = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 1])
@@ -44,8 +46,8 @@ class Measurement:
     axes : tuple of tuple of int
         Sizes that were measured of each, ascending; every combination was.
     samples : mapping
-        For each engine one array for each combination of sizes, last dimension fastest: milliseconds, one row for
-        each round. Row `i` of all arrays is the same round.
+        For each engine, and for :data:`PADDING` if that was measured, one array for each combination of sizes, last
+        dimension fastest: milliseconds, one row for each round. Row `i` of all arrays is the same round.
     build_seconds : mapping
         How long each engine took to build.
     weight_bytes : int
@@ -64,12 +66,19 @@ class Measurement:
     @property
     def opts(self) -> list[Sizes]:
         """The engines that were measured by their opts, smallest first."""
-        return sorted((opt for opt in self.samples if opt is not None), key=np.prod)
+        return sorted((opt for opt in self.samples if opt), key=np.prod)
 
     @property
     def quiet(self) -> Array:
         """Which rounds count: those that did not take :data:`DISTURBED` times as long as an ordinary one."""
         return quiet(np.sum([cell.sum(axis=1) for cells in self.samples.values() for cell in cells], axis=0))
+
+    @property
+    def spreads(self) -> list[float]:
+        """Interquartile range over median of each engine at each size."""
+        kept = self.quiet
+        quartiles = [np.quantile(cell[kept], (0.25, 0.5, 0.75)) for cells in self.samples.values() for cell in cells]
+        return [float((high - low) / middle) for low, middle, high in quartiles]
 
 
 def quiet(spent: Array) -> Array:

@@ -1,5 +1,7 @@
 """Measure a few engines of a case cheaply: which ones, at which sizes, side by side."""
 
+import functools
+import itertools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tutorial_lib import backends, footprint, latency, precision, record, router
-from tutorial_lib.curves import Array, Engine, Measurement, Sizes
+from tutorial_lib.curves import PADDING, Array, Engine, Measurement, Sizes
 from tutorial_lib.models import Case
 from tutorial_lib.policies import Policy
 from tutorial_lib.traffic import Traffic, as_traffic
@@ -74,7 +76,14 @@ def measure(
     builds = {opt: one.programs[0].build for opt, one in routers.items() if opt}
     tell("measuring ...")
     axes = tuple(_grid(traffic, case, each, chosen) for each in range(len(dims)))
-    samples = _sample(case, traffic.dims, axes, routers, seconds)
+    corners = [dict(zip(traffic.dims, corner, strict=True)) for corner in itertools.product(*axes)]
+    inputs = [case.example(corner) for corner in corners]
+    calls: dict[Engine, list[Callable[[], Any]]] = {
+        engine: [functools.partial(one, *given) for given in inputs] for engine, one in routers.items()
+    }
+    smallest = case.example({dim.name: dim.min for dim in dims})
+    calls[PADDING] = [functools.partial(router.pad, case, smallest, corner) for corner in corners]
+    samples = _sample(case, calls, seconds)
     weights = max([footprint.weight_bytes(case), *(build.artefact_bytes or 0 for build in builds.values())])
     about = {"case": case.name, "backend": name, "path": path, "device": record.device_name(case.device)}
     spent: dict[Engine, float] = {opt: build.seconds for opt, build in builds.items()}
@@ -118,27 +127,21 @@ def _grid(traffic: Traffic, case: Case, column: int, opts: Sequence[Sizes]) -> S
 
 
 def _sample(
-    case: Case, dims: tuple[str, ...], axes: tuple[Sizes, ...], routers: Mapping[Engine, router.Router], seconds: float
+    case: Case, calls: Mapping[Engine, Sequence[Callable[[], Any]]], seconds: float
 ) -> dict[Engine, list[Array]]:
     """Rounds in which every engine serves every size, small ones several times, in an order that changes."""
-    corners = [
-        tuple(map(int, corner)) for corner in np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
-    ]
-    inputs = [case.example(dict(zip(dims, corner, strict=True))) for corner in corners]
     shuffle, started = random.Random(0), time.perf_counter()
     with precision.tf32(case.allows_tf32):
-        calls = {engine: [lambda one=one, x=x: one(*x) for x in inputs] for engine, one in routers.items()}
         first = [latency.turns(calls, case.device, shuffle) for _ in range(2)][1]
-        longest = max(max(times) for times in first.values())
-        slowest = [max(times[cell] for times in first.values()) for cell in range(len(corners))]
-        repeats = [int(np.clip(longest / max(ms, 1e-6) / 4, 1, 4)) for ms in slowest]
+        slowest = [max(times) for times in zip(*first.values(), strict=True)]
+        repeats = [int(np.clip(max(slowest) / ms / 4, 1, 4)) for ms in slowest]
         order = [cell for cell, times in enumerate(repeats) for _ in range(times)]
         rounds: list[dict[Engine, list[list[float]]]] = []
         while len(rounds) < ROUNDS[0] or (time.perf_counter() - started < seconds and len(rounds) < ROUNDS[1]):
             shuffle.shuffle(order)
             times = latency.turns({e: [calls[e][cell] for cell in order] for e in calls}, case.device, shuffle)
-            rounds.append({engine: [[] for _ in corners] for engine in calls})
+            rounds.append({engine: [[] for _ in repeats] for engine in calls})
             for engine, spent in times.items():
                 for cell, ms in zip(order, spent, strict=True):
-                    rounds[-1][engine][cell].append(ms)
-    return {e: [np.array([one[e][cell] for one in rounds]) for cell in range(len(corners))] for e in calls}
+                    rounds[-1][engine][cell].append(max(ms, 1e-6))
+    return {e: [np.array([one[e][cell] for one in rounds]) for cell in range(len(repeats))] for e in calls}

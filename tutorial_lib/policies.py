@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tutorial_lib.curves import WEIGHTS, Array, Curves, Sizes
+from tutorial_lib.curves import PADDING, WEIGHTS, Array, Curves, Sizes
 from tutorial_lib.shapes import DynamicDim
 from tutorial_lib.traffic import Traffic
 
@@ -94,7 +94,11 @@ def predict(policy: Policy, curves: Curves, sizes: Array, point: bool = False) -
     for number in np.unique(chosen):
         here = np.flatnonzero(chosen == number)
         opt = None if number == EAGER else tuple(middle for _, middle, _ in policy.engines[number])
-        parts.append((here, curves.at(opt, run[here], point)))
+        values = curves.at(opt, run[here], point)
+        if PADDING in curves.measurement.samples:
+            grown = (run[here] != sizes[here]).any(axis=1)
+            values = values + grown * curves.at(PADDING, run[here], point)
+        parts.append((here, values))
     result: Array = np.empty((*parts[0][1].shape[:-1], len(sizes)))
     for here, values in parts:
         result[..., here] = values
@@ -159,7 +163,7 @@ class Search:
     def dynamic(self, opt: Sizes) -> Policy:
         """One engine for the whole range."""
         triples = tuple((dim.min, at, dim.max) for dim, at in zip(self.dims, opt, strict=True))
-        return Policy(f"dynamic, opt {' x '.join(map(str, opt))}", self.names, (triples,))
+        return Policy(f"one engine, opt {' x '.join(map(str, opt))}", self.names, (triples,))
 
     def _inside(self, opt: Sizes) -> bool:
         return all(dim.min <= at <= dim.max for dim, at in zip(self.dims, opt, strict=True))
@@ -247,7 +251,8 @@ class Search:
             run = sizes[within].copy()
             run[:, column] = end
             opt = (*self.middle[:column], int(end), *self.middle[column + 1 :])
-            spent = score(self.curves.at(opt, run, point=True)) * self._few.shares[within]
+            fixed = Policy("", self.names, (tuple((at, at, at) for at in opt),), padded=True)
+            spent = score(predict(fixed, self.curves, sizes[within], point=True)) * self._few.shares[within]
             each = np.bincount(places[within], spent, last + 1)
             cost[: last + 1, last] = np.cumsum(each[::-1])[::-1]
         total, found = partition(cost, groups)

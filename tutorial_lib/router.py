@@ -199,11 +199,8 @@ def code(case: Case, policy: Policy, path: str, backend: str, options: Mapping[s
     more = f", {dict(options)!r}" if options else ""
     where = input_axes(case)
     found = [f"inputs[{place}].shape[{axis}]" for place, axis in (where[name][0] for name in policy.dims)]
-    lines = [
-        f'"""Serves {case.name}: {policy}."""',
-        "",
-        "from tutorial_lib import MODELS" + ", paths" * bool(policy.engines),
-    ]
+    names = "MODELS, paths" if policy.engines else "MODELS"
+    lines = [f'"""Serves {case.name}: {policy}."""', "", f"from tutorial_lib import {names}"]
     lines += ["from tutorial_lib.router import crop, output_axes, pad"] * policy.padded
     lines += ["", "", "def build(case):"]
     if policy.engines:
