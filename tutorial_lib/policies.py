@@ -23,6 +23,8 @@ BOUNDARIES = 128
 """Distinct sizes between which boundaries are searched; more are grouped first."""
 BEYOND = (0.9, 0.99)
 """Shares of the requests that an engine takes if the others run without compiling."""
+HALVINGS = 24
+"""Steps of a bisection between times."""
 EAGER = -1
 """Where :meth:`Policy.route` sends what no engine takes."""
 
@@ -121,6 +123,7 @@ def partition(cost: Array, groups: int) -> tuple[float, list[tuple[int, int]]]:
         The total, and (first, last) of each group; an infinite total and no groups if it cannot be done.
     """
     count = len(cost)
+    cost = np.where(np.tri(count, dtype=bool).T, cost, np.inf)
     best, cuts = cost[0].copy(), []
     for _ in range(1, groups):
         start = np.full((count, count), np.inf)  # start[i, j]: the last group is i to j
@@ -143,12 +146,14 @@ class Search:
         self.traffic, self.curves, self.percent = traffic, curves, percent
         self.names, self.dims = traffic.dims, [dims[name] for name in traffic.dims]
         self.middle: Sizes = tuple(traffic.quantile(0.5, name) for name in self.names)
+        self._opts = [opt for opt in curves.measurement.opts if self._inside(opt)]
+        self._known: dict[tuple[int, int], Array] = {}
         self._few = traffic.thinned(BOUNDARIES if len(self.names) == 1 else 16)
 
     def all(self, most: int, pad: bool) -> list[Policy]:
         """Every policy worth comparing, the two baselines first; none twice."""
         found = [*([self.static()] if pad else []), self.dynamic(self.middle)]
-        found += [self.dynamic(opt) for opt in self.curves.measurement.opts if self._inside(opt)]
+        found += [self.dynamic(opt) for opt in self._opts]
         found += [Policy("eager", self.names, (), eager=True), *self._beyond()]
         for groups in range(2, most + 1):
             for cut in (self._buckets, self._pads) if pad else (self._buckets,):
@@ -176,8 +181,8 @@ class Search:
                 continue
             some = [
                 Policy(f"eager beyond {self.names[0]} {limit}", self.names, (triples,), eager=True)
-                for opt in self.curves.measurement.opts
-                if self._inside(opt) and opt[0] <= limit
+                for opt in self._opts
+                if opt[0] <= limit
                 for triples in [((dim.min, opt[0], limit), *self.dynamic(opt).engines[0][1:])]
             ]
             yield from sorted(some, key=lambda one: self._total(predict(one, self.curves, sizes, point=True)))[:1]
@@ -202,42 +207,40 @@ class Search:
         found = cut(column, groups, by_mean)
         if self.percent is None or found is None:
             return found
-        sizes = self._few.table
-        times = np.unique([self.curves.at(opt, sizes, point=True) for opt in (*self.curves.measurement.opts, None)])
-        low, high, miss = 0, len(times) - 1, 1 - self.percent / 100 + 1e-9
-        while low < high:  # the smallest time that a cut exists for
-            middle = (low + high) // 2
-            late = cut(column, groups, _late(times[middle]))
-            low, high = (low, middle) if late and late[0] <= miss else (middle + 1, high)
-        late = cut(column, groups, _late(times[low]))
-        options = [one for _, one in (found, late or found)]
+        ends = np.array([self.curves.at(opt, self._few.table, point=True) for opt in (*self._opts, None)])
+        low, high, miss = ends.min() / 2, ends.max() * 4, 1 - self.percent / 100 + 1e-6
+        options = [found[1]]
+        for _ in range(HALVINGS):  # to the smallest time that a cut exists for
+            middle = math.sqrt(low * high)
+            late = cut(column, groups, _late(middle))
+            if late and late[0] <= miss:
+                high, options = middle, [found[1], late[1]]
+            else:
+                low = middle
         totals = [self._total(predict(one, self.curves, self.traffic.table, point=True)) for one in options]
         return min(zip(totals, options, strict=True), key=lambda option: option[0])
 
     def _buckets(self, column: int, groups: int, score: Score) -> tuple[float, Policy] | None:
         """Engines of adjoining ranges, each tuned for an opt that was measured and is in its range."""
         sizes, (values, _), dim = self._few.table, self._few.values(self.names[column]), self.dims[column]
-        opts = [opt for opt in self.curves.measurement.opts if self._inside(opt)]
         places = np.searchsorted(values, sizes[:, column])
         lows = np.array([dim.min, *(values[:-1] + dim.step)])
         highs = np.array([*values[:-1], dim.max])
         costs = []
-        for opt in opts:
+        for opt in self._opts:
             spent = score(self.curves.at(opt, sizes, point=True)) * self._few.shares
             until = np.concatenate([[0], np.cumsum(np.bincount(places, spent, len(values)))])
             inside = (lows[:, None] <= opt[column]) & (opt[column] <= highs[None, :])
-            costs.append(np.where(inside & _ordered(len(values)), until[None, 1:] - until[:-1, None], np.inf))
+            costs.append(np.where(inside, until[None, 1:] - until[:-1, None], np.inf))
         if not costs:
             return None
         total, found = partition(np.min(costs, axis=0), groups)
         if not found:
             return None
-        chosen = [opts[int(np.argmin([cost[group] for cost in costs]))] for group in found]
+        chosen = [self._opts[int(np.argmin([cost[group] for cost in costs]))] for group in found]
         engines = []
         for (first, last), opt in zip(found, chosen, strict=True):
-            triples = list(self.dynamic(opt).engines[0])
-            triples[column] = (int(lows[first]), opt[column], int(highs[last]))
-            engines.append(tuple(triples))
+            engines.append(self._replaced(opt, column, (int(lows[first]), opt[column], int(highs[last]))))
         return total, Policy(self._named(f"{groups} buckets", column), self.names, tuple(engines))
 
     def _pads(self, column: int, groups: int, score: Score) -> tuple[float, Policy] | None:
@@ -248,22 +251,22 @@ class Search:
         cost = np.full((len(values), len(values)), np.inf)
         for last, end in enumerate(ends):
             within = places <= last
-            run = sizes[within].copy()
-            run[:, column] = end
-            opt = (*self.middle[:column], int(end), *self.middle[column + 1 :])
-            fixed = Policy("", self.names, (tuple((at, at, at) for at in opt),), padded=True)
-            spent = score(predict(fixed, self.curves, sizes[within], point=True)) * self._few.shares[within]
+            if (column, last) not in self._known:
+                fixed = Policy("", self.names, (self._replaced(self.middle, column, (int(end),) * 3),), padded=True)
+                self._known[column, last] = predict(fixed, self.curves, sizes[within], point=True)
+            spent = score(self._known[column, last]) * self._few.shares[within]
             each = np.bincount(places[within], spent, last + 1)
             cost[: last + 1, last] = np.cumsum(each[::-1])[::-1]
         total, found = partition(cost, groups)
         if not found:
             return None
-        engines = []
-        for _, last in found:
-            triples = list(self.dynamic(self.middle).engines[0])
-            triples[column] = (int(ends[last]),) * 3
-            engines.append(tuple(triples))
-        return total, Policy(self._named(f"{groups} fixed sizes", column), self.names, tuple(engines), padded=True)
+        engines = tuple(self._replaced(self.middle, column, (int(ends[last]),) * 3) for _, last in found)
+        return total, Policy(self._named(f"{groups} fixed sizes", column), self.names, engines, padded=True)
+
+    def _replaced(self, opt: Sizes, column: int, triple: tuple[int, int, int]) -> Triples:
+        """The whole range with this opt, but with `triple` for one dimension."""
+        triples = self.dynamic(opt).engines[0]
+        return (*triples[:column], triple, *triples[column + 1 :])
 
     def _named(self, name: str, column: int) -> str:
         return name if len(self.names) == 1 else f"{name} of {self.names[column]}"
@@ -272,7 +275,3 @@ class Search:
 def _late(time: float) -> Score:
     """The share of calls that take longer than `time`; of equally many, the sooner ones."""
     return lambda values: np.asarray(WEIGHTS @ ((values > time) + 1e-9 * values / (values + time)))
-
-
-def _ordered(count: int) -> Array:
-    return np.tri(count, dtype=bool).T
