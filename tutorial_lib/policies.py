@@ -238,10 +238,22 @@ class Search:
         if not found:
             return None
         chosen = [self._opts[int(np.argmin([cost[group] for cost in costs]))] for group in found]
-        engines = []
-        for (first, last), opt in zip(found, chosen, strict=True):
-            engines.append(self._replaced(opt, column, (int(lows[first]), opt[column], int(highs[last]))))
+        ends = [
+            self._meeting(one, two, column, int(values[last]), int(values[last + 1]) - dim.step)
+            for one, two, (_, last) in zip(chosen[:-1], chosen[1:], found[:-1], strict=True)
+        ]
+        triples = zip([dim.min, *(end + dim.step for end in ends)], chosen, [*ends, dim.max], strict=True)
+        engines = [self._replaced(opt, column, (low, opt[column], high)) for low, opt, high in triples]
         return total, Policy(self._named(f"{groups} buckets", column), self.names, tuple(engines))
+
+    def _meeting(self, one: Sizes, two: Sizes, column: int, low: int, high: int) -> int:
+        """The last size from `low` to `high`, between two that came, at which the engine tuned for `one` is faster."""
+        step = self.dims[column].step
+        some = np.unique(np.geomspace(low, min(high, max(two[column] - step, low)), 64).astype(int) // step * step)
+        sizes = np.tile(self.middle, (len(some), 1))
+        sizes[:, column] = some
+        first, second = (WEIGHTS @ self.curves.at(opt, sizes, point=True) for opt in (one, two))
+        return int(some[first <= second].max(initial=low))
 
     def _pads(self, column: int, groups: int, score: Score) -> tuple[float, Policy] | None:
         """Engines of one size each along a dimension; what is smaller is padded."""
