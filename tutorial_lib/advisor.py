@@ -90,7 +90,7 @@ def advise(
     search = Search(traffic, found, case.dims, 99 if objective == "p99" else None)
     options = search.all(buckets, pad=refused is None)
     advice = Advice(bench, traffic, objective, p99_at_most_ms, found, options, search, refused, seed)
-    return replace(advice, figures={policy: advice._figures(policy) for policy in options})
+    return replace(advice, figures={policy: advice.expect(policy) for policy in options})
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +118,8 @@ class Advice:
     seed: int = 0
     figures: dict[Policy, dict[str, Array]] = field(default_factory=dict)
 
-    def _figures(self, policy: Policy) -> dict[str, Array]:
-        """All figures of a policy over the draws; row 0 is the expectation."""
+    def expect(self, policy: Policy) -> dict[str, Array]:
+        """All figures of a policy, also of one of your own, over the draws; row 0 is the expectation."""
         few = self.traffic.thinned(MOST_SIZES[len(self.traffic.dims)])
         drawn = np.random.default_rng(self.seed).multinomial(few.requests, few.shares, size=self.curves.draws)
         shares = np.vstack([few.shares, drawn / few.requests])

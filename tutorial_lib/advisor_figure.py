@@ -15,12 +15,12 @@ from tutorial_lib.curves import LEVELS, WEIGHTS, Array
 from tutorial_lib.plots import GREY, LEGEND
 from tutorial_lib.policies import Policy, predict
 
-SIZE = (7.5, 5.6)
+SIZE = (7.5, 5.8)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 """Okabe and Ito's, in the order in which policies are given."""
 REQUESTS, TIME = "#56B4E9", "#444444"
 BINS, POINTS = 24, 400
-LEFT, RIGHT, TOP, BOTTOM, ROW = 0.85, 0.15, 0.62, 0.55, 0.22
+LEFT, RIGHT, TOP, BOTTOM, ROW = 0.85, 0.15, 0.85, 0.62, 0.22
 """Inches around the axes, and of a row of the legend."""
 
 
@@ -60,7 +60,7 @@ def costs(advice: Advice, policies: Sequence[Policy] | None = None) -> Figure:
     ticks = [2**power for power in range(math.ceil(math.log2(dim.min)), math.floor(math.log2(dim.max)) + 1)]
     below.set_xticks(ticks[:: 1 + len(ticks) // 14], [str(tick) for tick in ticks[:: 1 + len(ticks) // 14]])
     below.xaxis.set_minor_locator(NullLocator())
-    below.set_xlim(dim.min / 1.15, dim.max * 1.15)
+    below.set_xlim(dim.min / 1.25, dim.max * 1.25)
     edge = 0.1 / SIZE[0]
     figure.suptitle(
         "Traffic and its cost", x=edge, y=1 - 0.08 / height, ha="left", va="top", fontsize=12, fontweight="bold"
@@ -68,7 +68,9 @@ def costs(advice: Advice, policies: Sequence[Policy] | None = None) -> Figure:
     what = f"{about['case']}, {advice.traffic.requests} requests"
     told = f"{what} · {about['path']} with {about['backend']} · {about['device']}"
     figure.text(edge, 1 - 0.34 / height, fill(told, 115), fontsize=8, color=GREY, va="top", parse_math=False)
-    legend = figure.legend(*below.get_legend_handles_labels(), loc="lower center", ncols=2, **LEGEND)
+    legend = figure.legend(
+        *below.get_legend_handles_labels(), loc="lower center", bbox_to_anchor=(0.5, 0.06 / height), ncols=2, **LEGEND
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
@@ -101,8 +103,7 @@ def _draw_traffic(axes: Axes, advice: Advice) -> None:
         axes.bar(edges[:-1][some], total[some], width[some], align="edge", label=label, **style)
     axes.set_ylabel("share (%)")
     axes.tick_params(labelbottom=False)
-    axes.legend(loc="upper center", fontsize=9, frameon=False)
-    axes.margins(y=0.2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=2, **LEGEND)
 
 
 def _draw_costs(axes: Axes, advice: Advice, policies: Sequence[Policy], labels: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from tutorial_lib import agreement, paths, precision
 from tutorial_lib.building import BuildError
 from tutorial_lib.compiled import Compiled
-from tutorial_lib.models import Case
+from tutorial_lib.models import MODELS, Case
 from tutorial_lib.policies import Policy
 from tutorial_lib.shapes import ShapeError
 
@@ -199,8 +199,9 @@ def code(case: Case, policy: Policy, path: str, backend: str, options: Mapping[s
     more = f", {dict(options)!r}" if options else ""
     where = input_axes(case)
     found = [f"inputs[{place}].shape[{axis}]" for place, axis in (where[name][0] for name in policy.dims)]
-    names = "MODELS, paths" if policy.engines else "MODELS"
-    lines = [f'"""Serves {case.name}: {policy}."""', "", f"from tutorial_lib import {names}"]
+    imported = ", ".join(["MODELS"] * (case.name in MODELS) + ["paths"] * bool(policy.engines))
+    lines = [f'"""Serves {case.name}: {policy}. Call build() with your Case."""', ""]
+    lines += [f"from tutorial_lib import {imported}"] * bool(imported)
     lines += ["from tutorial_lib.router import crop, output_axes, pad"] * policy.padded
     lines += ["", "", "def build(case):"]
     if policy.engines:
@@ -223,8 +224,9 @@ def code(case: Case, policy: Policy, path: str, backend: str, options: Mapping[s
         within = " and ".join(f"{name} <= {high}" for name, (_, _, high) in limits if high < case.dims[name].max)
         lines += [f"        if {within}:", f"            return {call}"] if within else [f"        return {call}"]
     lines += ["        return case.eager(*inputs)"] * policy.eager
-    ranges = ", ".join(f"{name}=({dim.min}, {dim.opt}, {dim.max})" for name, dim in case.dims.items())
-    lines += ["", "    return serve", "", "", 'if __name__ == "__main__":']
-    lines += [f'    case = MODELS["{case.name}"]().with_ranges({ranges})  # or your own Case']
-    lines += ["    print(build(case)(*case.example()).shape)"]
+    lines += ["", "    return serve"]
+    if case.name in MODELS:
+        ranges = ", ".join(f"{name}=({dim.min}, {dim.opt}, {dim.max})" for name, dim in case.dims.items())
+        lines += ["", "", 'if __name__ == "__main__":', f'    case = MODELS["{case.name}"]().with_ranges({ranges})']
+        lines += ["    print(build(case)(*case.example()).shape)"]
     return "\n".join(lines) + "\n"
