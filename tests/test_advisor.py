@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,17 @@ import pytest
 from advising import ALIKE, TUNED, bench
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from tutorial_lib import Case, DynamicDim, ShapeError, TensorSpec, advisor_figure, expand_reshape, latency, plots
+from tutorial_lib import (
+    Case,
+    DynamicDim,
+    ShapeError,
+    TensorSpec,
+    advisor_figure,
+    expand_reshape,
+    latency,
+    measuring,
+    plots,
+)
 from tutorial_lib.__main__ import main
 from tutorial_lib.advisor import OBJECTIVES, advise
 from tutorial_lib.curves import PADDING
@@ -262,6 +273,44 @@ def test_a_replay_on_a_machine_that_is_as_measured_has_no_error(monkeypatch):
     assert table["p99_error"].abs().max() < 1e-6
     assert (table["predicted_mean_ms_low"] <= table["mean_ms"] + 1e-9).all()
     assert (table["mean_ms"] <= table["predicted_mean_ms_high"] + 1e-9).all()
+
+
+def test_a_replay_in_which_a_baseline_wins_says_so(real):
+    found = real[0].replay(real[1], seconds=0.1)
+    table = found.table.assign(mean_ms=1.0)
+    assert "no baseline had a mean more than 5% below" in replace(found, table=table).verdict
+    table.loc[table["role"].str.contains("(a)", regex=False) & ~table["role"].str.contains("recomm"), "mean_ms"] = 0.9
+    assert "(a) had the lower mean, so what was measured before does not hold" in replace(found, table=table).verdict
+
+
+def test_while_others_are_at_work_it_measures_again_and_takes_the_quietest_time(monkeypatch):
+    clock, told = iter([0.0, 50.0, 100.0, 101.0, 200.0, 230.0]), []
+    monkeypatch.setattr(measuring, "others_seconds", lambda: next(clock))
+    monkeypatch.setattr(measuring, "_sample", lambda case, calls, seconds: time.sleep(0.1) or {"calls": calls})
+    samples, others = measuring._quietest(None, "some", 1.0, told.append)
+    assert samples == {"calls": "some"}
+    assert 5 < others < 11  # 1 second in a little more than 0.1
+    assert told == ["measuring ..."] + 2 * ["other processes were at work; measuring again ..."]
+    clock = iter([0.0, 0.0])
+    assert measuring._quietest(None, "some", 1.0, told.append)[1] == 0
+    monkeypatch.setattr(measuring, "others_seconds", lambda: None)
+    assert measuring._quietest(None, "some", 1.0, told.append)[1] is None
+
+
+def test_other_processes_are_counted_and_this_one_is_not():
+    before = measuring.others_seconds()
+    if before is None:
+        pytest.skip("this system does not say how busy its processors are")
+    sum(range(3_000_000))
+    mine = measuring.others_seconds() - before
+    assert -0.1 < mine < 60
+
+
+def test_a_busy_machine_is_said():
+    made = bench(TUNED)
+    busy = replace(made.measurement, about={**made.measurement.about, "others": 0.9})
+    found = advise(made.case, BOTH_ENDS, bench=replace(made, measurement=busy))
+    assert any("Other processes used 0.9 cores while this was measured" in note for note in found.notes)
 
 
 def test_two_dimensions_for_real(masked):

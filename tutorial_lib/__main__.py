@@ -85,7 +85,7 @@ def advise(args: argparse.Namespace) -> int:
     if args.replay:
         _progress("building and replaying ...")
         replayed = advice.replay(held_out)
-        print(f"\n{replayed.summary().to_string(index=False)}\n{replayed}")
+        print(f"\n{replayed.summary().to_string(index=False)}\n{replayed}\n{replayed.verdict}")
     if out:
         out.mkdir(parents=True, exist_ok=True)
         stem = out / f"{case.name}-advice"

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tutorial_lib import curves, footprint, policies, replay, router
 from tutorial_lib.curves import Array, Curves
-from tutorial_lib.measuring import Bench, measure
+from tutorial_lib.measuring import BUSY, Bench, measure
 from tutorial_lib.models import Case
 from tutorial_lib.policies import Policy, Search
 from tutorial_lib.shapes import ShapeError
@@ -281,6 +281,12 @@ class Advice:
             found.append(
                 f"{int((~rounds).sum())} of {len(rounds)} rounds of measuring are left out: they took more than "
                 f"{curves.DISTURBED:g} times as long as an ordinary one, because the machine was busy."
+            )
+        others = self.bench.measurement.about.get("others")
+        if others is not None and others > BUSY:
+            found.append(
+                f"Other processes used {others:.1f} cores while this was measured, which makes code for several "
+                "threads look slower than it is: measure again when they are done."
             )
         spread = statistics.median(self.bench.measurement.spreads)
         if spread > UNSTABLE:

@@ -18,6 +18,8 @@ from tutorial_lib.traffic import Traffic
 BLOCK = 20
 """Requests that one policy serves before it is the next one's turn."""
 LEAST = 100
+LOST = 0.05
+"""A baseline whose mean is lower by less than this is taken to be as good."""
 INTERVAL = (5, 95)
 
 
@@ -48,6 +50,18 @@ class Replay:
         rows = self.table.set_index("policy")
         recommended = rows[rows["role"].str.contains("recommended")][column].iloc[0]
         return float(rows[rows["role"].str.contains(f"({role})", regex=False)][column].iloc[0] / recommended)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the recommended policy did as well as the baselines: one sentence."""
+        lost = [role for role in ("a", "b") if self.table["role"].str.contains(f"({role})", regex=False).any()]
+        lost = [f"({role})" for role in lost if self.against(role) < 1 - LOST]
+        if lost:
+            return (
+                f"On the requests held out, {' and '.join(lost)} had the lower mean, so what was measured before does "
+                "not hold now: measure again on a quiet machine."
+            )
+        return f"On the requests held out, no baseline had a mean more than {LOST:.0%} below the recommended policy's."
 
     def summary(self) -> pd.DataFrame:
         """The table for reading: predicted figures with 90 % intervals, measured ones, and the difference."""
