@@ -117,8 +117,8 @@ def test_a_bound_that_nothing_meets_is_said():
 
 def test_least_memory_within_a_bound_is_one_engine():
     found = advised(objective="memory", p99_at_most_ms=5)
-    assert len(found.best.engines) == 1
-    assert not found.best.eager
+    assert found.best.name == "one engine, opt 64"  # the faster one of two that need the same
+    assert found.figures[found.best]["mean_ms"][0] < found.figures[found.baselines["b"]]["mean_ms"][0]
     by_name = found.table.assign(name=[policy.name for policy in found.ranked]).set_index("name")["memory_mb"]
     assert by_name["2 buckets"] - by_name["one engine, opt 64"] == pytest.approx(1000 / 1e6)
 
