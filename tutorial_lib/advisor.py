@@ -12,7 +12,8 @@ import pandas as pd
 
 from tutorial_lib import curves, footprint, policies, replay, router
 from tutorial_lib.curves import Array, Curves
-from tutorial_lib.measuring import BUSY, Bench, measure
+from tutorial_lib.latency import BUSY
+from tutorial_lib.measuring import Bench, measure
 from tutorial_lib.models import Case
 from tutorial_lib.policies import Policy, Search
 from tutorial_lib.shapes import ShapeError

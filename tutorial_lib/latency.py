@@ -9,6 +9,7 @@ warm, as it is in a service that runs one model.
 """
 
 import math
+import os
 import random
 import statistics
 import time
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what is being done)."""
 
@@ -29,6 +31,8 @@ LONG_MS = 20.0
 UNSTABLE = {"cuda": 0.025, "cpu": 0.10}
 """Coefficient of variation above which a latency is called unstable: trtexec's 2.5 % on a GPU. On a
 CPU, 10 %, the share at which ``torch.utils.benchmark`` warns of the spread of its samples."""
+BUSY = 0.2
+"""Cores that other processes may use while something is measured."""
 HOST_BOUND = 0.8
 """Median enqueue time over median device time above which trtexec warns that the host is too slow."""
 
@@ -236,6 +240,36 @@ def turns(
                 done()
                 spent[key].append((time.perf_counter_ns() - start) / 1e6)
     return {key: spent[key] for key in calls}
+
+
+def quietest(session: Callable[[], T], sessions: int, tell: Callable[[str], None]) -> tuple[T, float | None]:
+    """What a `session` of measuring returns, and how many cores other processes used meanwhile (None if unknown).
+
+    It is repeated, so often at most, while that is more than :data:`BUSY`, and the quietest session counts. Two
+    threads that share a processor with somebody else wait for each other at the end of every parallel loop, which
+    makes code for several threads look far slower than it is.
+    """
+    found: list[tuple[T, float | None]] = []
+    for number in range(sessions):
+        tell("other processes were at work; measuring again ..." if number else "measuring ...")
+        before, started = others_seconds(), time.perf_counter()
+        result = session()
+        after, spent = others_seconds(), time.perf_counter() - started
+        others = None if before is None or after is None else max(0.0, after - before) / spent
+        found.append((result, others))
+        if others is None or others <= BUSY:
+            break
+    return min(found, key=lambda one: one[1] or 0.0)
+
+
+def others_seconds() -> float | None:
+    """Seconds of processor time that other processes of this machine used since it started; None if that is unknown."""
+    try:
+        with open("/proc/stat") as file:
+            user, nice, system, _, _, *interrupts = map(int, file.readline().split()[1:9])
+        return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK") - time.process_time()
+    except (OSError, ValueError):
+        return None
 
 
 def timer_name(device: torch.device) -> str:

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,8 @@ from tutorial_lib.traffic import Traffic, as_traffic
 
 ROUNDS = (8, 400)
 """Rounds of measuring, at least and at most."""
-SESSIONS, BUSY = 3, 0.2
-"""Measuring is repeated, so many times at most, while other processes use more than so many cores."""
+SESSIONS = 3
+"""Measuring is repeated, so many times at most, while other processes are at work."""
 Progress = Callable[[str], None]
 
 
@@ -85,7 +84,7 @@ def measure(
     }
     smallest = case.example({dim.name: dim.min for dim in dims})
     calls[PADDING] = [functools.partial(router.pad, case, smallest, corner) for corner in corners]
-    samples, others = _quietest(case, calls, seconds, tell)
+    samples, others = latency.quietest(lambda: _sample(case, calls, seconds), SESSIONS if seconds else 1, tell)
     weights = max([footprint.weight_bytes(case), *(build.artefact_bytes or 0 for build in builds.values())])
     about: dict[str, Any] = {"case": case.name, "backend": name, "path": path}
     about |= {"device": record.device_name(case.device), "others": others}
@@ -127,39 +126,6 @@ def _grid(traffic: Traffic, case: Case, column: int, opts: Sequence[Sizes]) -> S
         if dim.min < size < dim.max and all(abs(np.log2(size / other)) >= 0.4 for other in found):
             found.append(size)
     return tuple(sorted(found))
-
-
-def _quietest(
-    case: Case, calls: Mapping[Engine, Sequence[Callable[[], Any]]], seconds: float, tell: Progress
-) -> tuple[dict[Engine, list[Array]], float | None]:
-    """Samples, and the cores that other processes used meanwhile: of several sessions, if need be, the quietest.
-
-    Two threads that share a processor with somebody else wait for each other at the end of every parallel loop, which
-    makes code for several threads look far slower than it is.
-    """
-    best: tuple[dict[Engine, list[Array]], float | None] | None = None
-    for session in range(SESSIONS if seconds else 1):
-        tell("measuring ..." if not session else "other processes were at work; measuring again ...")
-        before, started = others_seconds(), time.perf_counter()
-        samples = _sample(case, calls, seconds)
-        after, spent = others_seconds(), time.perf_counter() - started
-        others = None if before is None or after is None else max(0.0, after - before) / spent
-        if best is None or best[1] is None or (others is not None and others < best[1]):
-            best = samples, others
-        if others is None or others <= BUSY:
-            break
-    assert best
-    return best
-
-
-def others_seconds() -> float | None:
-    """Seconds of processor time that other processes of this machine used since it started; None if that is unknown."""
-    try:
-        with open("/proc/stat") as file:
-            user, nice, system, _, _, *interrupts = map(int, file.readline().split()[1:9])
-        return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK") - time.process_time()
-    except (OSError, ValueError):
-        return None
 
 
 def _sample(

@@ -18,6 +18,8 @@ from tutorial_lib.traffic import Traffic
 BLOCK = 20
 """Requests that one policy serves before it is the next one's turn."""
 LEAST = 100
+SESSIONS = 3
+"""A replay is repeated, so many times at most, while other processes are at work."""
 LOST = 0.05
 """A baseline whose mean is lower by less than this is taken to be as good."""
 INTERVAL = (5, 95)
@@ -36,6 +38,8 @@ class Replay:
     requests, left_out : int
         How many were served, and how many of them are left out, for all policies alike: their block took more than
         :data:`tutorial_lib.curves.DISTURBED` times as long, against its prediction, as an ordinary one.
+    others : float or None
+        How many cores other processes used meanwhile, where that is known.
     device : str
         Where.
     """
@@ -43,6 +47,7 @@ class Replay:
     table: pd.DataFrame
     requests: int
     left_out: int
+    others: float | None
     device: str
 
     def against(self, role: str, column: str = "mean_ms") -> float:
@@ -58,8 +63,8 @@ class Replay:
         lost = [f"({role})" for role in lost if self.against(role) < 1 - LOST]
         if lost:
             return (
-                f"On the requests held out, {' and '.join(lost)} had the lower mean, so what was measured before does "
-                "not hold now: measure again on a quiet machine."
+                f"On the requests held out, {' and '.join(lost)} had the lower mean, so what was measured before did "
+                "not hold: measure and replay again on a quiet machine."
             )
         return f"On the requests held out, no baseline had a mean more than {LOST:.0%} below the recommended policy's."
 
@@ -77,7 +82,8 @@ class Replay:
 
     def __str__(self) -> str:
         left = f", {self.left_out} of them left out because the machine was busy" if self.left_out else ""
-        return f"{self.requests} requests to each policy{left}; {self.device}"
+        busy = f"; other processes used {self.others:.1f} cores" if (self.others or 0) > latency.BUSY else ""
+        return f"{self.requests} requests to each policy{left}; {self.device}{busy}"
 
 
 def replay(
@@ -92,13 +98,18 @@ def replay(
     """Serve the same requests with every router, block by block in turns, and compare with the predictions."""
     sizes, places, shares, count = _requests(traffic, routers, model, requests, seconds)
     inputs = [case.example(dict(zip(traffic.dims, map(int, size), strict=True)), seed=2) for size in sizes]
-    shuffle, spent = random.Random(0), list[dict[Policy, list[float]]]()
-    with precision.tf32(case.allows_tf32):
+    shuffle = random.Random(0)
+
+    def serve() -> list[dict[Policy, list[float]]]:
+        spent = []
         for start in range(-BLOCK, count, BLOCK):  # the first block is served twice, and counts once
             block = places[max(start, 0) : max(start, 0) + BLOCK]
             calls = {p: [functools.partial(route, *inputs[at]) for at in block] for p, route in routers.items()}
             spent.append(latency.turns(calls, case.device, shuffle))
-    spent = spent[1:]
+        return spent[1:]
+
+    with precision.tf32(case.allows_tf32):
+        spent, others = latency.quietest(serve, SESSIONS, lambda text: None)
     expected = {policy: policies.predict(policy, model, sizes) for policy in routers}
     each = {policy: WEIGHTS @ values[0] for policy, values in expected.items()}
     blocks = [places[start : start + BLOCK] for start in range(0, count, BLOCK)]
@@ -119,7 +130,7 @@ def replay(
         for name, value in (("mean", curves.mean(*points)[0]), ("p99", curves.percentile(*points)[0])):
             row |= {f"predicted_{name}_ms": float(value), f"{name}_error": row[f"{name}_ms"] / value - 1}
         rows.append(row)
-    return Replay(pd.DataFrame(rows), count, count - len(served), record.device_name(case.device))
+    return Replay(pd.DataFrame(rows), count, count - len(served), others, record.device_name(case.device))
 
 
 def _requests(
