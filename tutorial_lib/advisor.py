@@ -302,8 +302,8 @@ class Advice:
                 "again on a quiet machine before you build."
             )
         found.append(
-            "Memory counts the weights of each engine, and of the model where eager runs too, and the most that eager "
-            "activations take at the largest size; nothing else."
+            "Memory counts the weights of each engine (its file, where that is larger), those of the model where eager "
+            "runs too, and the most that eager's activations take at the largest size; nothing else."
         )
         return [*found, ONE_PROFILE] if self.bench.backend == "tensorrt" else found
 
