@@ -82,9 +82,10 @@ def measure(
     calls: dict[Engine, list[Callable[[], Any]]] = {
         engine: [functools.partial(one, *given) for given in inputs] for engine, one in routers.items()
     }
+    usual = _usual(traffic, corners)
     smallest = case.example({dim.name: dim.min for dim in dims})
     calls[PADDING] = [functools.partial(router.pad, case, smallest, corner) for corner in corners]
-    samples, others = latency.quietest(lambda: _sample(case, calls, seconds), SESSIONS if seconds else 1, tell)
+    samples, others = latency.quietest(lambda: _sample(case, calls, usual, seconds), SESSIONS if seconds else 1, tell)
     weights = max([footprint.weight_bytes(case), *(build.artefact_bytes or 0 for build in builds.values())])
     about: dict[str, Any] = {"case": case.name, "backend": name, "path": path}
     about |= {"device": record.device_name(case.device), "others": others}
@@ -128,10 +129,21 @@ def _grid(traffic: Traffic, case: Case, column: int, opts: Sequence[Sizes]) -> S
     return tuple(sorted(found))
 
 
+def _usual(traffic: Traffic, corners: Sequence[Mapping[str, int]]) -> Array:
+    """The share of the requests that is nearest to each corner."""
+    grid = np.log([[corner[name] for name in traffic.dims] for corner in corners])
+    nearest = np.abs(np.log(traffic.table)[:, None] - grid[None]).sum(axis=2).argmin(axis=1)
+    return np.bincount(nearest, traffic.shares, len(corners))
+
+
 def _sample(
-    case: Case, calls: Mapping[Engine, Sequence[Callable[[], Any]]], seconds: float
+    case: Case, calls: Mapping[Engine, Sequence[Callable[[], Any]]], usual: Array, seconds: float
 ) -> dict[Engine, list[Array]]:
-    """Rounds in which every engine serves every size, small ones several times, in an order that changes."""
+    """Rounds in which every engine serves every size, small ones several times, in an order that changes.
+
+    Before each call that counts stands one of a `usual` size, since a call takes longer after one that has put
+    other data in the caches, or the other threads to sleep.
+    """
     shuffle, started = random.Random(0), time.perf_counter()
     with precision.tf32(case.allows_tf32):
         first = [latency.turns(calls, case.device, shuffle) for _ in range(2)][1]
@@ -141,9 +153,11 @@ def _sample(
         rounds: list[dict[Engine, list[list[float]]]] = []
         while len(rounds) < ROUNDS[0] or (time.perf_counter() - started < seconds and len(rounds) < ROUNDS[1]):
             shuffle.shuffle(order)
-            times = latency.turns({e: [calls[e][cell] for cell in order] for e in calls}, case.device, shuffle)
+            before = shuffle.choices(range(len(repeats)), usual.tolist(), k=len(order))
+            pairs = [cell for pair in zip(before, order, strict=True) for cell in pair]
+            times = latency.turns({e: [calls[e][cell] for cell in pairs] for e in calls}, case.device, shuffle)
             rounds.append({engine: [[] for _ in repeats] for engine in calls})
             for engine, spent in times.items():
-                for cell, ms in zip(order, spent, strict=True):
+                for cell, ms in zip(order, spent[1::2], strict=True):
                     rounds[-1][engine][cell].append(max(ms, 1e-6))
     return {e: [np.array([one[e][cell] for one in rounds]) for cell in range(len(repeats))] for e in calls}
