@@ -341,7 +341,7 @@ class Advice:
         others : sequence of Policy
             To be replayed besides the recommended one and the baselines.
         requests, seconds
-            At most so many requests, and about so much time for calls; at least 100 requests if there are as many.
+            At most so many requests, and about so much time for calls; at least 50 requests if there are as many.
         """
         traffic = as_traffic(held_out, self.bench.case.dims)
         roles = {policy: role for role, policy in self.baselines.items()}

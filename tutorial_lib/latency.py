@@ -242,12 +242,14 @@ def turns(
     return {key: spent[key] for key in calls}
 
 
-def quietest(session: Callable[[], T], sessions: int, tell: Callable[[str], None]) -> tuple[T, float | None]:
+def quietest(
+    session: Callable[[], T], sessions: int, at_most: float, tell: Callable[[str], None]
+) -> tuple[T, float | None]:
     """What a `session` of measuring returns, and how many cores other processes used meanwhile (None if unknown).
 
-    It is repeated, so often at most, while that is more than :data:`BUSY`, and the quietest session counts. Two
-    threads that share a processor with somebody else wait for each other at the end of every parallel loop, which
-    makes code for several threads look far slower than it is.
+    It is repeated, so often at most, while that is more than :data:`BUSY`, and the quietest session counts. One that
+    took more than `at_most` seconds is not repeated. Two threads that share a processor with somebody else wait for
+    each other at the end of every parallel loop, which makes code for several threads look far slower than it is.
     """
     found: list[tuple[T, float | None]] = []
     for number in range(sessions):
@@ -257,7 +259,7 @@ def quietest(session: Callable[[], T], sessions: int, tell: Callable[[str], None
         after, spent = others_seconds(), time.perf_counter() - started
         others = None if before is None or after is None else max(0.0, after - before) / spent
         found.append((result, others))
-        if others is None or others <= BUSY:
+        if others is None or others <= BUSY or spent > at_most:
             break
     return min(found, key=lambda one: one[1] or 0.0)
 

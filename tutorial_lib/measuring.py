@@ -16,7 +16,7 @@ from tutorial_lib.models import Case
 from tutorial_lib.policies import Policy
 from tutorial_lib.traffic import Traffic, as_traffic
 
-ROUNDS = (8, 400)
+ROUNDS = (6, 400)
 """Rounds of measuring, at least and at most."""
 SESSIONS = 3
 """Measuring is repeated, so many times at most, while other processes are at work."""
@@ -61,7 +61,7 @@ def measure(
     engines : int
         How many to build, if :func:`worth_measuring` finds as many opts.
     seconds : float
-        Time for the measurement, besides the builds. At least 8 rounds are made, however long they take.
+        Time for the measurement, besides the builds. At least 6 rounds are made, however long they take.
     opts : sequence of tuple of int, optional
         These instead of those.
     """
@@ -85,7 +85,7 @@ def measure(
     usual = _usual(traffic, corners)
     smallest = case.example({dim.name: dim.min for dim in dims})
     calls[PADDING] = [functools.partial(router.pad, case, smallest, corner) for corner in corners]
-    samples, others = latency.quietest(lambda: _sample(case, calls, usual, seconds), SESSIONS if seconds else 1, tell)
+    samples, others = latency.quietest(lambda: _sample(case, calls, usual, seconds), SESSIONS, 2 * seconds, tell)
     weights = max([footprint.weight_bytes(case), *(build.artefact_bytes or 0 for build in builds.values())])
     about: dict[str, Any] = {"case": case.name, "backend": name, "path": path}
     about |= {"device": record.device_name(case.device), "others": others}
@@ -146,18 +146,22 @@ def _sample(
     """
     shuffle, started = random.Random(0), time.perf_counter()
     with precision.tf32(case.allows_tf32):
-        first = [latency.turns(calls, case.device, shuffle) for _ in range(2)][1]
-        slowest = [max(times) for times in zip(*first.values(), strict=True)]
+        slowest = [max(times) for times in zip(*latency.turns(calls, case.device, shuffle).values(), strict=True)]
+        cells = range(len(slowest))
         repeats = [int(np.clip(max(slowest) / ms / 4, 1, 4)) for ms in slowest]
-        order = [cell for cell, times in enumerate(repeats) for _ in range(times)]
+        order = [cell for cell in cells for _ in range(repeats[cell])]
         rounds: list[dict[Engine, list[list[float]]]] = []
         while len(rounds) < ROUNDS[0] or (time.perf_counter() - started < seconds and len(rounds) < ROUNDS[1]):
             shuffle.shuffle(order)
-            before = shuffle.choices(range(len(repeats)), usual.tolist(), k=len(order))
-            pairs = [cell for pair in zip(before, order, strict=True) for cell in pair]
-            times = latency.turns({e: [calls[e][cell] for cell in pairs] for e in calls}, case.device, shuffle)
-            rounds.append({engine: [[] for _ in repeats] for engine in calls})
+            run = []  # (cell, whether it counts)
+            for cell in order:
+                if slowest[cell] < latency.LONG_MS:
+                    run += [(shuffle.choices(cells, usual.tolist())[0], False)]
+                run += [(cell, True)]
+            times = latency.turns({e: [calls[e][cell] for cell, _ in run] for e in calls}, case.device, shuffle)
+            rounds.append({engine: [[] for _ in cells] for engine in calls})
             for engine, spent in times.items():
-                for cell, ms in zip(order, spent[1::2], strict=True):
-                    rounds[-1][engine][cell].append(max(ms, 1e-6))
-    return {e: [np.array([one[e][cell] for one in rounds]) for cell in range(len(repeats))] for e in calls}
+                for (cell, counts), ms in zip(run, spent, strict=True):
+                    if counts:
+                        rounds[-1][engine][cell].append(max(ms, 1e-6))
+    return {engine: [np.array([one[engine][cell] for one in rounds]) for cell in cells] for engine in calls}

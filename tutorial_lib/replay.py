@@ -17,7 +17,7 @@ from tutorial_lib.traffic import Traffic
 
 BLOCK = 20
 """Requests that one policy serves before it is the next one's turn."""
-LEAST = 100
+LEAST = 50
 SESSIONS = 3
 """A replay is repeated, so many times at most, while other processes are at work."""
 LOST = 0.05
@@ -109,7 +109,7 @@ def replay(
         return spent[1:]
 
     with precision.tf32(case.allows_tf32):
-        spent, others = latency.quietest(serve, SESSIONS, lambda text: None)
+        spent, others = latency.quietest(serve, SESSIONS, 2 * seconds, lambda text: None)
     expected = {policy: policies.predict(policy, model, sizes) for policy in routers}
     each = {policy: WEIGHTS @ values[0] for policy, values in expected.items()}
     blocks = [places[start : start + BLOCK] for start in range(0, count, BLOCK)]
