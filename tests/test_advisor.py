@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from advising import ALIKE, TUNED, bench
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -25,6 +26,15 @@ from tutorial_lib.policies import predict
 from tutorial_lib.traffic import Traffic
 
 BOTH_ENDS = {2: 90, 64: 10}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Two threads wait for each other where tests run beside something else, and each call is short."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def advised(traffic=BOTH_ENDS, formulas=TUNED, objective="mean", noise=0.0, **more):
