@@ -18,7 +18,7 @@ endif
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
           --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
-.PHONY: help lab test test-slow lint format notebooks bench clean
+.PHONY: help lab test test-slow lint format notebooks students bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,9 +46,17 @@ format: $(VENV)/.ready ## format the code and clean the notebooks
 notebooks: $(VENV)/.ready ## run the notebooks again and keep their outputs
 	TUTORIAL_LIB_RECORD=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 	$(BIN)/nbstripout --keep-output --keep-count notebooks/*.ipynb
+	$(BIN)/python notebooks/students.py
 
-bench: $(VENV)/.ready ## measure our paths against eager, torch.compile and the matrix product alone
+students: $(VENV)/.ready ## write the student versions again, which have no outputs and no solutions
+	$(BIN)/python notebooks/students.py
+
+bench: $(VENV)/.ready ## measure our paths against eager, torch.compile, ONNX Runtime, OpenVINO and the matrix product
+	$(INSTALL) -c constraints.txt --group bench
 	$(BIN)/python benchmarks/paths.py
+	$(BIN)/python benchmarks/timers.py
+	$(BIN)/python benchmarks/builds.py
+	$(BIN)/python benchmarks/studio.py
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)

@@ -9,8 +9,8 @@ of the fastest way this script knows to compute the same thing:
   on a CPU the faster of PyTorch's and oneDNN's with packed weights;
 * for ``vit``, bare ``torch.compile`` with static shapes, compiled for each batch size.
 
-Beside them stands bare ``torch.compile`` as one would call it without this library. Last, the cost of
-our guard for one call.
+Beside them stand bare ``torch.compile`` as one would call it without this library and, on a CPU, ONNX Runtime and
+OpenVINO where they are installed (``benchmarks/peers.py``). Last, the cost of our guard for one call.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peers import peers
 
 from tutorial_lib import backends, latency, models, paths, record
 from tutorial_lib.guard import Guard
@@ -54,6 +55,7 @@ def static(case: Case, batch: int) -> list[Callable[[], Any]]:
 def bench(case: Case, batches: tuple[int, ...], limits: Callable[[Case, int], list[Callable[[], Any]]]) -> list[dict]:
     programs: dict[str, Callable[..., Any]] = {name: path(case, "inductor") for name, path in paths.PATHS.items()}
     programs = {"eager": case.model, "torch.compile": torch.compile(case.model, dynamic=True), **programs}
+    programs |= dict(peers(case))
     calls: dict[tuple[str, int], Callable[[], Any]] = {}
     for batch in batches:
         inputs = case.example(batch)
@@ -104,7 +106,7 @@ def main() -> None:
         case = models.MODELS[name]((1, 4, sizes[-1])).to(device)
         rows += bench(case, sizes, products if name == "expand-reshape" else static)
     guard = guard_cost(models.expand_reshape().to(device))
-    columns = ["eager", "torch.compile", *paths.PATHS]
+    columns = [name for name in rows[0] if name not in ("model", "batch", "limit_ms")]
     print(
         f"{record.device_name(device)}, torch {torch.__version__}, float32, TF32 off; multiples of the limit's latency"
     )

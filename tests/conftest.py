@@ -16,17 +16,19 @@ hypothesis.settings.load_profile("tutorial")
 
 
 SLOW = (
-    r"test_artefact.py::.*(another_process|comes_along|what_it_is|leaves_nothing_behind|unpacked|read_as_they_did)",
-    r"test_backends.py::.*(its_own_standard_library)",
+    r"test_artefact.py::.*(another_process|comes_along|what_it_is|leaves_nothing|unpacked|read_as_they_did)",
+    r"test_backends.py::.*(its_own_standard_library|remembered_on_disk)",
+    r"test_browser.py::.*a_hundred_clicks",
     r"test_claims.py::.*bare_package",
     r"test_explain.py::.*package_of_aotinductor",
     r"test_models.py::.*inductor",
-    r"test_paths.py::.*(opt_one|share_two|range_2|temporary_folder).*inductor",
-    r"test_preview_bare.py::.*(crash_or_a_hang|from_its_recording)",
-    r"test_preview_several_dims.py::",
+    r"test_paths.py::.*(opt_one|share|range_|outside_the_range).*inductor",
+    r"test_paths.py::.*temporary_folder",
+    r"test_preview.py::.*(gpu_without|several|killing)",
+    r"test_preview_(artefact|backend|bare|install|script|several_dims).py::",
     r"test_store.py::.*(another_process|own_cache)",
     r"test_studio_bench.py::.*cancelled_at",
-    r"test_studio_script.py::.*(inductor|options_of_the_reader|vit|text-encoder)",
+    r"test_studio_script.py::",
     r"test_threads.py::",
 )
 """Tests that take seconds each, mostly for a C++ compiler: `make test-slow` runs them, `make test` does not."""

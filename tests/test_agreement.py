@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from tutorial_lib import Case, DynamicDim, Reference, TensorSpec
-from tutorial_lib.agreement import TOLERATED, apart, compare, row_spread
+from tutorial_lib.agreement import TOLERATED, NotRepeatable, apart, compare, row_spread
+from tutorial_lib.backends import as_device
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +260,56 @@ def test_the_record_says_rule_and_verdict(reference, inputs):
 def test_two_outputs_are_as_far_apart_as_their_root_mean_square_difference():
     assert apart(torch.zeros(2), torch.tensor([3.0, 4.0])) == pytest.approx((25 / 2) ** 0.5)
     assert apart((torch.ones(2), torch.zeros(2)), (torch.ones(2), torch.ones(2))) == 1
+
+
+class Writes(nn.Module):
+    def forward(self, x):
+        x *= 2
+        return x + 1
+
+
+class Random(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5)
+
+
+class AsManyAsItLikes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x[: self.calls]
+
+
+class InAnotherOrder(nn.Module):
+    """A sum whose order changes with every call, as atomic additions on a GPU do."""
+
+    def forward(self, x):
+        return x[:, torch.randperm(x.shape[1], device=x.device)].cumsum(1)[:, -1]
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (Writes(), "writes into its input x, .*clone it first"),
+        (Random(), "gives another result each time .*training=self.training"),
+        (AsManyAsItLikes(), "gives another result each time"),
+    ],
+    ids=["writes", "random", "another size"],
+)
+def test_a_model_whose_calls_cannot_be_compared_is_refused(model, sentence):
+    case = Case("odd", model, (TensorSpec("x", (DynamicDim("batch", 1, 4, 8), 64)),)).to(as_device())
+    inputs = case.example()
+    before = inputs[0].clone()
+    with pytest.raises(NotRepeatable, match=f"^odd {sentence}"):
+        Reference(case).check_repeatable(inputs)
+    assert torch.equal(inputs[0], before)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_another_order_of_a_sum_is_no_other_result(precision):
+    case = Case("sum", InAnotherOrder(), (TensorSpec("x", (DynamicDim("batch", 1, 4, 8), 4096)),)).to(as_device())
+    case = case.in_precision(precision)
+    Reference(case).check_repeatable(case.example())

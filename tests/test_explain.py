@@ -12,6 +12,7 @@ import torch._inductor
 import torch._inductor.config
 from torch import nn
 from torch.export import Dim
+from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
 from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, ShapeError, TensorSpec, status
 from tutorial_lib._messages import READ, RULES
@@ -95,7 +96,9 @@ def test_a_dim_times_two_with_an_example_of_one_step():
 
 
 def test_dim_dynamic_with_an_example_of_one():
-    assert told(lambda: export(linear, R(1, 4), x={0: Dim.DYNAMIC})).kind == "traced at one"
+    found = told(lambda: export(linear, R(1, 4), x={0: Dim.DYNAMIC}))
+    assert found.kind == "traced at one"
+    assert "dimension 0 of x" in found.cause
 
 
 TIED = {
@@ -570,6 +573,40 @@ def test_dtypes_that_differ():
     assert "long()" in ids.fix  # and not the model's dtype
 
 
+def test_a_guard_that_does_not_hold_is_not_called_unproven():
+    groups = told(lambda: export(lambda self, x: x.reshape(x.shape[0] // 4, 4, -1) * 1, R(8, 12), x=batch(4, 32)))
+    assert groups.kind == "guard"
+    assert "It does not hold at 9, for one" in groups.fix
+    half = told(lambda: export(lambda self, x: x[: x.shape[0] // 2] * 1, R(16, 4), x=batch(4, 32)))
+    assert "It may hold all the same" in half.fix
+
+
+def test_no_guard_is_computed_but_arithmetic():
+    reason = (
+        "  - Not all values of b = L['x'].size()[0] in the specified range 4 <= b <= 32 satisfy the generated guard "
+    )
+    for guard in ("__import__('os').getpid() == L['x'].size()[0]", "print(L['x'].size()[0])", "1 +* L['x'].size()[0]"):
+        error = ConstraintViolationError(f"Constraints violated (b)!\n{reason}{guard}.")
+        assert "It may hold all the same" in explain(error).fix
+
+
+def test_an_index_outside_its_table():
+    found = told(lambda: nn.Embedding(10, 4)(torch.tensor([3, 10])))
+    assert found.kind == "index"
+    assert "high=" in found.fix
+
+
+def test_a_line_of_a_notebook_is_a_line_of_the_cell(tmp_path):
+    cell = tmp_path / "ipykernel_4711" / "2890.py"
+    cell.parent.mkdir()
+    cell.write_text("def branch(self, x):\n    if x.sum() > 0:\n        return x + 1\n    return x - 1\n")
+    defined = {}
+    exec(compile(cell.read_text(), cell, "exec"), defined)
+    cause = told(lambda: export(defined["branch"], R(4, 4))).cause
+    assert "(line 2 of the cell" in cause
+    assert "2890" not in cause
+
+
 def test_devices_that_differ():
     for call in (
         lambda: export(linear, torch.empty(4, 4, device="meta")),
@@ -669,7 +706,6 @@ def test_look_alikes_are_not_explained():
     ):
         assert explain(error).kind == "unknown", error
     assert told(lambda: export(bad_list, R(4, 4))).kind == "unknown"
-    assert told(lambda: nn.Embedding(10, 4)(torch.tensor([11]))).kind == "unknown"
     assert told(lambda: (lambda x: x)(1, 2)).kind == "unknown"
 
 

@@ -2,9 +2,11 @@
 
 import ast
 import contextlib
+import itertools
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import time
@@ -21,6 +23,13 @@ LAYERS += ["tensorrt", "backends", "store", "compiled", "building", "artefact", 
 LAYERS += ["curves", "policies", "router", "footprint", "measuring", "replay", "advisor"]
 LAYERS += ["plots", "heatmap", "advisor_figure", "doctor", "__main__"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+STUDENTS = runpy.run_path(str(ROOT / "notebooks" / "students.py"))
+
+
+def cells_of(notebook):
+    return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
 
 
 def pins(text):
@@ -49,7 +58,7 @@ def test_conda_users_get_the_same_versions():
 
 def test_every_direct_dependency_is_pinned_in_one_place():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    asked = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    asked = [*project["project"]["dependencies"], *itertools.chain(*project["dependency-groups"].values())]
     names = {re.match(r"[A-Za-z0-9_-]+", line).group() for line in asked}
     assert names <= set(pins((ROOT / "constraints.txt").read_text()))
     torch = next(line for line in asked if line.startswith("torch"))
@@ -118,15 +127,54 @@ def test_every_link_inside_a_notebook_leads_somewhere(notebook):
         assert f'<a id="{anchor}"></a>' in text
 
 
-def test_everything_the_readme_names_exists():
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_student_version_is_the_one_that_the_notebook_gives(notebook):
+    committed = notebook.parent / "student" / notebook.name
+    assert committed.read_text(encoding="utf-8") == STUDENTS["student"](notebook), "run `make students`"
+
+
+def test_students_have_no_notebook_without_a_source():
+    assert {file.name for file in (ROOT / "notebooks" / "student").glob("*") if file.suffix} == {
+        file.name for file in NOTEBOOKS
+    }
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_students_can_run_their_version_and_do_not_see_the_solutions(notebook):
+    cells = cells_of(notebook)
+    solutions = [cell for cell in cells if "solution" in cell["metadata"].get("tags", ())]
+    assert any(cell["cell_type"] == "code" for cell in solutions), "nothing makes sure that `check` knows the solutions"
+    seen = "".join("".join(cell["source"]) for cell in cells_of(notebook.parent / "student" / notebook.name))
+    assert "Solution</summary>" not in seen
+    assert all("".join(cell["source"]) not in seen for cell in solutions)
+    given = set()
+    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+        nodes = list(ast.walk(ast.parse("".join(cell["source"]))))
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        stored |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        stored |= {
+            alias.asname or alias.name
+            for node in nodes
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        if cell in solutions:
+            given |= stored
+        else:
+            assert not given & (names - stored), "a kept cell needs what a solution defines"
+
+
+def test_a_student_version_finds_the_files_beside_the_notebooks():
+    for notebook in NOTEBOOKS:
+        seen = "".join("".join(cell["source"]) for cell in cells_of(notebook.parent / "student" / notebook.name))
+        for name in re.findall(r'"([\w./]+\.json)"', seen):
+            beside = notebook.parent / Path(name).name
+            assert not beside.exists() or (notebook.parent / "student" / name).resolve() == beside
+
+
+def test_the_readme_lists_every_module():
     text = (ROOT / "README.md").read_text()
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (ROOT / link).exists(), link
-    for name in re.findall(r"`([\w./-]+\.(?:py|txt|toml|yml|md))`", text):
-        assert (ROOT / name).exists() or (ROOT / "tutorial_lib" / name).exists(), name
-    for target in re.findall(r"\bmake ([\w-]+)\b", text):
-        if target not in ("uses", "takes"):
-            assert f"\n{target}:" in (ROOT / "Makefile").read_text(), target
     listed = re.search(r"```\ntutorial_lib/\n(.*?)```", text, flags=re.DOTALL).group(1)
     modules = set(re.findall(r"(\w+)\.py", listed))
     assert modules == set(LAYERS)

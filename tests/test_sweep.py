@@ -4,8 +4,25 @@ import math
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
-from tutorial_lib import PATHS, Case, ShapeError, Sweep, expand_reshape, grid, plots, sweep, text_encoder, vit_any_size
+from tutorial_lib import (
+    PATHS,
+    Case,
+    DynamicDim,
+    ShapeError,
+    Sweep,
+    TensorSpec,
+    expand_reshape,
+    grid,
+    paths,
+    plots,
+    sweep,
+    text_encoder,
+    vit_any_size,
+)
+from tutorial_lib.agreement import NotRepeatable
+from tutorial_lib.backends import as_device
 from tutorial_lib.sweep import EAGER, check_sizes, default_sizes, latencies
 
 QUICK = {"min_samples": 3, "min_seconds": 0.001}
@@ -124,6 +141,17 @@ def test_sizes_outside_the_range_are_refused_before_anything_runs(programs):
 def test_default_sizes_are_the_corners_opt_and_the_powers_of_two():
     assert default_sizes(expand_reshape((3, 5, 20), embed_dim=12)) == [3, 4, 5, 8, 16, 20]
     assert check_sizes(expand_reshape((3, 5, 20), embed_dim=12), [3]) == [{"batch": 3}]
+
+
+def test_a_model_that_writes_into_its_input_is_not_measured():
+    class Gain(nn.Module):
+        def forward(self, x):
+            x *= 2
+            return x
+
+    case = Case("gain", Gain(), (TensorSpec("x", (DynamicDim("batch", 1, 4, 8), 16)),)).to(as_device())
+    with pytest.raises(NotRepeatable, match="gain writes into its input x"):
+        sweep({"export": paths.export(case, "eager")}, [4])
 
 
 def test_programs_of_different_cases_are_not_compared(programs, built, masked):

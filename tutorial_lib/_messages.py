@@ -298,6 +298,13 @@ RULES = (
         "Move them together, model.to(device) and x.to(device); a tensor made in forward needs device=x.device.",
     ),
     Rule(
+        "index",
+        "IndexError",
+        r"^index out of range in self",
+        "An index is not in the table that it is looked up in, as an embedding{where}: below 0, or too large.",
+        "Check the ids before the call. For examples, give the number of rows: TensorSpec(..., high=rows).",
+    ),
+    Rule(
         "sizes",
         "RuntimeError",
         r"size of tensor a \((?P<a>\w+)[^)]*\) must match the size of tensor b \((?P<b>\w+)[^)]*\) at non-singleton "

@@ -26,9 +26,15 @@ from tutorial_lib.models import Case
 
 TOLERATED = 4.0
 """Error against float64, as a multiple of eager's own, up to which a program agrees."""
+REPEATS = 1e-4
+"""Difference of two equal calls of eager, relative to the result, that may be rounding (a sum in another order)."""
 CHUNK = {"cpu": 1 << 19, "cuda": 1 << 24}
 """Elements that are compared at a time: few enough to stay near the processor, and enough for the price of waking
 OpenMP's threads for each piece, which is high in any thread of Python but the main one."""
+
+
+class NotRepeatable(ValueError):
+    """Two equal calls of the model do not do the same, so comparing it with anything means nothing."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,31 @@ class Reference:
         """The same model with the same weights and inputs, in float64."""
         return self._double(*(x.double() if x.is_floating_point() else x for x in inputs))
 
+    def check_repeatable(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Call eager twice on a copy of `inputs`.
+
+        Raises
+        ------
+        NotRepeatable
+            If the model writes into them, or gives another result the second time. Its errors against float64 are
+            then large whoever computes it, and beside such a floor everything agrees.
+        """
+        copies = [x.clone() for x in inputs]
+        once = [value.clone() for value in _flat(self.eager(copies))]
+        for spec, given, after in zip(self.case.inputs, inputs, copies, strict=True):
+            if not torch.equal(given, after):
+                raise NotRepeatable(
+                    f"{self.case.name} writes into its input {spec.name}, so every call changes the next one's: make a "
+                    "new tensor in the model (x = x + 1, not x += 1), or clone it first."
+                )
+        again = _flat(self.eager(copies))
+        same = [one.shape for one in once] == [other.shape for other in again]
+        if not same or (once and apart(once, again) > max(REPEATS, 10 * _rounding(once)) * apart(once, _zeros(once))):
+            raise NotRepeatable(
+                f"{self.case.name} gives another result each time it is called with the same input: turn off what is "
+                "random in it (F.dropout takes training=self.training), or make the noise an input."
+            )
+
     def compare(self, output: Any, inputs: Sequence[torch.Tensor], row_spread: float | None = None) -> Agreement:
         """Compare `output` with both references on `inputs`; see :class:`Agreement`."""
         return compare(output, self.eager(inputs), self.double(inputs), row_spread)
@@ -133,6 +164,15 @@ def compare(output: Any, eager: Any, reference: Any, row_spread: float | None = 
     results = [_compare(*tensors) for tensors in zip(got, same, true, strict=True)]
     worst = max(results, key=lambda r: (not r.finite, r.ratio))
     return worst if row_spread is None else Agreement(**{**asdict(worst), "row_spread": row_spread})
+
+
+def _rounding(tensors: Sequence[torch.Tensor]) -> float:
+    """The largest relative rounding error of one number in any of these."""
+    return max((torch.finfo(t.dtype).eps / 2 for t in tensors if t.is_floating_point()), default=0.0)
+
+
+def _zeros(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [torch.zeros_like(tensor) for tensor in tensors]
 
 
 def _flat(value: Any) -> list[torch.Tensor]:

@@ -159,6 +159,7 @@ def _plain(text: str) -> str:
     if re.fullmatch(r"[su]\d+", text):
         return "a size that varies"
     text = re.sub(r"\bL((?:\['\w+'\]|\[\d+\]|\.\w+(?!\w*\())+?)\.size\(\)\[(\d+)\]", r"dimension \2 of L\1", text)
+    text = re.sub(r"\binputs\['(\w+)'\]\.shape\[(\d+)\]", r"dimension \2 of \1", text)
     return re.sub(r"\bL\['(\w+)'\]", r"\1", text)
 
 
@@ -167,9 +168,14 @@ def _where(text: str) -> str:
     frames = re.findall(r'File "([^"<\n]+)", line (\d+), in .+\n +(?!File ")(\S.*)', text)
     for file, line, code in reversed(frames):
         if not re.search(r"/torch/|/torch_tensorrt/|/lib/python3|/tutorial_lib/building\.py", file.replace("\\", "/")):
-            return f" ({Path(file).name}:{line}: {_one_line(code, 90)})"
-    caused = re.search(r"^Caused by: \((?!_)([^\s()]+\.py:\d+) in ", text, flags=re.MULTILINE)
-    return f" ({caused[1]})" if caused else ""
+            return f" ({_place(file, line)}: {_one_line(code, 90)})"
+    caused = re.search(r"^Caused by: \((?!_)([^\s()]+\.py):(\d+) in ", text, flags=re.MULTILINE)
+    return f" ({_place(caused[1], caused[2])})" if caused else ""
+
+
+def _place(file: str, line: str) -> str:
+    """``model.py:12``; the cells of a notebook are files too, with numbers for names."""
+    return f"line {line} of the cell" if "ipykernel_" in file else f"{Path(file).name}:{line}"
 
 
 # ---- "Constraints violated" -------------------------------------------------------------------------------------
@@ -323,9 +329,30 @@ def _bounded(v: _Violation) -> _Found:
 
 def _guarded(v: _Violation) -> _Found:
     match = v.first(GUARD)
+    if not match:
+        return None
     later = "torch.export.export(..., prefer_deferred_runtime_asserts_over_guards=True) leaves it to each call"
-    later = f"It may hold all the same: {later}. Else ask for a narrower range, or change that line.{v.suggested}"
-    return match and _unproven(match, v, later)
+    say = f"It may hold all the same: {later}. Else ask for a narrower range, or change that line."
+    if (size := _counterexample(match)) is not None:
+        say = f"It does not hold at {size}, for one: change that line, or ask for sizes where it does."
+    return _unproven(match, v, say + v.suggested)
+
+
+def _counterexample(match: re.Match[str]) -> int | None:
+    """The first size in the range that a guard on one size refuses; None if there is none, or it cannot be told."""
+    guard = match["guard"].replace(match["x"], "n")
+    ends = [int(end) for end in re.findall(r"\d+", match["asked"])]
+    if not re.fullmatch(r"(?:\b(?:n|max|min|and|or)\b|[\d\s()+*/%,=!<>-])+", guard) or len(ends) != 2:
+        return None
+    for size in range(ends[0], min(ends[1], ends[0] + 1000) + 1):
+        try:
+            if not eval(guard, {"__builtins__": {}, "n": size, "max": max, "min": min}):
+                return size
+        except ArithmeticError:
+            return size
+        except SyntaxError:
+            return None
+    return None
 
 
 def _fraction(v: _Violation) -> _Found:

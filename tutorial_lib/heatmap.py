@@ -94,8 +94,8 @@ def padding(sweep: Sweep, path: str, dims: Sequence[str] | None = None) -> Figur
     """
     cells = padded(sweep, path, dims)
     sizes = {axis.name: axis.max() for axis in (cells.index, cells.columns)}
-    to = " and ".join(f"{name} {sizes[name]}" for name in dims or sizes)
-    maps = [Map(f"times as long when padded to {to}", cells, "x")]
+    to = ", ".join(f"{name} {sizes[name]}" for name in dims or sizes)
+    maps = [Map(f"times as long, padded to {to}", cells, "x")]
     return _figure(sweep, f"What padding costs on {path}", "Dark: little, light: much", maps)
 
 

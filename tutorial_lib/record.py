@@ -161,7 +161,8 @@ def device_name(device: torch.device) -> str:
     """Name of the processor or graphics card, for titles and records."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU ({_cpu_model()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"CPU ({_cpu_model()}, {threads} thread{'s' * (threads != 1)})"
 
 
 def _cpu_model() -> str:

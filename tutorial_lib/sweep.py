@@ -227,12 +227,11 @@ def sweep(
     programs : mapping
         Compiled programs by the name of their path.
     sizes : sequence, optional
-        Sizes of the first dynamic dimension, or mappings from dimension names to sizes.
-        Default: :func:`default_sizes`.
+        Sizes of the first dynamic dimension, or mappings from names to sizes. Default: :func:`default_sizes`.
     min_samples, min_seconds
         Passed to :func:`tutorial_lib.latency.measure`.
     rows : bool
-        Whether to compare the rows of one output as well (``row_spread``), for one more call of each program.
+        Whether to compare the rows of one output as well (``row_spread``): one more call of each program.
     progress : callable, optional
         Told of every step.
     after_round : callable, optional
@@ -241,7 +240,9 @@ def sweep(
     Raises
     ------
     ShapeError
-        If a size is outside the range: nothing is measured then, and nothing compiles.
+        If a size is outside the range; nothing is measured then.
+    NotRepeatable
+        If the model writes into its inputs, or gives another result each time.
     """
     case = _common_case(programs)
     checked = check_sizes(case, default_sizes(case) if sizes is None else sizes)
@@ -307,6 +308,7 @@ def _compared(
     reference, rows, pairs = agreement.Reference(case), [], []
     named: dict[str, Callable[..., Any]] = {EAGER: case.model, **programs}
     calls: dict[tuple[str, int], Callable[[], Any]] = {}
+    reference.check_repeatable(case.example(sizes[0]))
     for step, size in enumerate(sizes):
         inputs, outputs = case.example(size), {}
         for name, call in named.items():
@@ -352,8 +354,7 @@ def _pairs(rows: Sequence[Row], dims: Iterable[str]) -> pd.DataFrame:
 
 
 def _pair(one: str, other: str, outputs: Mapping[str, Any], size: dict[str, int], floor: float) -> dict[str, Any]:
-    rms = agreement.apart(outputs[one], outputs[other])
-    ratio = rms / floor
+    ratio = (rms := agreement.apart(outputs[one], outputs[other])) / floor
     return {"one": one, "other": other, **size, "rms": rms, "ratio": ratio, "agrees": ratio <= 2 * agreement.TOLERATED}
 
 

@@ -12,7 +12,8 @@ from tutorial_lib import ShapeError, expand_reshape
 from tutorial_lib.preview import PreviewError, PreviewUnavailable, Recording, bare, run_inside
 from tutorial_lib.preview.recording import RECORD
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "02_what_tensorrt_really_gets.ipynb"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+RECORDED = [file for file in sorted(NOTEBOOKS.glob("*.ipynb")) if 'Recording(\\"' in file.read_text(encoding="utf-8")]
 
 
 def compiled(case, low):
@@ -119,7 +120,7 @@ def test_a_recording_gives_back_what_was_found(frontend, monkeypatch, tmp_path, 
 
 
 def test_without_the_front_end_it_says_what_is_missing(nothing_here):
-    known = Recording(NOTEBOOK.with_suffix(".json"))
+    known = Recording(NOTEBOOKS / "02_what_tensorrt_really_gets.json")
     assert str(known).startswith("Nothing is run here: no front end on this machine.\n")
     with pytest.raises(PreviewUnavailable, match=r"^this was not recorded, .*: no front end on this machine\.$"):
         known.run_inside(compiled, seed(), 5)
@@ -131,10 +132,11 @@ def test_nothing_is_written_unless_asked_for(frontend, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_notebook_runs_from_its_recording_where_there_is_no_compiler(tmp_path):
+@pytest.mark.parametrize("notebook", RECORDED, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_its_recording_where_there_is_no_compiler(notebook, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in ("CC", "CXX", RECORD)}
     environment |= {"PATH": str(tmp_path), "TUTORIAL_LIB_CACHE": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--stdout", str(NOTEBOOK)]
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--stdout", str(notebook)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "not run here)" in done.stdout
