@@ -26,8 +26,8 @@ OBJECTIVES = {
     "memory": "memory",
     "build": "build time",
 }
-SAME = 0.03
-"""A difference below 3 % is no reason for another engine, however surely it was measured."""
+SAME = 0.05
+"""A difference below 5 % is no reason for another engine: two engines of the same code were seen to differ by 3 %."""
 UNSTABLE = 0.25
 """Interquartile range over median from which on a typical latency is called unstable."""
 INTERVAL = (5, 95)
@@ -177,7 +177,7 @@ class Advice:
 
     @functools.cached_property
     def ties(self) -> list[Policy]:
-        """The best, and those that may be no worse by the same draws, or are by less than 3 %."""
+        """The best, and those that may be no worse by the same draws, or are by less than 5 %."""
         first, *others = self.ranked
         best = self._costs(first)
         found = [first]
