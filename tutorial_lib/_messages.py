@@ -56,8 +56,7 @@ RULES = (
         "UserError",
         r"Found different definitions (?P<a>Dim\(.*?\)) and (?P<b>Dim\(.*?\)) for the same symbolic dimension",
         "One name stands for two ranges: {a} and {b}.",
-        "Make the Dim once and use it in both places, or give them two names. With Torch-TensorRT, give every Input "
-        "a name: unnamed ones share theirs.",
+        "Make one Dim for both places, or two of two names. With Torch-TensorRT, name every Input, or they share it.",
     ),
     Rule(
         "dim definition",
@@ -114,8 +113,7 @@ RULES = (
         "ValueError",
         r"export 0/1 specialized due to hint of (?P<size>[01]) for dimension (?P<name>inputs\S+\])",
         "The example has size {size} in {name}, and PyTorch turns a size of 0 or 1 into a constant while it traces.",
-        "Trace with an example that has 2 or more there. A named Dim with min=1 keeps 1 in the range; Dim.DYNAMIC "
-        "does not.",
+        "Trace with an example of 2 or more there. A Dim with min=1 keeps 1 in the range, Dim.DYNAMIC does not.",
     ),
     Rule(
         "number of inputs",
@@ -144,8 +142,7 @@ RULES = (
         "data-dependent",
         "GuardOnDataDependentSymNode UserError",
         r"Could not extract specialized integer from data-dependent expression",
-        "Python needs a number, as in range(), that depends on the values in a tensor{where}, and values are not "
-        "known while tracing.",
+        "Python needs a number, as in range(), from a tensor{where}, and values are not known while tracing.",
         "Replace the loop by a tensor operation with a mask, or compute the number outside the model and pass it in.",
     ),
     Rule(
@@ -153,8 +150,7 @@ RULES = (
         "GuardOnDataDependentSymNode UserError Unsupported",
         r"Could not guard on data-dependent expression|^Data-dependent branching|^Dynamic shape operator"
         r"|^Unsupported Tensor\.item\(\) call",
-        "The code goes on in a way that depends on the values in a tensor{where}, and values are not known while "
-        "tracing.",
+        "The code goes on as the values in a tensor say{where}, and values are not known while tracing.",
         BRANCH,
     ),
     Rule(
@@ -214,8 +210,7 @@ RULES = (
         "RuntimeError RecompileError",
         RECOMPILING + r"(?:" + REASON + r"(?P<line>.+))?",
         "This call does not fit what was compiled, and compiling anew was forbidden.",
-        "Call it with inputs like those of the calls before, or allow it: "
-        'torch.compiler.set_stance("eager_on_recompile") runs such a call uncompiled.',
+        'Call it with inputs like those before, or allow it: torch.compiler.set_stance("eager_on_recompile").',
     ),
     Rule(
         "call outside the range",
@@ -344,8 +339,7 @@ RULES = (
         r"out of memory\. Tried to allocate (?P<a>[\d.]+ \w+)"
         r"|DefaultCPUAllocator: (?:can't allocate|not enough) memory: you tried to allocate (?P<b>\d+ bytes)",
         "There was no memory for another {a}{b}.",
-        "Lower the max of the range (the largest size decides), delete programs that you no longer need, or use a "
-        "smaller model or dtype.",
+        "Lower the max of the range (the largest size decides), delete old programs, or use a smaller model or dtype.",
     ),
     Rule(
         "C++ compiler",
