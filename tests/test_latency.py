@@ -1,4 +1,5 @@
 import itertools
+import random
 import time
 
 import pytest
@@ -143,3 +144,44 @@ def test_an_exception_in_a_call_is_not_swallowed():
 def test_the_timer_is_named_for_provenance():
     assert "CUDA events" in latency.timer_name(torch.device("cuda"))
     assert "perf_counter" in latency.timer_name(torch.device("cpu"))
+
+
+def test_in_turns_every_call_is_timed_once_and_in_its_place():
+    made = []
+    calls = {name: [lambda name=name, n=n: made.append((name, n)) for n in range(3)] for name in "ab"}
+    spent = latency.turns(calls, "cpu", random.Random(0))
+    assert list(spent) == ["a", "b"]
+    assert [len(times) for times in spent.values()] == [3, 3]
+    assert min(min(times) for times in spent.values()) > 0
+    for name in "ab":  # the first is called once more, untimed
+        assert [n for who, n in made if who == name] == [0, 0, 1, 2]
+    assert latency.turns({"a": []}, "cpu", random.Random(0)) == {"a": []}
+    slow = latency.turns({"a": [lambda: time.sleep(0.02), lambda: None]}, "cpu", random.Random(0))
+    assert slow["a"][0] >= 20
+
+
+def test_while_others_are_at_work_it_measures_again_and_the_quietest_time_counts(monkeypatch):
+    told = []
+
+    def quietest(clock, sessions, at_most=9.0):
+        results, ticks = iter(range(9)), iter(clock)
+        monkeypatch.setattr(latency, "others_seconds", lambda: next(ticks))
+        return latency.quietest(lambda: time.sleep(0.1) or next(results), sessions, at_most, told.append)
+
+    number, others = quietest([0.0, 50.0, 100.0, 101.0, 200.0, 230.0], 3)
+    assert number == 1
+    assert 3 < others <= 10.1  # one second of theirs in a little more than 0.1 of ours
+    assert told == ["measuring ...", *["other processes were at work; measuring again ..."] * 2]
+    assert quietest([0.0, 50.0], 3, at_most=0.05)[0] == 0  # too long to be repeated
+    assert quietest([7.0, 7.0], 3) == (0, 0.0)
+    assert quietest([None, None], 3) == (0, None)
+
+
+def test_other_processes_are_counted_and_this_one_is_not():
+    before, mine, start = latency.others_seconds(), time.process_time(), time.perf_counter()
+    if before is None:
+        pytest.skip("this system does not say how busy its processors are")
+    while time.process_time() < mine + 0.5:
+        sum(range(10_000))
+    cores = torch.multiprocessing.cpu_count()
+    assert -0.1 < latency.others_seconds() - before < cores * (time.perf_counter() - start) - 0.4

@@ -19,8 +19,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ["shapes", "precision", "stages", "explain", "nets", "models", "record", "agreement", "guard", "inductor"]
-LAYERS += ["tensorrt", "backends", "store", "compiled", "building", "artefact", "paths", "latency", "sweep", "plots"]
-LAYERS += ["heatmap", "doctor", "__main__"]
+LAYERS += ["tensorrt", "backends", "store", "compiled", "building", "artefact", "paths", "latency", "sweep", "traffic"]
+LAYERS += ["curves", "policies", "router", "footprint", "measuring", "replay", "advisor"]
+LAYERS += ["plots", "heatmap", "advisor_figure", "doctor", "__main__"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

@@ -3,6 +3,7 @@
 The names that a notebook uses are here; each module says what it is for.
 """
 
+from tutorial_lib.advisor import Advice, advise
 from tutorial_lib.agreement import Agreement, Reference
 from tutorial_lib.backends import BackendUnavailable, OptionError, Status, choose, status, statuses
 from tutorial_lib.building import BuildError
@@ -29,10 +30,12 @@ from tutorial_lib.precision import PrecisionError
 from tutorial_lib.record import Build, Engine, EngineInput
 from tutorial_lib.shapes import DynamicDim, ShapeError, TensorSpec
 from tutorial_lib.sweep import Sweep, grid, sweep
+from tutorial_lib.traffic import Traffic
 
 __all__ = [
     "MODELS",
     "PATHS",
+    "Advice",
     "Agreement",
     "AnySizeVisionTransformer",
     "BackendUnavailable",
@@ -55,7 +58,9 @@ __all__ = [
     "Sweep",
     "TensorSpec",
     "TextEncoder",
+    "Traffic",
     "VisionTransformer",
+    "advise",
     "choose",
     "expand_reshape",
     "grid",

@@ -6,8 +6,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tutorial_lib import _files, backends, doctor, models, paths
+from tutorial_lib import _files, backends, doctor, models, paths, traffic
 from tutorial_lib.building import BuildError
 from tutorial_lib.compiled import Compiled, Recompile
 from tutorial_lib.preview import cli
@@ -66,6 +67,33 @@ def compare(args: argparse.Namespace) -> int:
         for path in _write(result, out, plots.png(plots.overview(result))):
             print(f"wrote {path}")
     return 0 if result.agrees else FAILED
+
+
+def advise(args: argparse.Namespace) -> int:
+    """Say which engines to build for the sizes of a CSV file, print the table, and replay half of the requests."""
+    from tutorial_lib import advisor, advisor_figure, plots
+
+    case = models.make_case(args.model, args.min, args.opt, args.max).to(backends.as_device(args.device))
+    requests = traffic.Traffic.csv(args.traffic)
+    fitted, held_out = requests.split() if args.replay else (requests, requests)
+    out, settings = _out_folder(args.out), {"backend": args.backend, "path": args.path, "seconds": args.seconds}
+    advice = advisor.advise(
+        case, fitted, args.objective, p99_at_most_ms=args.p99_at_most_ms, progress=_progress, **settings
+    )
+    print(f"{advice.summary().to_string(index=False)}\n\n{advice.recommendation}")
+    print("\n".join(advice.notes))
+    if args.replay:
+        _progress("building and replaying ...")
+        replayed = advice.replay(held_out)
+        print(f"\n{replayed.summary().to_string(index=False)}\n{replayed}\n{replayed.verdict}")
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        stem = out / f"{case.name}-advice"
+        _files.save(stem.with_suffix(".csv"), advice.table.to_csv(index=False))
+        _files.save(stem.with_suffix(".py"), advice.code())
+        _files.save(stem.with_suffix(".png"), plots.png(advisor_figure.costs(advice)))
+        print("\n".join(f"wrote {stem.with_suffix(suffix)}" for suffix in (".csv", ".py", ".png")))
+    return 0 if advice.meets(advice.best) else FAILED
 
 
 def _write(result: Sweep, out: Path, figure: bytes) -> list[Path]:
@@ -135,9 +163,27 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", metavar="FOLDER", help="write JSON, CSV and PNG there")
     command.add_argument("--min-samples", type=int, default=10, help="samples of each latency (default: %(default)s)")
     command.add_argument("--min-seconds", type=float, default=0.2, help="seconds of each (default: %(default)s)")
+    _add_advise(commands)
     cli.add_parser(commands)
     doctor.add_parser(commands)
     return parser
+
+
+def _add_advise(commands: Any) -> None:
+    command = commands.add_parser("advise", help="which engines to build for your traffic", description=advise.__doc__)
+    command.set_defaults(run=advise)
+    cli.add_range(command)
+    command.add_argument(
+        "--traffic", required=True, metavar="FILE", help="CSV: a column of sizes for each dimension, and perhaps count"
+    )
+    command.add_argument("--objective", choices=["mean", "p99", "throughput", "memory", "build"], default="mean")
+    command.add_argument("--p99-at-most-ms", type=float, metavar="MS", help="a bound that has to be met")
+    command.add_argument("--backend", choices=["auto", *backends.BACKENDS], default="auto")
+    command.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    command.add_argument("--path", choices=list(paths.PATHS), default="export")
+    command.add_argument("--seconds", type=float, default=3.0, help="time to measure, besides builds (default: 3)")
+    command.add_argument("--replay", action="store_true", help="hold half of the requests out, build, and serve them")
+    command.add_argument("--out", metavar="FOLDER", help="write the table, the code and the figure there")
 
 
 if __name__ == "__main__":

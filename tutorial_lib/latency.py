@@ -9,16 +9,18 @@ warm, as it is in a service that runs one model.
 """
 
 import math
+import os
 import random
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what is being done)."""
 
@@ -29,6 +31,8 @@ LONG_MS = 20.0
 UNSTABLE = {"cuda": 0.025, "cpu": 0.10}
 """Coefficient of variation above which a latency is called unstable: trtexec's 2.5 % on a GPU. On a
 CPU, 10 %, the share at which ``torch.utils.benchmark`` warns of the spread of its samples."""
+BUSY = 0.2
+"""Cores that other processes may use while something is measured."""
 HOST_BOUND = 0.8
 """Median enqueue time over median device time above which trtexec warns that the host is too slow."""
 
@@ -210,6 +214,64 @@ def _timed_on_gpu(call: Callable[[], Any], repeats: int) -> tuple[list[float], l
         end.record()
     torch.cuda.synchronize()
     return [begin.elapsed_time(end) for begin, end in events], host_ms
+
+
+def turns(
+    calls: Mapping[K, Sequence[Callable[[], Any]]], device: torch.device | str, shuffle: random.Random
+) -> dict[K, list[float]]:
+    """One round of requests: milliseconds of each call as whoever waits for the answer sees it.
+
+    The lists take their turns in shuffled order, the calls of a list in theirs, after one untimed call. Unlike in
+    :func:`measure`, a call stands among calls of other sizes, as in a service. On a GPU the clock stops when the
+    device is done.
+    """
+    done = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+    order, spent = list(calls), dict[K, list[float]]()
+    shuffle.shuffle(order)
+    with torch.no_grad():
+        for key in order:
+            for call in calls[key][:1]:
+                call()
+            done()
+            spent[key] = []
+            for call in calls[key]:
+                start = time.perf_counter_ns()
+                call()
+                done()
+                spent[key].append((time.perf_counter_ns() - start) / 1e6)
+    return {key: spent[key] for key in calls}
+
+
+def quietest(
+    session: Callable[[], T], sessions: int, at_most: float, tell: Callable[[str], None]
+) -> tuple[T, float | None]:
+    """What a `session` of measuring returns, and how many cores other processes used meanwhile (None if unknown).
+
+    It is repeated, so often at most, while that is more than :data:`BUSY`, and the quietest session counts. One that
+    took more than `at_most` seconds is not repeated. Two threads that share a processor with somebody else wait for
+    each other at the end of every parallel loop, which makes code for several threads look far slower than it is.
+    """
+    found: list[tuple[T, float | None]] = []
+    for number in range(sessions):
+        tell("other processes were at work; measuring again ..." if number else "measuring ...")
+        before, started = others_seconds(), time.perf_counter()
+        result = session()
+        after, spent = others_seconds(), time.perf_counter() - started
+        others = None if before is None or after is None else max(0.0, after - before) / spent
+        found.append((result, others))
+        if others is None or others <= BUSY or spent > at_most:
+            break
+    return min(found, key=lambda one: one[1] or 0.0)
+
+
+def others_seconds() -> float | None:
+    """Seconds of processor time that other processes of this machine used since it started; None if that is unknown."""
+    try:
+        with open("/proc/stat") as file:
+            user, nice, system, _, _, *interrupts = map(int, file.readline().split()[1:9])
+        return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK") - time.process_time()
+    except (OSError, ValueError):
+        return None
 
 
 def timer_name(device: torch.device) -> str:
