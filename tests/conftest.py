@@ -19,6 +19,7 @@ SLOW = (
     r"test_artefact.py::.*(another_process|comes_along|what_it_is|leaves_nothing|unpacked|read_as_they_did)",
     r"test_backends.py::.*(its_own_standard_library|remembered_on_disk)",
     r"test_browser.py::.*a_hundred_clicks",
+    r"test_campaign_(dask|processes).py::",
     r"test_claims.py::.*bare_package",
     r"test_explain.py::.*package_of_aotinductor",
     r"test_models.py::.*inductor",

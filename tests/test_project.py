@@ -18,8 +18,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ["shapes", "precision", "stages", "explain", "nets", "models", "record", "agreement", "guard", "inductor"]
-LAYERS += ["tensorrt", "backends", "store", "compiled", "building", "artefact", "paths", "latency", "sweep", "plots"]
-LAYERS += ["heatmap", "doctor", "__main__"]
+LAYERS += ["tensorrt", "backends", "store", "compiled", "building", "artefact", "paths", "latency", "sweep", "setting"]
+LAYERS += ["processes", "campaign", "plots", "heatmap", "doctor", "__main__"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -56,7 +56,8 @@ def test_conda_users_get_the_same_versions():
 
 def test_every_direct_dependency_is_pinned_in_one_place():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    asked = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    groups = project["dependency-groups"].values()
+    asked = [*project["project"]["dependencies"], *(line for group in groups for line in group)]
     names = {re.match(r"[A-Za-z0-9_-]+", line).group() for line in asked}
     assert names <= set(pins((ROOT / "constraints.txt").read_text()))
     torch = next(line for line in asked if line.startswith("torch"))

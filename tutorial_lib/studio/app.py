@@ -13,6 +13,7 @@ from tutorial_lib.backends import as_device
 from tutorial_lib.building import BuildError
 from tutorial_lib.models import MODELS, Case
 from tutorial_lib.preview.record import Preview
+from tutorial_lib.setting import Setting
 from tutorial_lib.studio import take, views
 from tutorial_lib.studio.bench import Answer, Bench, failure
 from tutorial_lib.studio.display import Display
@@ -21,7 +22,6 @@ from tutorial_lib.studio.panel import OUTSIDE, Panel, RangeControls, problem, st
 from tutorial_lib.studio.result import Result
 from tutorial_lib.studio.runner import Runner
 from tutorial_lib.studio.script import script
-from tutorial_lib.studio.setting import Setting
 from tutorial_lib.studio.worker import Job, Worker
 
 DRAWER = Worker("tutorial_lib studio, drawing")

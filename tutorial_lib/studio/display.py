@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tutorial_lib.preview.record import Preview
+from tutorial_lib.setting import Setting
 from tutorial_lib.shapes import ShapeError
 from tutorial_lib.studio import take, views
 from tutorial_lib.studio.bench import Answer, Bench, Recent
@@ -12,7 +13,6 @@ from tutorial_lib.studio.form import WRONG
 from tutorial_lib.studio.panel import EMPTY, Panel, answers, problem, stale
 from tutorial_lib.studio.result import Result
 from tutorial_lib.studio.script import script
-from tutorial_lib.studio.setting import Setting
 
 PINS = 5
 ASKED = 6

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tutorial_lib.record import Build
-from tutorial_lib.studio.setting import Setting
+from tutorial_lib.setting import Setting
 from tutorial_lib.sweep import Sweep
 
 
