@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tutorial_lib import DynamicDim, campaign, plots
-from tutorial_lib.campaign import NotAlone, key, measured, run_all, sweeps, table
+from tutorial_lib.campaign import NotAlone, measured, run_all, sweeps, table
+from tutorial_lib.journal import key
 from tutorial_lib.models import MODELS
 from tutorial_lib.processes import Processes, WorkerLost, one_per_device
 from tutorial_lib.setting import Setting

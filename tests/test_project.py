@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = ["shapes", "precision", "stages", "explain", "nets", "models", "record", "agreement", "guard", "inductor"]
 LAYERS += ["tensorrt", "backends", "store", "compiled", "building", "artefact", "paths", "latency", "sweep", "setting"]
-LAYERS += ["processes", "campaign", "plots", "heatmap", "doctor", "__main__"]
+LAYERS += ["journal", "processes", "conditions", "campaign", "recorded", "plots", "heatmap", "doctor", "__main__"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

@@ -3,43 +3,38 @@
 A :class:`~tutorial_lib.setting.Setting` is what is built and measured together, side by side, in one process:
 its paths, at its sizes. Different settings need no common time, so they can run on different devices.
 
-The file holds one JSON object on each line. The first says what it is, every other is a setting with all that
-was found. Only the process that calls :func:`run_all` writes, a line at a time, so a file whose writer was killed
-ends in a whole line or in part of one, which is cut off when it is opened again.
+Only the process that calls :func:`run_all` writes to the file (:mod:`tutorial_lib.journal`).
 """
 
-import contextlib
-import dataclasses
 import gc
-import hashlib
 import json
 import os
 import platform
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import pandas as pd
 import torch
 
 from tutorial_lib import backends, record
 from tutorial_lib.building import sentence
+from tutorial_lib.compiled import Compiled
+from tutorial_lib.conditions import Conditions
+from tutorial_lib.journal import Found, key, opened, plain, read, rows_of
 from tutorial_lib.latency import MIN_SECONDS
 from tutorial_lib.models import MODELS, Case
 from tutorial_lib.paths import PATHS
 from tutorial_lib.processes import Processes, WorkerLost
-from tutorial_lib.setting import Setting, show_options
+from tutorial_lib.setting import Setting
 from tutorial_lib.sweep import Sweep, sweep
 
-HEADER = {"tutorial_lib": "campaign", "schema": 1}
 RETRIES = 2
 """How often a setting is run again after its process ended early."""
 
-Found = dict[str, Any]
-"""What was found of one setting, as plain values for JSON."""
 Tell = Callable[[int, int, str], None]
 """Called with (settings done, settings in all, what was done last)."""
 
@@ -113,7 +108,7 @@ def run_all(
     for setting in wanted.values():
         if setting.model not in cases:
             raise ValueError(f"there is no model {setting.model!r}; use {', '.join(cases)}.")
-    with _opened(Path(file)) as kept:
+    with opened(Path(file)) as kept:
         todo = {name: setting for name, setting in wanted.items() if name not in kept.known}
         if todo:
             work = {name: (cases[s.model], s, device, min_seconds) for name, s in todo.items()}
@@ -126,7 +121,7 @@ def run_all(
                 tell(done, len(wanted), f"{todo[name]}{': ' if found['failures'] else ''}{_failures(found)}")
 
             _run(work, executor, retries, keep)
-        return _table([line for line in kept.known.values() if line["key"] in wanted])
+        return rows_of([line for line in kept.known.values() if line["key"] in wanted])
 
 
 def table(file: str | Path) -> pd.DataFrame:
@@ -136,24 +131,13 @@ def table(file: str | Path) -> pd.DataFrame:
     :class:`~tutorial_lib.sweep.Sweep`, the setting, the error if there is one, and what it ran on
     (``host``, ``device``, ``threads``, ``cpus``, the versions, ``date``, ``attempts``).
     """
-    return _table(list(_read(Path(file)).values()))
+    return rows_of(list(read(Path(file)).values()))
 
 
 def sweeps(file: str | Path) -> list[tuple[str, Sweep]]:
     """The settings of a campaign that could be measured, each with its text: ``plots.latency(one, behind=others)``."""
-    lines = _read(Path(file)).values()
+    lines = read(Path(file)).values()
     return [(line["text"], Sweep.from_content(line["sweep"])) for line in lines if line["sweep"]]
-
-
-def plain(setting: Setting) -> dict[str, Any]:
-    """A setting as plain values for JSON."""
-    return json.loads(json.dumps(dataclasses.asdict(setting), default=repr))
-
-
-def key(setting: Setting, device: str = "auto", min_seconds: float = MIN_SECONDS) -> str:
-    """The digest that a setting is known by in a file."""
-    told = json.dumps([plain(setting), device, min_seconds], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 # In the process that waits.
@@ -238,7 +222,7 @@ def _is_lost(error: BaseException) -> bool:
 
 
 def _nothing(why: str, attempts: int) -> Found:
-    return {"attempts": attempts, "text": "", "failures": {"": why}, "sweep": None, "where": {}}
+    return {"attempts": attempts, "text": "", "failures": {"": why}, "sweep": None, "where": {}, "conditions": {}}
 
 
 def _failures(found: Found) -> str:
@@ -280,23 +264,40 @@ def _measured(
 
 def measured(make: Callable[[], Case], setting: Setting, device: str, min_seconds: float) -> Found:
     """Build and measure one setting, here and now; what fails is told in sentences."""
-    found: Found = {"text": str(setting), "failures": {}, "sweep": None, "where": where()}
+    found: Found = {"text": str(setting), "failures": {}, "sweep": None, "where": where(), "conditions": {}}
     try:
         base = make().to(backends.as_device(device))
         backend = setting.check(base)
         found["where"]["device"] = record.device_name(base.device)
-        case, programs = setting.case(base), {}
+        case, programs, conditions = setting.case(base), {}, Conditions(base.device)
         for path in setting.paths:
             try:
                 programs[path] = PATHS[path](case, backend, dict(setting.options))
             except Exception as error:
                 found["failures"][path] = sentence(error)
         if programs:
-            sizes = setting.measured(case)
-            result = sweep(programs, sizes, min_samples=setting.samples, min_seconds=min_seconds, rows=False)
-            found["sweep"] = json.loads(result.json())
+            found["sweep"] = json.loads(_swept(setting, case, programs, min_seconds, conditions).json())
+            found["conditions"] = conditions.summary()
     except Exception as error:
         found["failures"][""] = sentence(error)
+    return found
+
+
+def _swept(
+    setting: Setting, case: Case, programs: Mapping[str, Compiled], min_seconds: float, conditions: Conditions
+) -> Sweep:
+    """The sweep of a setting, with the device looked at before each round of measuring and at the end."""
+    rounds: set[str] = set()
+
+    def progress(done: int, total: int, text: str) -> None:
+        if text.startswith("measuring") and text not in rounds:
+            rounds.add(text)
+            conditions.sample()
+
+    sizes = setting.measured(case)
+    least = {"min_samples": setting.samples, "min_seconds": min_seconds}
+    found = sweep(programs, sizes, **least, rows=False, progress=progress)  # type: ignore[arg-type]
+    conditions.sample()
     return found
 
 
@@ -313,117 +314,3 @@ def where() -> dict[str, Any]:
 
 def _process() -> tuple[str, int]:
     return platform.node(), os.getpid()
-
-
-# The file.
-
-
-class _Kept:
-    """An open file, and what it holds by key."""
-
-    def __init__(self, file: IO[bytes], known: dict[str, Found]) -> None:
-        self._file, self.known = file, known
-
-    def append(self, line: Found) -> None:
-        """Add a setting, unless it is there."""
-        if line["key"] not in self.known:
-            self._file.write(_line(line))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self.known[line["key"]] = line
-
-
-def _line(content: Any) -> bytes:
-    return json.dumps(content, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[_Kept]:
-    """The file, for this process alone to write to, without a last line that was cut off."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        _lock(file, path)
-        file.seek(0)
-        content = file.read()
-        if _line(HEADER).startswith(content):  # new, or hardly begun
-            content = _line(HEADER)
-            file.truncate(0)
-            file.write(content)
-            file.flush()
-        known = _parsed(content, path)
-        file.truncate(content.rfind(b"\n") + 1)
-        yield _Kept(file, known)
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    with contextlib.suppress(ImportError):
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(
-                f"{path} is being written to by another campaign; wait for it, or give another file."
-            ) from None
-
-
-def _read(path: Path) -> dict[str, Found]:
-    return _parsed(path.read_bytes(), path)
-
-
-def _parsed(content: bytes, path: Path) -> dict[str, Found]:
-    """The settings in a file by key, without a last line that was cut off.
-
-    Raises
-    ------
-    ValueError
-        If it is another file, or a line in it cannot be read.
-    """
-    header, *lines = content.split(b"\n")[:-1] or [b""]
-    try:
-        about = json.loads(header)
-        if about.get("tutorial_lib") != HEADER["tutorial_lib"]:
-            raise ValueError
-    except (ValueError, AttributeError):
-        raise ValueError(f"{path} is no file of a campaign; give another one.") from None
-    if about.get("schema") != HEADER["schema"]:
-        raise ValueError(f"{path} has schema {about.get('schema')}, and this version reads {HEADER['schema']}.")
-    known: dict[str, Found] = {}
-    for number, line in enumerate(lines, start=2):
-        try:
-            one = json.loads(line)
-            known.setdefault(one["key"], one)
-        except (ValueError, TypeError, KeyError):
-            raise ValueError(
-                f"line {number} of {path} cannot be read; take that line out, and it runs again."
-            ) from None
-    return known
-
-
-def _table(lines: Sequence[Found]) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    for line in lines:
-        setting, dims = line["setting"], {dim["name"]: None for dim in line["setting"]["ranges"]}
-        asked = {
-            "setting": line["key"],
-            "model": setting["model"],
-            "ranges": " ".join(f"{d['name']} {d['min']}/{d['opt']}/{d['max']}" for d in setting["ranges"]),
-            "precision": setting["precision"],
-            "options": show_options(setting["options"]),
-        }
-        ran = {**line["where"], "attempts": line["attempts"]}
-        backend = setting["backend"]
-        if line["sweep"]:
-            about = line["sweep"]["provenance"]
-            backend, ran = about["backend"], {**ran, "date": about["date"]}
-            build_seconds = {build["path"]: build["seconds"] for build in line["sweep"]["builds"]}
-            for row in line["sweep"]["table"]:
-                built = {"build_seconds": build_seconds.get(row["path"])}
-                rows.append({**asked, "backend": backend, **row, "error": None, **built, **ran})
-        for path, why in line["failures"].items():
-            for one in [path] if path else setting["paths"]:
-                rows.append({**asked, "backend": backend, "path": one, **dims, "error": why, **ran})
-    found = pd.DataFrame(rows)
-    for name in {dim["name"] for line in lines for dim in line["setting"]["ranges"]}:
-        found[name] = found[name].astype("Int64")  # models have different dimensions
-    return found
