@@ -6,11 +6,14 @@ its paths, at its sizes. Different settings need no common time, so they can run
 Only the process that calls :func:`run_all` writes to the file (:mod:`tutorial_lib.journal`).
 """
 
+import contextlib
 import gc
 import json
+import math
 import os
 import platform
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
@@ -42,6 +45,10 @@ _imported_in = os.getpid()
 _measuring = threading.Lock()
 
 
+class _TimeUp(Exception):
+    """The time that a campaign was given is over."""
+
+
 class NotAlone(RuntimeError):
     """An executor that runs settings where their timings would disturb each other, or would not be their own."""
 
@@ -55,6 +62,7 @@ def run_all(
     device: str = "auto",
     min_seconds: float = MIN_SECONDS,
     retries: int = RETRIES,
+    seconds: float | None = None,
     tell: Tell = lambda done, total, text: None,
 ) -> pd.DataFrame:
     """Build and measure every setting, each in a process that has nothing else to do meanwhile.
@@ -81,6 +89,8 @@ def run_all(
         Measured time of each call at least.
     retries : int
         How often a setting runs again whose process ended early; then it is a row with that error.
+    seconds : float, optional
+        Stop after so long: what is not done by then is neither in the file nor in the table.
     tell : callable
         Told of every setting that is done.
 
@@ -97,7 +107,7 @@ def run_all(
         If it turns out to run two settings in one process, or in this one, or in a fork of this one.
     BrokenExecutor
         If it broke, and there is no function to make another. The file has what was done.
-    ValueError
+    JournalError
         If the file is something else, or another campaign writes to it.
     """
     if isinstance(executor, ThreadPoolExecutor):
@@ -120,7 +130,8 @@ def run_all(
                 done += 1
                 tell(done, len(wanted), f"{todo[name]}{': ' if found['failures'] else ''}{_failures(found)}")
 
-            _run(work, executor, retries, keep)
+            with contextlib.suppress(_TimeUp):
+                _run(work, executor, retries, math.inf if seconds is None else seconds, keep)
         return rows_of([line for line in kept.known.values() if line["key"] in wanted])
 
 
@@ -147,13 +158,14 @@ def _run(
     work: Mapping[str, Sequence[Any]],
     executor: Executor | Callable[[], Executor] | None,
     retries: int,
+    seconds: float,
     keep: Callable[[str, Found], None],
 ) -> None:
     make = Processes if executor is None else None if isinstance(executor, Executor) else executor
     current = executor if isinstance(executor, Executor) else make()  # type: ignore[misc]
     waiting, lost, together = deque(work), Counter[str](), len(work)
     running: dict[Future[Any], str] = {}
-    caller = _process()
+    caller, end = _process(), time.monotonic() + seconds
 
     def again(name: str, error: BaseException) -> None:
         if lost[name] > retries:
@@ -172,7 +184,10 @@ def _run(
                     broken = refused
                     lost[name] += not running
                     again(name, refused)
-            done = wait(running, return_when=FIRST_COMPLETED).done
+            left = None if end == math.inf else max(0.0, end - time.monotonic())
+            done = wait(running, left, FIRST_COMPLETED).done
+            if running and not done:
+                raise _TimeUp
             for future in [one for one in running if one in done]:
                 name = running.pop(future)
                 error = _error(future)

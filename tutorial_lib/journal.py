@@ -25,6 +25,10 @@ Found = dict[str, Any]
 """What was found of one setting, as plain values for JSON."""
 
 
+class JournalError(ValueError):
+    """A file that is not a campaign's, or that cannot be written to now; the message says what to do."""
+
+
 def plain(setting: Setting) -> dict[str, Any]:
     """A setting as plain values for JSON."""
     return json.loads(json.dumps(dataclasses.asdict(setting), default=repr))
@@ -95,7 +99,7 @@ def _parsed(content: bytes, path: Path) -> dict[str, Found]:
 
     Raises
     ------
-    ValueError
+    JournalError
         If it is another file, or a line in it cannot be read.
     """
     header, *lines = content.split(b"\n")[:-1] or [b""]
@@ -104,9 +108,9 @@ def _parsed(content: bytes, path: Path) -> dict[str, Found]:
         if about.get("tutorial_lib") != HEADER["tutorial_lib"]:
             raise ValueError
     except (ValueError, AttributeError):
-        raise ValueError(f"{path} is no file of a campaign; give another one.") from None
+        raise JournalError(f"{path} is no file of a campaign; give another one.") from None
     if about.get("schema") != HEADER["schema"]:
-        raise ValueError(f"{path} has schema {about.get('schema')}, and this version reads {HEADER['schema']}.")
+        raise JournalError(f"{path} has schema {about.get('schema')}, and this version reads {HEADER['schema']}.")
     known: dict[str, Found] = {}
     for number, line in enumerate(lines, start=2):
         try:

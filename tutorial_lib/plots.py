@@ -105,7 +105,7 @@ def subtitle(sweep: Sweep) -> str:
     precision = about.get("precision", "fp32")
     cast = "" if precision in ("fp32", "float32") else f", {precision}"
     ranges = ", ".join([f"{ranges} (min/opt/max)", *(f"{name} {size}" for name, size in sweep.held.items())])
-    return f"{about['case']}, {ranges} · backend {about['backend']}{cast} · {about['device']}"
+    return f"{about['case']}, {ranges} · backend {about['backend']}{cast} · {about.get('recorded', about['device'])}"
 
 
 def _figure(sweep: Sweep, behind: Behind, title: str, draw: Draw, size: tuple[float, float] = SIZE) -> Figure:
