@@ -25,24 +25,25 @@ from tutorial_lib.campaign import run_all
 from tutorial_lib.processes import Processes
 from tutorial_lib.setting import Setting
 
-RANGES = [
-    ("perceptron", ("tokens", 1, 64, 1024), (1, 64, 1024)),
-    ("perceptron", ("tokens", 1, 8, 256), (1, 64, 256)),
-    ("expand-reshape", ("batch", 1, 4, 16), (1, 8)),
-    ("expand-reshape", ("batch", 1, 8, 32), (1, 8)),
-    ("vit", ("batch", 1, 2, 4), (1, 4)),
-    ("vit", ("batch", 1, 4, 8), (1, 4)),
+LENGTH = DynamicDim("length", 8, 64, 256)
+MODELS = [
+    ("text-encoder", (DynamicDim("batch", 1, 4, 16), LENGTH), (1, 8)),
+    ("expand-reshape", (DynamicDim("batch", 1, 4, 16),), (1, 8)),
+    ("perceptron", (DynamicDim("tokens", 1, 64, 1024),), (1, 64, 1024)),
 ]
 SETTINGS = [
-    Setting(model, (DynamicDim(*range),), "inductor", paths=("jit",), sizes=sizes, samples=10)
-    for model, range, sizes in RANGES
+    Setting(model, ranges, "inductor", precision, ("jit",), sizes, samples=10)
+    for model, ranges, sizes in MODELS
+    for precision in ("fp32", "bf16")
 ]
+"""No two of which compile the same code: the second would find it in Inductor's cache, and not be work to share."""
 
 
 @contextlib.contextmanager
 def workers(count: int, folder: Path, dask: bool) -> Iterator[Executor]:
     """`count` processes of one thread, with caches in `folder`."""
-    environment = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
+    environment = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    environment["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
     if not dask:
         with Processes([environment] * count) as executor:
             yield executor

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from matplotlib.figure import Figure
 from tutorial_lib import __main__, plots, recorded
 from tutorial_lib.backends import as_device
 from tutorial_lib.campaign import measured
-from tutorial_lib.journal import key, plain
+from tutorial_lib.journal import key, plain, setting_of
 from tutorial_lib.models import MODELS
 from tutorial_lib.recorded import RecordedError, load, of
-from tutorial_lib.setting import Setting
-from tutorial_lib.shapes import DynamicDim
+from tutorial_lib.setting import Setting, freeze
+from tutorial_lib.shapes import DynamicDim, ShapeError
+from tutorial_lib.studio import Studio, views
 
 ROOT = Path(__file__).parent.parent
 RECORDINGS = sorted((ROOT / recorded.FOLDER).glob("*.json"))
@@ -96,6 +98,48 @@ def test_a_recording_is_drawn_behind_a_live_run_with_its_label(recording):
     figure = plots.latency(live, behind=[(recording.label, behind)])
     texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert any(text.startswith("recorded on CPU") for text in texts)
+
+
+def test_the_setting_of_a_recording_is_the_one_that_was_measured(recording):
+    tuned = replace(ONE, options=freeze({"max_autotune": True, "freezing": False}))
+    assert setting_of(plain(tuned)) == tuned
+    assert setting_of(recording.run(precision="fp32")["setting"]) == ONE
+
+
+@pytest.fixture
+def studio(recording, file):
+    studio = Studio(device="cpu")
+    studio.set(model="perceptron", tokens=(1, 4, 8), backend="eager", paths=["export"], sizes=[1, 4], samples=2)
+    yield studio
+    studio.close()
+
+
+def test_the_studio_shows_a_recording_as_a_pin_that_says_so(studio, recording, file):
+    assert studio.show_recorded(file, precision="fp32") == "A"
+    assert studio.pins["A"].recorded == recording.label
+    assert recording.label in studio._panel.pins.children[0].children[0].value
+    studio.build()
+    snapshot = studio.snapshot()
+    table = views.table(snapshot.result, snapshot.behind)
+    assert f"A: 1 / 4 / 8, eager fp32, {recording.label}" in table
+    assert table.count(">A, recorded</th>") == 2
+    figure = views.figure(snapshot.result, snapshot.behind)
+    texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert any(recording.label in text for text in texts)
+    assert "recorded" not in plots.subtitle(snapshot.result.sweep)
+
+
+def test_the_studio_does_not_take_a_recording_for_its_own_result(studio, recording, file):
+    letter = studio.show_recorded(file, precision="fp32")
+    with pytest.raises(ShapeError, match=r"A was recorded on .*; to measure it here, set its ranges"):
+        studio.restore(letter)
+    assert studio.result is None
+    studio.unpin(letter)
+    with pytest.raises(RecordedError, match="2 settings fit model perceptron"):
+        studio.show_recorded(file)
+    with pytest.raises(RecordedError, match="no setting fits model vit"):
+        studio.show_recorded(file, model="vit")
+    assert not studio.pins
 
 
 def test_a_choice_that_is_not_one_setting_lists_what_there_is(recording):

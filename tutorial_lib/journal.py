@@ -18,6 +18,7 @@ import pandas as pd
 
 from tutorial_lib.latency import MIN_SECONDS
 from tutorial_lib.setting import Setting, show_options
+from tutorial_lib.shapes import DynamicDim
 
 HEADER = {"tutorial_lib": "campaign", "schema": 1}
 
@@ -32,6 +33,13 @@ class JournalError(ValueError):
 def plain(setting: Setting) -> dict[str, Any]:
     """A setting as plain values for JSON."""
     return json.loads(json.dumps(dataclasses.asdict(setting), default=repr))
+
+
+def setting_of(content: Found) -> Setting:
+    """The setting that :func:`plain` made `content` from."""
+    fixed = {name: tuple(content[name]) for name in ("paths", "sizes")}
+    ranges = tuple(DynamicDim(**dim) for dim in content["ranges"])
+    return Setting(**{**content, **fixed, "ranges": ranges, "options": tuple(map(tuple, content["options"]))})
 
 
 def key(setting: Setting, device: str = "auto", min_seconds: float = MIN_SECONDS) -> str:

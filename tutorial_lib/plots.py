@@ -343,7 +343,7 @@ def _finish(figure: Figure, behind: Behind, top: float) -> None:
         handles, labels = axes.get_legend_handles_labels()
         drawn |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in drawn}
     runs = [Line2D([], [], color=GREY, **_faint(number)) for number in range(len(behind))]
-    earlier = [shorten(label, 90, placeholder=" …") for label, _ in behind]
+    earlier = [shorten(label, int(figure.get_figwidth() / CHARACTER) - 10, placeholder=" …") for label, _ in behind]
     rows = _rows(earlier, figure.get_figwidth()), _rows(list(drawn), figure.get_figwidth())
     height = figure.get_figheight() + ROW * rows[0]
     figure.set_figheight(height)

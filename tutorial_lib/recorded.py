@@ -76,12 +76,13 @@ class Recorded:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to know before trusting the numbers."""
-        held = held_back(dict(self.about["conditions"]))
+        conditions = dict(self.about["conditions"])
+        held, unknown = held_back(conditions), conditions.get("not_known")
         clocks = [f"While it was measured, the GPU's clocks were held back: {', '.join(held)}."] if held else []
-        return (*clocks, *self.about["notes"])
+        return (*clocks, *([unknown] if unknown else []), *self.about["notes"])
 
-    def sweep(self, **wanted: str) -> Sweep:
-        """The results of one setting, to be drawn or put behind a live one.
+    def run(self, **wanted: str) -> Found:
+        """The one setting that was measured and fits.
 
         Parameters
         ----------
@@ -93,17 +94,21 @@ class Recorded:
         RecordedError
             If none or several settings fit; the message lists them.
         """
-        fitting = [run for run in self._measured if all(_facts(run).get(name) == is_ for name, is_ in wanted.items())]
+        fitting = self._fitting(wanted)
         if len(fitting) != 1:
-            found = "; ".join(run["text"] for run in fitting or self._measured)
+            found = "; ".join(run["text"] for run in fitting or self._fitting({}))
             how_many = f"{len(fitting)} settings fit" if fitting else "no setting fits"
-            raise RecordedError(f"{how_many} {wanted or 'without a choice'}; the recording has: {found}.")
-        return self._labelled(fitting[0])
+            chosen = ", ".join(f"{name} {value}" for name, value in wanted.items())
+            raise RecordedError(f"{how_many} {chosen or 'without a choice'}; the recording has: {found}.")
+        return fitting[0]
+
+    def sweep(self, **wanted: str) -> Sweep:
+        """The results of :meth:`run`, to be drawn."""
+        return self._labelled(self.run(**wanted))
 
     def behind(self, **wanted: str) -> list[tuple[str, Sweep]]:
         """The settings that fit, each with its label, for the argument `behind` of :mod:`tutorial_lib.plots`."""
-        fitting = [run for run in self._measured if all(_facts(run).get(name) == is_ for name, is_ in wanted.items())]
-        return [(f"{run['text']}, {self.label}", self._labelled(run)) for run in fitting]
+        return [(f"{self.label}: {run['text']}", self._labelled(run)) for run in self._fitting(wanted)]
 
     def save(self, path: str | Path) -> None:
         """Write it as one file.
@@ -118,9 +123,9 @@ class Recorded:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         save(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
 
-    @property
-    def _measured(self) -> list[Found]:
-        return [run for run in self.runs if run["sweep"]]
+    def _fitting(self, wanted: Mapping[str, str]) -> list[Found]:
+        measured = [run for run in self.runs if run["sweep"]]
+        return [run for run in measured if all(_facts(run).get(name) == value for name, value in wanted.items())]
 
     def _labelled(self, run: Found) -> Sweep:
         found = Sweep.from_content(run["sweep"])

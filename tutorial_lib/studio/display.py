@@ -45,9 +45,9 @@ class Display:
             raise ShapeError(f"nothing is pinned as {letter!r}; there are {', '.join(self.pins) or 'no pins'}.")
         return self.pins[letter]
 
-    def pin(self) -> str:
-        """Pin the last result; returns its letter."""
-        result = self.needed()
+    def pin(self, result: Result | None = None) -> str:
+        """Pin a result, or else the last one; returns its letter."""
+        result = result or self.needed()
         for letter, pinned in self.pins.items():
             if pinned is result:
                 return letter
