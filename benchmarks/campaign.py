@@ -81,7 +81,7 @@ def main() -> None:
         for count in (1, 2):
             spent, rows = run(count, args.dask)
             seconds[count].append(spent)
-            medians[count].append(rows["median_ms"])
+            medians[count].append(rows.set_index(["setting", "path", "tokens", "batch"])["median_ms"])
             print(
                 f"{count} worker{'s' * (count > 1)} of one thread: {spent:.1f} s for {len(SETTINGS)} settings",
                 flush=True,
