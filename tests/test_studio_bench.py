@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tutorial_lib import PATHS, BuildError, Case, DynamicDim, ShapeError, stages, store
+from tutorial_lib.setting import Setting
 from tutorial_lib.stages import Cancelled
 from tutorial_lib.studio import bench as bench_module
 from tutorial_lib.studio.bench import Bench, Recent
-from tutorial_lib.studio.setting import Setting
 from tutorial_lib.sweep import EAGER
 
 RANGE = DynamicDim("batch", 1, 4, 8)

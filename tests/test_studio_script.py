@@ -23,13 +23,13 @@ from tutorial_lib import (
     vit,
     vit_any_size,
 )
+from tutorial_lib import setting as settings
 from tutorial_lib._compiler import compiler
 from tutorial_lib.backends import OptionError
 from tutorial_lib.precision import PrecisionError
+from tutorial_lib.setting import Setting
 from tutorial_lib.shapes import ShapeError
-from tutorial_lib.studio import setting as settings
 from tutorial_lib.studio.script import script
-from tutorial_lib.studio.setting import Setting
 from tutorial_lib.sweep import EAGER, sweep
 
 CONFIG = Path(__file__).parent.parent / "pyproject.toml"

@@ -11,9 +11,9 @@ import pytest
 from tutorial_lib import PATHS, DynamicDim, sweep
 from tutorial_lib.preview import Call, Preview
 from tutorial_lib.record import Engine, EngineInput
+from tutorial_lib.setting import Setting
 from tutorial_lib.studio import views
 from tutorial_lib.studio.result import Failure, Result
-from tutorial_lib.studio.setting import Setting
 from tutorial_lib.sweep import EAGER, latencies
 
 HOSTILE = "<script>alert(1)</script> \" ' & $x"

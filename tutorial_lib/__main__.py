@@ -2,22 +2,33 @@
 
 import argparse
 import os
+import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import BrokenExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from tutorial_lib import _files, backends, doctor, models, paths, traffic
+import torch
+
+from tutorial_lib import _files, backends, doctor, journal, models, paths, precision, recorded, traffic
 from tutorial_lib.building import BuildError
+from tutorial_lib.campaign import run_all
 from tutorial_lib.compiled import Compiled, Recompile
+from tutorial_lib.journal import JournalError
 from tutorial_lib.preview import cli
 from tutorial_lib.preview.cli import BAD_INPUT, FAILED
+from tutorial_lib.recorded import RecordedError
+from tutorial_lib.setting import Setting
 from tutorial_lib.shapes import ShapeError
 from tutorial_lib.sweep import Sweep, check_sizes, default_sizes, sweep
 
 INTERRUPTED = 130
 """Exit code of a command that the user stopped."""
+GPU_BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256]
+QUICK_MODELS = ("perceptron", "expand-reshape")
 
 
 class UsageError(ValueError):
@@ -29,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         return int(args.run(args))
-    except (UsageError, ShapeError, backends.BackendUnavailable, backends.OptionError) as error:
+    except (UsageError, JournalError, ShapeError, backends.BackendUnavailable, backends.OptionError) as error:
         return _say(error, BAD_INPUT)
-    except (BuildError, Recompile, OSError) as error:
+    except (BuildError, Recompile, RecordedError, BrokenExecutor, OSError) as error:
         return _say(error, FAILED)
     except KeyboardInterrupt:
         return _say("interrupted; nothing was written.", INTERRUPTED)
@@ -94,6 +105,81 @@ def advise(args: argparse.Namespace) -> int:
         _files.save(stem.with_suffix(".png"), plots.png(advisor_figure.costs(advice)))
         print("\n".join(f"wrote {stem.with_suffix(suffix)}" for suffix in (".csv", ".py", ".png")))
     return 0 if advice.meets(advice.best) else FAILED
+
+
+def record(args: argparse.Namespace) -> int:
+    """Measure all that was asked for, and keep it as one file with all that is needed to trust it.
+
+    Stopped early, the same command goes on where it was.
+    """
+    device = backends.as_device(args.device)
+    settings, command = _settings(args, device)
+    out = Path(args.out)
+    if out.suffix != ".json":
+        raise UsageError(f"--out {out} is not the name of a recording; give one that ends in .json.")
+    _out_folder(str(out.parent))
+    kept = out.with_suffix(".jsonl")
+
+    def tell(done: int, total: int, text: str) -> None:
+        print(f"[{done}/{total}] {text}", flush=True)
+
+    limit = None if args.minutes is None else 60 * args.minutes
+    print(f"{len(settings)} settings on {device}, kept in {kept} until all are done", flush=True)
+    try:
+        run_all(settings, kept, device=args.device, min_seconds=args.min_seconds, seconds=limit, tell=tell)
+    except KeyboardInterrupt:
+        return _say(f"interrupted; what is done is in {kept}, and the same command goes on with the rest.", INTERRUPTED)
+    known = journal.read(kept)
+    wanted = [journal.key(setting, args.device, args.min_seconds) for setting in settings]
+    runs = [known[name] for name in wanted if name in known]
+    left = len(settings) - len(runs)
+    notes = [f"{left} of {len(settings)} settings were not reached in {args.minutes:g} minutes."] if left else []
+    found = recorded.of(runs, command, [*args.note, *notes])
+    found.save(out)
+    if not left:
+        kept.unlink()
+    print(f"wrote {out}: {found.label}")
+    for sentence in found.warnings:
+        print(f"note: {sentence}")
+    table = found.table
+    for _, row in table[table["error"].notna()].iterrows():
+        print(f"failed: {row['model']} {row['path']} {row['backend']} {row['precision']}: {row['error']}")
+    if left:
+        print(f"The same command goes on with the {left} settings that are left.")
+    return 0 if table["error"].isna().all() and table["agrees"].astype(bool).all() else FAILED
+
+
+def _settings(args: argparse.Namespace, device: torch.device) -> tuple[list[Setting], str]:
+    """What to record, precision by precision, and the command that records it again."""
+    quick = args.quick
+    names = _chosen(args.models, models.MODELS, "model") or list(QUICK_MODELS if quick else models.MODELS)
+    working = [found.name for found in backends.statuses(device) if found.works]
+    compilers = _chosen(args.backends, backends.BACKENDS, "backend") or working
+    possible = [name for name in precision.DTYPES if precision.why_not(name, device) is None]
+    formats = _chosen(args.precision, precision.DTYPES, "precision") or (["fp32"] if quick else possible)
+    chosen = _paths(args.paths)
+    samples = args.samples or (3 if quick else 10)
+    args.min_seconds = args.min_seconds or (0.005 if quick else 0.1)
+    batches = args.batches or ([1, 4] if quick else GPU_BATCHES if device.type == "cuda" else [])
+    settings = []
+    for name, compiler, model in product(formats, compilers, names):
+        dims = models.make_case(model).dims
+        most = max([next(iter(dims.values())).max, *batches])
+        ranges = tuple(models.make_case(model, high=most).dims.values())
+        settings.append(Setting(model, ranges, compiler, name, tuple(chosen), tuple(batches), (), samples))
+    words = ["--models", ",".join(names), "--backends", ",".join(compilers), "--precision", ",".join(formats)]
+    words += ["--paths", ",".join(chosen), "--samples", str(samples), "--min-seconds", f"{args.min_seconds:g}"]
+    words += ["--batches", ",".join(map(str, batches))] if batches else []
+    words += ["--device", args.device, "--out", args.out]
+    return settings, shlex.join(["python", "-m", "tutorial_lib", "record", *words])
+
+
+def _chosen(text: str | None, known: Collection[str], what: str) -> list[str]:
+    chosen = [name.strip() for name in (text or "").split(",") if name.strip()]
+    for name in chosen:
+        if name not in known:
+            raise UsageError(f"there is no {what} {name!r}; use {', '.join(known)}.")
+    return list(dict.fromkeys(chosen))
 
 
 def _write(result: Sweep, out: Path, figure: bytes) -> list[Path]:
@@ -164,6 +250,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--min-samples", type=int, default=10, help="samples of each latency (default: %(default)s)")
     command.add_argument("--min-seconds", type=float, default=0.2, help="seconds of each (default: %(default)s)")
     _add_advise(commands)
+    command = commands.add_parser("record", help="measure models, and keep it as one file", description=record.__doc__)
+    command.set_defaults(run=record)
+    command.add_argument("--out", required=True, metavar="FILE", help=f"such as {recorded.FOLDER / 'NAME.json'}")
+    command.add_argument("--models", metavar="NAMES", help="comma separated (default: all)")
+    command.add_argument("--backends", metavar="NAMES", help="comma separated (default: all that work here)")
+    command.add_argument("--precision", metavar="NAMES", help="comma separated (default: all that the device has)")
+    command.add_argument("--paths", default=",".join(paths.PATHS), help="comma separated (default: %(default)s)")
+    command.add_argument("--batches", type=_sizes, metavar="1,4,32", help="sizes (default: on a GPU 1 to 256)")
+    command.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    command.add_argument("--samples", type=int, help="rounds of measuring (default: 10)")
+    command.add_argument("--min-seconds", type=float, help="measured time of each call (default: 0.1)")
+    command.add_argument("--minutes", type=float, help="stop after so long; the same command then goes on")
+    command.add_argument("--note", action="append", default=[], help="a sentence to keep with it; may be repeated")
+    command.add_argument("--quick", action="store_true", help="two models, fp32, few sizes and rounds, to try it")
     cli.add_parser(commands)
     doctor.add_parser(commands)
     return parser

@@ -297,6 +297,12 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def sentence(error: BaseException) -> str:
+    """An error in one sentence: the message of one of this package, else its type and its first line."""
+    ours = type(error).__module__.startswith("tutorial_lib")
+    return str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
+
+
 def _saved(exported: torch.export.ExportedProgram) -> bytes:
     buffer = io.BytesIO()  # given a file, torch's writer ends the process when the disk is full
     torch.export.save(exported, buffer)

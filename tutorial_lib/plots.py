@@ -105,7 +105,7 @@ def subtitle(sweep: Sweep) -> str:
     precision = about.get("precision", "fp32")
     cast = "" if precision in ("fp32", "float32") else f", {precision}"
     ranges = ", ".join([f"{ranges} (min/opt/max)", *(f"{name} {size}" for name, size in sweep.held.items())])
-    return f"{about['case']}, {ranges} · backend {about['backend']}{cast} · {about['device']}"
+    return f"{about['case']}, {ranges} · backend {about['backend']}{cast} · {about.get('recorded', about['device'])}"
 
 
 def _figure(sweep: Sweep, behind: Behind, title: str, draw: Draw, size: tuple[float, float] = SIZE) -> Figure:
@@ -343,7 +343,7 @@ def _finish(figure: Figure, behind: Behind, top: float) -> None:
         handles, labels = axes.get_legend_handles_labels()
         drawn |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in drawn}
     runs = [Line2D([], [], color=GREY, **_faint(number)) for number in range(len(behind))]
-    earlier = [shorten(label, 90, placeholder=" …") for label, _ in behind]
+    earlier = [shorten(label, int(figure.get_figwidth() / CHARACTER) - 10, placeholder=" …") for label, _ in behind]
     rows = _rows(earlier, figure.get_figwidth()), _rows(list(drawn), figure.get_figwidth())
     height = figure.get_figheight() + ROW * rows[0]
     figure.set_figheight(height)

@@ -115,13 +115,8 @@ class Sweep:
 
     def json(self) -> str:
         """Everything as text; what is not finite becomes null."""
-        content = {
-            "schema": SCHEMA,
-            "provenance": self.provenance,
-            "builds": self.builds,
-            "table": self.table.to_dict("records"),
-            "pairs": self.pairs.to_dict("records"),
-        }
+        tables = {"table": self.table.to_dict("records"), "pairs": self.pairs.to_dict("records")}
+        content = {"schema": SCHEMA, "provenance": self.provenance, "builds": self.builds, **tables}
         return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
 
     def to_json(self, path: str | Path) -> None:
@@ -142,15 +137,19 @@ class Sweep:
             If the file is not a sweep of this schema.
         """
         try:
-            content = json.loads(Path(path).read_text())
-            if content["schema"] != SCHEMA:
-                raise ValueError(f"its schema is {content['schema']}, and this version reads {SCHEMA}")
-            table, about = pd.DataFrame(content["table"]), content["provenance"]
-            table["worst_index"] = table["worst_index"].map(tuple)
-            pairs = _pairs(content["pairs"], [dim["name"] for dim in about["dims"]])
-            return cls(table, pairs, content["builds"], about)
+            return cls.from_content(json.loads(Path(path).read_text()))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a sweep that this version can read ({error}).") from None
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> "Sweep":
+        """What :meth:`json` says, once it is parsed; KeyError, TypeError or ValueError if it is something else."""
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {content['schema']}, and this version reads {SCHEMA}")
+        table, about = pd.DataFrame(content["table"]), content["provenance"]
+        table["worst_index"] = table["worst_index"].map(tuple)
+        pairs = _pairs(content["pairs"], [dim["name"] for dim in about["dims"]])
+        return cls(table, pairs, content["builds"], about)
 
 
 def _finite(value: Any) -> Any:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tutorial_lib import PATHS, latency
+from tutorial_lib.setting import Setting
 from tutorial_lib.studio.script import script
-from tutorial_lib.studio.setting import Setting
 
 
 def profiles(found):

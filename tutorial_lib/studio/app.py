@@ -8,20 +8,22 @@ from typing import Any
 
 import torch
 
+from tutorial_lib import recorded
 from tutorial_lib._files import save
 from tutorial_lib.backends import as_device
 from tutorial_lib.building import BuildError
 from tutorial_lib.models import MODELS, Case
 from tutorial_lib.preview.record import Preview
+from tutorial_lib.setting import Setting
+from tutorial_lib.shapes import ShapeError
 from tutorial_lib.studio import take, views
 from tutorial_lib.studio.bench import Answer, Bench, failure
 from tutorial_lib.studio.display import Display
 from tutorial_lib.studio.form import WRONG, Form
 from tutorial_lib.studio.panel import OUTSIDE, Panel, RangeControls, problem, status
-from tutorial_lib.studio.result import Result
+from tutorial_lib.studio.result import Result, of_recording
 from tutorial_lib.studio.runner import Runner
 from tutorial_lib.studio.script import script
-from tutorial_lib.studio.setting import Setting
 from tutorial_lib.studio.worker import Job, Worker
 
 DRAWER = Worker("tutorial_lib studio, drawing")
@@ -163,6 +165,28 @@ class Studio:
             self._pins_changed()
             return letter
 
+    def show_recorded(self, file: str | Path, **wanted: str) -> str:
+        """Pin a setting of a recorded run behind the live ones, labelled "recorded on ... at ..."; returns its letter.
+
+        Parameters
+        ----------
+        file : str or Path
+            What ``python -m tutorial_lib record`` wrote.
+        **wanted
+            Which setting of it: ``model``, ``backend``, ``precision``, ``ranges``. Default: any of the shown model.
+
+        Raises
+        ------
+        RecordedError
+            If the file cannot be used, or not exactly one setting fits.
+        """
+        found = recorded.load(file)
+        with self._lock:
+            wanted = {"model": self._panel.model.value, **wanted}
+            letter = self._display.pin(of_recording(found, **wanted))
+            self._pins_changed()
+            return letter
+
     def unpin(self, letter: str) -> None:
         """Take a pinned result away."""
         with self._lock:
@@ -174,6 +198,8 @@ class Studio:
         """Go back to a pinned setting and its result."""
         with self._lock:
             result = self._display.pinned(letter)
+            if result.recorded:
+                raise ShapeError(f"{letter} was {result.recorded}; to measure it here, set its ranges and press Build.")
             self._form.write(self._form.values_of(result.setting), self._show_ranges)
             self._changed()
             self._runner.show(result)

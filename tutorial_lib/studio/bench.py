@@ -18,13 +18,13 @@ import pandas as pd
 import torch
 
 from tutorial_lib import stages, store
-from tutorial_lib.building import first_line
+from tutorial_lib.building import sentence
 from tutorial_lib.compiled import OUTSIDE, Compiled
 from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
+from tutorial_lib.setting import Setting
 from tutorial_lib.shapes import ShapeError
 from tutorial_lib.studio.result import Failure, Result
-from tutorial_lib.studio.setting import Setting
 from tutorial_lib.sweep import EAGER, Sweep, latencies, sweep
 
 PROGRAMS, RESULTS = 12, 32
@@ -325,9 +325,7 @@ class _Timed:
 
 def failure(error: BaseException) -> Failure:
     """An error as a sentence and its traceback; the sentence of an error of this package is its message."""
-    ours = type(error).__module__.startswith("tutorial_lib")
-    sentence = str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
-    return Failure(sentence, "".join(traceback.format_exception(error)))
+    return Failure(sentence(error), "".join(traceback.format_exception(error)))
 
 
 def _by(program: Compiled, sizes: Mapping[str, int]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tutorial_lib.preview.record import Preview
+from tutorial_lib.setting import Setting
 from tutorial_lib.shapes import ShapeError
 from tutorial_lib.studio import take, views
 from tutorial_lib.studio.bench import Answer, Bench, Recent
@@ -12,7 +13,6 @@ from tutorial_lib.studio.form import WRONG
 from tutorial_lib.studio.panel import EMPTY, Panel, answers, problem, stale
 from tutorial_lib.studio.result import Result
 from tutorial_lib.studio.script import script
-from tutorial_lib.studio.setting import Setting
 
 PINS = 5
 ASKED = 6
@@ -45,9 +45,9 @@ class Display:
             raise ShapeError(f"nothing is pinned as {letter!r}; there are {', '.join(self.pins) or 'no pins'}.")
         return self.pins[letter]
 
-    def pin(self) -> str:
-        """Pin the last result; returns its letter."""
-        result = self.needed()
+    def pin(self, result: Result | None = None) -> str:
+        """Pin a result, or else the last one; returns its letter."""
+        result = result or self.needed()
         for letter, pinned in self.pins.items():
             if pinned is result:
                 return letter

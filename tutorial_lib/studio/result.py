@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tutorial_lib.journal import setting_of
 from tutorial_lib.record import Build
-from tutorial_lib.studio.setting import Setting
+from tutorial_lib.recorded import Recorded
+from tutorial_lib.setting import Setting
 from tutorial_lib.sweep import Sweep
 
 
@@ -37,6 +39,8 @@ class Result:
         Local date and time of the end of the run.
     final : bool
         False while results stream in.
+    recorded : str
+        Where and when, for a run that was not measured here: "recorded on ... at ...".
     """
 
     setting: Setting
@@ -46,6 +50,7 @@ class Result:
     seconds: Mapping[str, float] = field(default_factory=dict)
     when: str = ""
     final: bool = True
+    recorded: str = ""
 
     @property
     def backend(self) -> str:
@@ -56,4 +61,17 @@ class Result:
     def label(self) -> str:
         """What tells this result from another: ``1 / 4 / 32, inductor fp32``."""
         options = ", ".join(f"{name}={value}" for name, value in self.setting.options)
-        return f"{self.setting.label}, {self.backend} {self.setting.precision}" + (f", {options}" if options else "")
+        told = [f"{self.setting.label}, {self.backend} {self.setting.precision}", options, self.recorded]
+        return ", ".join(part for part in told if part)
+
+
+def of_recording(found: Recorded, **wanted: str) -> Result:
+    """One setting of a recorded run as a result; its builds are in its sweep.
+
+    Raises
+    ------
+    RecordedError
+        If not exactly one setting fits what is `wanted`.
+    """
+    setting, about = setting_of(found.run(**wanted)["setting"]), found.about
+    return Result(setting, found.sweep(**wanted), builds=(), when=about["date"], recorded=found.label)

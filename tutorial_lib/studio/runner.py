@@ -8,12 +8,12 @@ from typing import Any
 
 from tutorial_lib.preview import previews
 from tutorial_lib.preview.record import Preview
+from tutorial_lib.setting import Setting
 from tutorial_lib.stages import Cancelled
 from tutorial_lib.studio.bench import Answer, Bench, failure
 from tutorial_lib.studio.display import Display
 from tutorial_lib.studio.panel import Panel, status
 from tutorial_lib.studio.result import Result
-from tutorial_lib.studio.setting import Setting
 from tutorial_lib.studio.worker import Job, Worker
 
 WORKER = Worker("tutorial_lib studio")

@@ -22,8 +22,8 @@ from torch import nn
 from tutorial_lib import agreement, backends, latency, models, precision, shapes, tensorrt
 from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
+from tutorial_lib.setting import Setting
 from tutorial_lib.shapes import ShapeError
-from tutorial_lib.studio.setting import Setting
 
 TEMPLATE = Path(__file__).with_suffix(".txt")
 OF_THIS_MACHINE = frozenset({"cpp.cxx", "engine_cache_dir", "timing_cache_path"})

@@ -125,7 +125,7 @@ def _numbers(result: Result, pinned: Pinned) -> str:
         for label, run, found in behind:
             if size in found[EAGER]:
                 now = cells if run.setting.model == result.setting.model else {}
-                short = label.partition(": ")[0]  # the caption has the rest
+                short = label.partition(": ")[0] + ", recorded" * bool(run.recorded)  # the caption has the rest
                 body.append(_row(short if here else f"{size} · {short}", found, size, paths, now, pin=True))
     return (
         f'<div class="tl-scroll"><table class="tl-table">{_caption(result, [label for label, *_ in behind])}'

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tutorial_lib import DynamicDim, ShapeError, status
 from tutorial_lib.backends import BackendUnavailable, OptionError
 from tutorial_lib.precision import PrecisionError
-from tutorial_lib.studio.setting import Setting, freeze, read_options, read_sizes, show_options
+from tutorial_lib.setting import Setting, freeze, read_options, read_sizes, show_options
 
 
 def of(**more):

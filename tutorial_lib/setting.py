@@ -1,4 +1,4 @@
-"""What one run of the studio builds and measures: a value that is right by itself, and can be a key."""
+"""What is to be built and measured together: a value that is right by itself, and can be a key."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from tutorial_lib.sweep import check_sizes, default_sizes
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything that a reader chooses in the studio.
+    """One run of some paths of a model, as the studio and a campaign take it.
 
     Attributes
     ----------

@@ -1,0 +1,110 @@
+"""``python -m tutorial_lib record``: one command, one file, and a stopped one goes on."""
+
+import json
+import shlex
+
+import pytest
+import torch
+
+from tutorial_lib import MODELS, PATHS, __main__, precision, recorded
+from tutorial_lib.__main__ import main
+from tutorial_lib.backends import Status
+
+QUICK = ["--quick", "--models", "perceptron", "--backends", "eager", "--paths", "export", "--device", "cpu"]
+
+
+def run(*arguments):
+    return main(["record", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--models", "gpt"], "there is no model 'gpt'; use expand-reshape"),
+        (["--backends", "xla"], "there is no backend 'xla'"),
+        (["--precision", "fp8"], "there is no precision 'fp8'"),
+        (["--paths", "aot"], "there is no path 'aot'"),
+        (["--device", "tpu"], "there is no device 'tpu'"),
+        (["--out", "run.txt"], "give one that ends in .json"),
+        (["--out", f"{__file__}/run.json"], "is a file; give a folder"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence_and_exit_code_two(arguments, said, tmp_path, capsys):
+    assert run("--out", str(tmp_path / "run.json"), *arguments) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_something_else_beside_it_is_left_alone(tmp_path, capsys):
+    (tmp_path / "run.jsonl").write_text("notes\n")
+    assert run("--out", str(tmp_path / "run.json"), *QUICK) == 2
+    assert "is no file of a campaign" in capsys.readouterr().err
+    assert (tmp_path / "run.jsonl").read_text() == "notes\n"
+
+
+def settings(*arguments, device="cpu"):
+    args = __main__._parser().parse_args(["record", "--out", "run.json", *arguments])
+    return __main__._settings(args, torch.device(device))
+
+
+def test_on_a_gpu_all_models_backends_precisions_and_batches_are_recorded(monkeypatch):
+    works = [Status(name, "cuda", name != "tensorrt", "") for name in ("tensorrt", "inductor", "eager")]
+    monkeypatch.setattr(__main__.backends, "statuses", lambda device: works)
+    monkeypatch.setattr(precision, "why_not", lambda name, device: None)
+    found, command = settings(device="cuda")
+    assert len(found) == len(MODELS) * 2 * 4
+    assert {one.backend for one in found} == {"inductor", "eager"}
+    assert [one.precision for one in found[:: 2 * len(MODELS)]] == ["fp32", "tf32", "bf16", "fp16"]
+    assert all(one.paths == tuple(PATHS) for one in found)
+    assert all(one.sizes == (1, 2, 4, 8, 16, 32, 64, 128, 256) for one in found)
+    assert all(one.ranges[0].max >= 256 for one in found)
+    again, same = settings(*shlex.split(command)[4:], device="cuda")
+    assert (again, same) == (found, command)
+
+
+def test_where_tensorrt_works_it_is_recorded_without_being_asked_for(monkeypatch):
+    monkeypatch.setattr(__main__.backends, "statuses", lambda device: [Status("tensorrt", "cuda", True, "")])
+    monkeypatch.setattr(precision, "why_not", lambda name, device: None)
+    found, command = settings(device="cuda")
+    assert {one.backend for one in found} == {"tensorrt"}
+    assert "--backends tensorrt" in command
+
+
+def test_a_cpu_has_no_tf32_and_the_ranges_of_the_models():
+    found, _ = settings("--backends", "eager")
+    assert {one.precision for one in found} == {"fp32", "bf16", "fp16"}
+    assert all(one.sizes == () for one in found)
+    assert next(one for one in found if one.model == "perceptron").ranges[0].max == 1024
+
+
+def test_a_recording_is_one_file_that_says_how_it_was_made(tmp_path, capsys):
+    out = tmp_path / "new" / "run.json"
+    assert run("--out", str(out), *QUICK, "--note", "Only a try.") == 0
+    printed = capsys.readouterr().out
+    assert [file.name for file in out.parent.iterdir()] == ["run.json"]
+    found = recorded.load(out)
+    assert f"wrote {out}: {found.label}" in printed
+    assert "note: Only a try." in printed
+    assert found.table["path"].tolist() == ["eager PyTorch", "export"] * 2
+    assert found.about["conditions"]["samples"] >= 4
+    args = __main__._parser().parse_args(shlex.split(found.about["command"])[3:])
+    (again,), _ = __main__._settings(args, torch.device("cpu"))
+    assert str(again) == found.runs[0]["text"]
+
+
+def test_time_that_is_up_leaves_a_file_from_which_the_same_command_goes_on(tmp_path, capsys):
+    out = tmp_path / "run.json"
+    assert run("--out", str(out), *QUICK, "--minutes", "0.001") == 1
+    assert "nothing to record" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["run.jsonl"]
+    assert run("--out", str(out), *QUICK) == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_what_fails_is_printed_and_exit_code_one(tmp_path, capsys):
+    out = tmp_path / "run.json"
+    assert run("--out", str(out), *QUICK, "--precision", "fp32,tf32") == 1
+    assert "failed: perceptron export eager tf32: precision tf32: TF32 is a mode" in capsys.readouterr().out
+    assert len(json.loads(out.read_text())["runs"]) == 2
