@@ -27,6 +27,7 @@ SLOW = (
     r"test_paths.py::.*temporary_folder",
     r"test_preview.py::.*(gpu_without|several|killing)",
     r"test_preview_(artefact|backend|bare|install|script|several_dims).py::",
+    r"test_project.py::.*readme_s_python",
     r"test_record_command.py::.*(one_file|goes_on|is_printed)",
     r"test_store.py::.*(another_process|own_cache)",
     r"test_studio_bench.py::.*cancelled_at",
