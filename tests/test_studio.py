@@ -593,7 +593,15 @@ def test_a_click_that_is_cancelled_before_it_began_never_begins(studio, builds):
     assert studio.result is None
 
 
-def test_an_interrupt_during_build_cancels_the_run(studio, stoppable):
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, also in a process that a shell started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_during_build_cancels_the_run(studio, stoppable, interruptible):
     def interrupt():
         stoppable.begun.wait(PATIENCE)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
