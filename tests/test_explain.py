@@ -10,11 +10,12 @@ import pytest
 import torch
 import torch._inductor
 import torch._inductor.config
+import torch._inductor.cpu_vec_isa
 from torch import nn
 from torch.export import Dim
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
-from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, ShapeError, TensorSpec, status
+from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, ShapeError, TensorSpec, backends, status
 from tutorial_lib._messages import READ, RULES
 from tutorial_lib.explain import Explanation, explain
 
@@ -630,22 +631,39 @@ def test_memory_and_devices_of_a_gpu():
     assert told(lambda: model(linear)(R(4, 4, device="cuda"))).kind == "device"
 
 
-def test_no_compiler(monkeypatch):
-    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}):
+@pytest.fixture
+def compile_with():
+    """``compile_with(compiler)``: Inductor uses this C++ compiler and no cache.
+
+    Inductor asks the compiler once a process which vector instructions to use, so a good one is asked before:
+    what a broken compiler answers would stay, and make all later tests of the process compile scalar code.
+    """
+    if status("inductor", "cpu").works:
+        with torch._inductor.config.patch(backends.settings("inductor", torch.device("cpu"), None)):
+            torch._inductor.cpu_vec_isa.valid_vec_isa_list()
+
+    def patch(compiler):
+        return torch._inductor.config.patch({"cpp.cxx": (compiler,), "force_disable_caches": True})
+
+    return patch
+
+
+def test_no_compiler(compile_with):
+    with compile_with("no-such-compiler"):
         found = told(torch.compile(lambda x: x.sin() + 7), R(40, 41))
     assert found.kind == "C++ compiler"
     assert "doctor" in found.fix
 
 
 @inductor_works()
-def test_a_compiler_that_fails(tmp_path):
+def test_a_compiler_that_fails(compile_with, tmp_path):
     broken = tmp_path / "g++"
     broken.write_text(
         '#!/bin/sh\ncase "$*" in *--version*) echo "g++ 13";; *)\n'
         'echo "x.cpp:1:10: fatal error: Python.h: No such file or directory" >&2; exit 1;; esac\n'
     )
     broken.chmod(broken.stat().st_mode | stat.S_IEXEC)
-    with torch._inductor.config.patch({"cpp.cxx": (str(broken),), "force_disable_caches": True}):
+    with compile_with(str(broken)):
         found = told(torch.compile(lambda x: x.sin() + 8), R(40, 41))
     assert found.kind == "C++ compiler"
     assert "Python.h" in found.quote
