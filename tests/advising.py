@@ -3,9 +3,9 @@
 import numpy as np
 
 from tutorial_lib import expand_reshape
-from tutorial_lib.curves import Measurement
-from tutorial_lib.measuring import Bench
-from tutorial_lib.router import builder
+from tutorial_lib.advisor.curves import Measurement
+from tutorial_lib.advisor.measuring import Bench
+from tutorial_lib.advisor.router import builder
 
 AXIS = (1, 4, 16, 64)
 

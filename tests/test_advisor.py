@@ -13,17 +13,17 @@ from tutorial_lib import (
     DynamicDim,
     ShapeError,
     TensorSpec,
-    advisor_figure,
     expand_reshape,
     latency,
     plots,
 )
 from tutorial_lib.__main__ import main
-from tutorial_lib.advisor import OBJECTIVES, advise
-from tutorial_lib.curves import PADDING
-from tutorial_lib.measuring import measure, worth_measuring
-from tutorial_lib.policies import predict
-from tutorial_lib.traffic import Traffic
+from tutorial_lib.advisor import figure as advisor_figure
+from tutorial_lib.advisor.advice import OBJECTIVES, advise
+from tutorial_lib.advisor.curves import PADDING
+from tutorial_lib.advisor.measuring import measure, worth_measuring
+from tutorial_lib.advisor.policies import predict
+from tutorial_lib.advisor.traffic import Traffic
 
 BOTH_ENDS = {2: 90, 64: 10}
 

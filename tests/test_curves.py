@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tutorial_lib.curves import LEVELS, WEIGHTS, Curves, mean, monotone, percentile, quiet
+from tutorial_lib.advisor.curves import LEVELS, WEIGHTS, Curves, mean, monotone, percentile, quiet
 
 
 def column(*sizes):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tutorial_lib import DynamicDim
-from tutorial_lib.curves import PADDING, WEIGHTS, Curves
-from tutorial_lib.policies import EAGER, Policy, Search, partition, predict
-from tutorial_lib.traffic import Traffic
+from tutorial_lib.advisor.curves import PADDING, WEIGHTS, Curves
+from tutorial_lib.advisor.policies import EAGER, Policy, Search, partition, predict
+from tutorial_lib.advisor.traffic import Traffic
 
 DIMS = {"batch": DynamicDim("batch", 1, 4, 64)}
 

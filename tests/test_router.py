@@ -3,10 +3,10 @@ import torch
 from torch import nn
 
 from tutorial_lib import Case, DynamicDim, ShapeError, TensorSpec, expand_reshape, text_encoder
+from tutorial_lib.advisor.footprint import activation_bytes, weight_bytes
+from tutorial_lib.advisor.policies import Policy
+from tutorial_lib.advisor.router import Router, build, builder, code, crop, input_axes, output_axes, pad, why_not_padded
 from tutorial_lib.building import BuildError
-from tutorial_lib.footprint import activation_bytes, weight_bytes
-from tutorial_lib.policies import Policy
-from tutorial_lib.router import Router, build, builder, code, crop, input_axes, output_axes, pad, why_not_padded
 
 ONE = ("batch",)
 POLICIES = {

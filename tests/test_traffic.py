@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutorial_lib import DynamicDim, ShapeError
-from tutorial_lib.traffic import DISTRIBUTIONS, Traffic, as_traffic
+from tutorial_lib.advisor.traffic import DISTRIBUTIONS, Traffic, as_traffic
 
 LISTS = st.lists(st.integers(1, 40), min_size=2, max_size=60)
 

@@ -3,7 +3,7 @@
 The names that a notebook uses are here; each module says what it is for.
 """
 
-from tutorial_lib.advisor import Advice, advise
+from tutorial_lib.advisor import Advice, Traffic, advise
 from tutorial_lib.agreement import Agreement, Reference
 from tutorial_lib.backends import BackendUnavailable, OptionError, Status, choose, status, statuses
 from tutorial_lib.building import BuildError
@@ -30,7 +30,6 @@ from tutorial_lib.precision import PrecisionError
 from tutorial_lib.record import Build, Engine, EngineInput
 from tutorial_lib.shapes import DynamicDim, ShapeError, TensorSpec
 from tutorial_lib.sweep import Sweep, grid, sweep
-from tutorial_lib.traffic import Traffic
 
 __all__ = [
     "MODELS",

@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 
-from tutorial_lib import _files, backends, doctor, journal, models, paths, precision, recorded, traffic
+from tutorial_lib import _files, backends, doctor, journal, models, paths, precision, recorded
+from tutorial_lib.advisor import Traffic
+from tutorial_lib.advisor import advise as ask_advisor
 from tutorial_lib.building import BuildError
 from tutorial_lib.campaign import run_all
 from tutorial_lib.compiled import Compiled, Recompile
@@ -82,13 +84,14 @@ def compare(args: argparse.Namespace) -> int:
 
 def advise(args: argparse.Namespace) -> int:
     """Say which engines to build for the sizes of a CSV file, print the table, and replay half of the requests."""
-    from tutorial_lib import advisor, advisor_figure, plots
+    from tutorial_lib import plots
+    from tutorial_lib.advisor import figure
 
     case = models.make_case(args.model, args.min, args.opt, args.max).to(backends.as_device(args.device))
-    requests = traffic.Traffic.csv(args.traffic)
+    requests = Traffic.csv(args.traffic)
     fitted, held_out = requests.split() if args.replay else (requests, requests)
     out, settings = _out_folder(args.out), {"backend": args.backend, "path": args.path, "seconds": args.seconds}
-    advice = advisor.advise(
+    advice = ask_advisor(
         case, fitted, args.objective, p99_at_most_ms=args.p99_at_most_ms, progress=_progress, **settings
     )
     print(f"{advice.summary().to_string(index=False)}\n\n{advice.recommendation}")
@@ -102,7 +105,7 @@ def advise(args: argparse.Namespace) -> int:
         stem = out / f"{case.name}-advice"
         _files.save(stem.with_suffix(".csv"), advice.table.to_csv(index=False))
         _files.save(stem.with_suffix(".py"), advice.code())
-        _files.save(stem.with_suffix(".png"), plots.png(advisor_figure.costs(advice)))
+        _files.save(stem.with_suffix(".png"), plots.png(figure.costs(advice)))
         print("\n".join(f"wrote {stem.with_suffix(suffix)}" for suffix in (".csv", ".py", ".png")))
     return 0 if advice.meets(advice.best) else FAILED
 

@@ -12,10 +12,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from tutorial_lib import agreement, paths, precision
+from tutorial_lib.advisor.policies import Policy
 from tutorial_lib.building import BuildError
 from tutorial_lib.compiled import Compiled
 from tutorial_lib.models import MODELS, Case
-from tutorial_lib.policies import Policy
 from tutorial_lib.shapes import ShapeError
 
 Axes = Mapping[str, Sequence[tuple[int, int]]]
@@ -202,7 +202,7 @@ def code(case: Case, policy: Policy, path: str, backend: str, options: Mapping[s
     imported = ", ".join(["MODELS"] * (case.name in MODELS) + ["paths"] * bool(policy.engines))
     lines = [f'"""Serves {case.name}: {policy}. Call build() with your Case."""', ""]
     lines += [f"from tutorial_lib import {imported}"] * bool(imported)
-    lines += ["from tutorial_lib.router import crop, output_axes, pad"] * policy.padded
+    lines += ["from tutorial_lib.advisor.router import crop, output_axes, pad"] * policy.padded
     lines += ["", "", "def build(case):"]
     if policy.engines:
         lines += ["    engines = [  # each with its (min, opt, max)"]

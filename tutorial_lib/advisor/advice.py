@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tutorial_lib import curves, footprint, policies, replay, router
-from tutorial_lib.curves import Array, Curves
+from tutorial_lib.advisor import curves, footprint, policies, replay, router
+from tutorial_lib.advisor.curves import Array, Curves
+from tutorial_lib.advisor.measuring import Bench, measure
+from tutorial_lib.advisor.policies import Policy, Search
+from tutorial_lib.advisor.traffic import Traffic, as_traffic
 from tutorial_lib.latency import BUSY
-from tutorial_lib.measuring import Bench, measure
 from tutorial_lib.models import Case
-from tutorial_lib.policies import Policy, Search
 from tutorial_lib.shapes import ShapeError
-from tutorial_lib.traffic import Traffic, as_traffic
 
 OBJECTIVES = {
     "mean": "mean latency",
@@ -337,7 +337,7 @@ class Advice:
         Parameters
         ----------
         held_out : Traffic, or what Traffic.of takes
-            Such as the second part of :meth:`tutorial_lib.traffic.Traffic.split`.
+            Such as the second part of :meth:`tutorial_lib.advisor.traffic.Traffic.split`.
         others : sequence of Policy
             To be replayed besides the recommended one and the baselines.
         requests, seconds

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tutorial_lib.curves import PADDING, WEIGHTS, Array, Curves, Sizes
+from tutorial_lib.advisor.curves import PADDING, WEIGHTS, Array, Curves, Sizes
+from tutorial_lib.advisor.traffic import Traffic
 from tutorial_lib.shapes import DynamicDim
-from tutorial_lib.traffic import Traffic
 
 Triples = tuple[tuple[int, int, int], ...]
 """The range of an engine: (min, opt, max) of each dimension."""
@@ -86,7 +86,7 @@ def _shown(triple: tuple[int, int, int]) -> str:
 
 
 def predict(policy: Policy, curves: Curves, sizes: Array, point: bool = False) -> Array:
-    """Latencies under a policy, as :meth:`tutorial_lib.curves.Curves.at` gives them for one engine.
+    """Latencies under a policy, as :meth:`tutorial_lib.advisor.curves.Curves.at` gives them for one engine.
 
     An engine of one size is taken to be as fast there as one tuned for it, and one of a narrow range as one of the
     whole range with the same opt, which is what was measured.

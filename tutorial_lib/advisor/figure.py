@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from tutorial_lib.advisor import Advice
-from tutorial_lib.curves import LEVELS, WEIGHTS, Array
+from tutorial_lib.advisor.advice import Advice
+from tutorial_lib.advisor.curves import LEVELS, WEIGHTS, Array
+from tutorial_lib.advisor.policies import Policy, predict
 from tutorial_lib.plots import GREY, LEGEND
-from tutorial_lib.policies import Policy, predict
 
 SIZE = (7.5, 5.8)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -30,7 +30,7 @@ def costs(advice: Advice, policies: Sequence[Policy] | None = None) -> Figure:
     Parameters
     ----------
     advice : Advice
-        What :func:`tutorial_lib.advisor.advise` returned.
+        What :func:`tutorial_lib.advisor.advice.advise` returned.
     policies : sequence of Policy, optional
         Whose latency is drawn. Default: the recommended one, the two baselines, and eager PyTorch.
     """

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tutorial_lib import curves, latency, policies, precision, record
-from tutorial_lib.curves import WEIGHTS, Array, Curves
+from tutorial_lib import latency, precision, record
+from tutorial_lib.advisor import curves, policies
+from tutorial_lib.advisor.curves import WEIGHTS, Array, Curves
+from tutorial_lib.advisor.policies import Policy
+from tutorial_lib.advisor.traffic import Traffic
 from tutorial_lib.models import Case
-from tutorial_lib.policies import Policy
-from tutorial_lib.traffic import Traffic
 
 BLOCK = 20
 """Requests that one policy serves before it is the next one's turn."""
@@ -37,7 +38,7 @@ class Replay:
         (measured over predicted, minus 1), and the same for ``p99``.
     requests, left_out : int
         How many were served, and how many of them are left out, for all policies alike: their block took more than
-        :data:`tutorial_lib.curves.DISTURBED` times as long, against its prediction, as an ordinary one.
+        :data:`tutorial_lib.advisor.curves.DISTURBED` times as long, against its prediction, as an ordinary one.
     others : float or None
         How many cores other processes used meanwhile, where that is known.
     device : str

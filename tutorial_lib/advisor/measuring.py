@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from tutorial_lib import backends, footprint, latency, precision, record, router
-from tutorial_lib.curves import PADDING, Array, Engine, Measurement, Sizes
+from tutorial_lib import backends, latency, precision, record
+from tutorial_lib.advisor import footprint, router
+from tutorial_lib.advisor.curves import PADDING, Array, Engine, Measurement, Sizes
+from tutorial_lib.advisor.policies import Policy
+from tutorial_lib.advisor.traffic import Traffic, as_traffic
 from tutorial_lib.models import Case
-from tutorial_lib.policies import Policy
-from tutorial_lib.traffic import Traffic, as_traffic
 
 ROUNDS = (6, 400)
 """Rounds of measuring, at least and at most."""
