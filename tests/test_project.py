@@ -192,7 +192,15 @@ def test_the_readme_lists_every_module():
     text = (ROOT / "README.md").read_text()
     listed = re.search(r"```\ntutorial_lib/\n(.*?)```", text, flags=re.DOTALL).group(1)
     modules = set(re.findall(r"(\w+)\.py", listed))
-    assert modules == set(LAYERS)
+    assert modules == set(LAYERS) - {"advisor"}
+
+
+@pytest.mark.parametrize("package", ["advisor", "studio"])
+def test_a_package_lists_its_modules(package):
+    folder = ROOT / "tutorial_lib" / package
+    listed = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    for file in folder.glob("[!_]*.py"):
+        assert re.search(rf"^(.*  )?{file.stem}  ", listed, flags=re.MULTILINE), file.stem
 
 
 def test_the_readme_s_python_examples_run(tmp_path):

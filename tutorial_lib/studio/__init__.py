@@ -1,11 +1,11 @@
 """The shape studio: set min / opt / max, rebuild, and watch latency and agreement across batch sizes.
 
-setting   what a run builds and measures        panel    the widgets and where they stand
-result    what it found                         form     the panel's entries as a setting
-worker    one thread, the newest request wins   display  what the panel shows of the results
-bench     builds, measures, remembers           views    results -> HTML and figures
-script    a setting as a stand-alone script     take     files, script and snapshot
 app       Studio: the controls, and the same from code
+panel     the widgets and where they stand     worker   one thread, the newest request wins
+form      the panel's entries as a setting     runner   runs, from the request to the last status
+display   what the panel shows of the results  bench    builds, measures, remembers
+views     results -> HTML and figures          result   what it found
+take      files, script and snapshot           script   a setting as a stand-alone script
 """
 
 from tutorial_lib.studio.app import Studio
