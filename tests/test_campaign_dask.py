@@ -2,6 +2,7 @@
 
 import json
 import os
+from unittest import mock
 
 import pytest
 from test_campaign_processes import QUICK, kill_when_started, log, of, some, started  # noqa: F401 (log is a fixture)
@@ -12,9 +13,7 @@ distributed = pytest.importorskip("distributed", reason="Dask is optional: `pip 
 
 
 @pytest.fixture
-def cluster(tmp_path, log, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
+def cluster(tmp_path, log):  # noqa: F811
     def start(**more):
         return distributed.Client(
             distributed.LocalCluster(
@@ -24,7 +23,9 @@ def cluster(tmp_path, log, monkeypatch):  # noqa: F811
             )
         )
 
-    return start
+    with mock.patch.dict(os.environ):  # Dask leaves MKL_NUM_THREADS=1 and more behind, for every later child process
+        os.environ["OMP_NUM_THREADS"] = "1"
+        yield start
 
 
 def test_a_worker_that_is_killed_midway_loses_nothing_and_nothing_counts_twice(tmp_path, log, cluster):  # noqa: F811
