@@ -16,19 +16,24 @@ hypothesis.settings.load_profile("tutorial")
 
 
 SLOW = (
+    r"test_advisor.py::.*no_matplotlib",
     r"test_artefact.py::.*(another_process|comes_along|what_it_is|leaves_nothing|unpacked|read_as_they_did)",
     r"test_backends.py::.*(its_own_standard_library|remembered_on_disk)",
     r"test_browser.py::.*a_hundred_clicks",
     r"test_campaign_(dask|processes).py::",
     r"test_claims.py::.*bare_package",
+    r"test_cli.py::.*interrupting",
     r"test_explain.py::.*package_of_aotinductor",
-    r"test_models.py::.*inductor",
+    r"test_models.py::.*(inductor|on_every_path_with_eager)",
     r"test_paths.py::.*(inductor|temporary_folder)",
-    r"test_preview.py::.*(gpu_without|several|killing)",
+    r"test_(plots|heatmap).py::.*(pyplot|two_threads)",
+    r"test_preview.py::.*(gpu_without|several|killing|graph_break)",
     r"test_preview_(artefact|backend|bare|batch_one|install|outside|script|several_dims).py::",
-    r"test_project.py::.*readme_s_python",
+    r"test_project.py::.*(readme_s_python|benchmark_starts)",
     r"test_record_command.py::.*(one_file|goes_on|is_printed)",
+    r"test_router.py::.*two_dimensions",
     r"test_store.py::",
+    r"test_studio.py::.*(two_studios|is_there_at_once_and_builds)",
     r"test_studio_(bench|script).py::",
     r"test_threads.py::",
 )

@@ -274,3 +274,14 @@ def wait_for(file, server, seconds=60):
         except (OSError, ValueError):
             time.sleep(0.1)
     pytest.fail("JupyterLab did not answer in time")
+
+
+BENCHMARKS = [file for file in sorted((ROOT / "benchmarks").glob("*.py")) if "__main__" in file.read_text()]
+
+
+@pytest.mark.parametrize("file", BENCHMARKS, ids=lambda file: file.stem)
+def test_a_benchmark_starts_and_says_what_it_measures(file):
+    done = subprocess.run([sys.executable, file, "--help"], capture_output=True, text=True, timeout=300, env=here())
+    assert done.returncode == 0, done.stderr
+    question = ast.get_docstring(ast.parse(file.read_text())).splitlines()[0]
+    assert question in done.stdout
