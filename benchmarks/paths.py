@@ -3,7 +3,8 @@
     python benchmarks/paths.py [--device cpu] [--model vit] [--json FILE]
 
 For each model and batch size, latency of eager PyTorch and of our three paths is given as a multiple
-of the fastest way this script knows to compute the same thing:
+of the fastest way this script knows to compute the same thing, and so is that of ``tuned``: ``export`` with
+``max_autotune`` and, on a CPU, ``freezing``, which take longer to build. The limit is
 
 * for ``expand-reshape``, the matrix product alone, of equal shape, on data that is already in place;
   on a CPU the faster of PyTorch's and oneDNN's with packed weights;
@@ -27,6 +28,10 @@ from tutorial_lib import backends, latency, models, paths, record
 from tutorial_lib.guard import Guard
 from tutorial_lib.models import Case
 
+TUNED: dict[str, dict[str, Any]] = {
+    "cpu": {"freezing": True, "max_autotune": True},
+    "cuda": {"max_autotune": True},
+}
 BATCHES = {"expand-reshape": (1, 2, 4, 8, 16, 32), "vit": (1, 2, 4, 8)}
 CUDA_BATCHES = {"expand-reshape": (1, 4, 16, 64, 256), "vit": (1, 4, 16, 64)}
 
@@ -53,9 +58,13 @@ def static(case: Case, batch: int) -> list[Callable[[], Any]]:
 
 
 def bench(case: Case, batches: tuple[int, ...], limits: Callable[[Case, int], list[Callable[[], Any]]]) -> list[dict]:
-    programs: dict[str, Callable[..., Any]] = {name: path(case, "inductor") for name, path in paths.PATHS.items()}
-    programs = {"eager": case.model, "torch.compile": torch.compile(case.model, dynamic=True), **programs}
-    programs |= dict(peers(case))
+    ours = {name: path(case, "inductor") for name, path in paths.PATHS.items()}
+    ours["tuned"] = paths.export(case, "inductor", TUNED[case.device.type])
+    seconds = ", ".join(f"{name} {program.build.seconds:.1f}" for name, program in ours.items())
+    print(f"{case.name}, seconds to build: {seconds}", flush=True)
+    programs: dict[str, Callable[..., Any]] = {"eager": case.model}
+    programs["torch.compile"] = torch.compile(case.model, dynamic=True)
+    programs |= ours | dict(peers(case))
     calls: dict[tuple[str, int], Callable[[], Any]] = {}
     for batch in batches:
         inputs = case.example(batch)

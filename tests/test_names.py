@@ -1,8 +1,10 @@
 """Every file, function, option and command that the README or a notebook names exists."""
 
+import contextlib
 import importlib.util
 import json
 import re
+import types
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,9 @@ def test_every_function_and_attribute_exists(file):
         for step in dotted[2].split("."):
             if found is None:
                 break
+            if isinstance(found, types.ModuleType) and hasattr(found, "__path__"):
+                with contextlib.suppress(ModuleNotFoundError):
+                    importlib.import_module(f"{found.__name__}.{step}")
             assert hasattr(found, step) or step in getattr(found, "__annotations__", {}), name
             found = getattr(found, step, None)
 
