@@ -12,7 +12,7 @@ import torch
 
 from tutorial_lib import DynamicDim, campaign, plots
 from tutorial_lib.campaign import NotAlone, measured, run_all, sweeps, table
-from tutorial_lib.journal import key
+from tutorial_lib.journal import JournalError, key
 from tutorial_lib.models import MODELS
 from tutorial_lib.processes import Processes, WorkerLost, one_per_device
 from tutorial_lib.setting import Setting
@@ -192,7 +192,7 @@ def test_another_schema_and_a_damaged_line_are_named(file, instant):
         table(file)
     header, line, _ = whole.split("\n")
     file.write_text(f"{header}\n{line[:50]}\n{line}\n")
-    with pytest.raises(ValueError, match=r"line 2 of .* cannot be read"):
+    with pytest.raises(JournalError, match=r"line 2 of .* cannot be read"):
         table(file)
 
 
@@ -200,7 +200,7 @@ def test_two_campaigns_do_not_write_to_one_file(file, instant):
     run_all([ONE], file, Here(), **QUICK)
     with file.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="is being written to by another campaign"):
+        with pytest.raises(JournalError, match="is being written to by another campaign"):
             run_all(MANY, file, Here(), **QUICK)
 
 

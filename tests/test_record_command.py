@@ -6,7 +6,7 @@ import shlex
 import pytest
 import torch
 
-from tutorial_lib import MODELS, PATHS, __main__, precision, recorded
+from tutorial_lib import MODELS, PATHS, __main__, journal, precision, recorded
 from tutorial_lib.__main__ import main
 from tutorial_lib.backends import Status
 
@@ -44,9 +44,23 @@ def test_a_file_of_something_else_beside_it_is_left_alone(tmp_path, capsys):
     assert (tmp_path / "run.jsonl").read_text() == "notes\n"
 
 
+def test_a_file_that_another_campaign_writes_to_or_that_is_damaged_is_one_sentence(tmp_path, capsys):
+    kept = tmp_path / "run.jsonl"
+    with journal.opened(kept):
+        assert run("--out", str(tmp_path / "run.json"), *QUICK) == 2
+    assert "is being written to by another campaign" in capsys.readouterr().err
+    with kept.open("a") as file:
+        file.write("no json\n")
+    before = kept.read_bytes()
+    assert run("--out", str(tmp_path / "run.json"), *QUICK) == 2
+    assert "line 2 of" in capsys.readouterr().err
+    assert kept.read_bytes() == before
+
+
 def settings(*arguments, device="cpu"):
     args = __main__._parser().parse_args(["record", "--out", "run.json", *arguments])
-    return __main__._settings(args, torch.device(device))
+    found, _, command = __main__._settings(args, torch.device(device))
+    return found, command
 
 
 def test_on_a_gpu_all_models_backends_precisions_and_batches_are_recorded(monkeypatch):
@@ -90,7 +104,7 @@ def test_a_recording_is_one_file_that_says_how_it_was_made(tmp_path, capsys):
     assert found.table["path"].tolist() == ["eager PyTorch", "export"] * 2
     assert found.about["conditions"]["samples"] >= 4
     args = __main__._parser().parse_args(shlex.split(found.about["command"])[3:])
-    (again,), _ = __main__._settings(args, torch.device("cpu"))
+    (again,), *_ = __main__._settings(args, torch.device("cpu"))
     assert str(again) == found.runs[0]["text"]
 
 

@@ -254,7 +254,7 @@ def test_every_recording_of_the_project_can_be_used_and_made_again(file):
     words = shlex.split(kept.about["command"])
     assert words[:4] == ["python", "-m", "tutorial_lib", "record"]
     args = __main__._parser().parse_args(words[3:])
-    settings, _ = __main__._settings(args, as_device("cpu"))
+    settings, *_ = __main__._settings(args, as_device("cpu"))
     texts = [str(setting) for setting in settings]
     assert all(run["text"] in texts for run in kept.runs)
 

@@ -16,6 +16,7 @@ import torch
 from tutorial_lib import _files, backends, doctor, journal, models, paths, precision, recorded
 from tutorial_lib.advisor import Traffic
 from tutorial_lib.advisor import advise as ask_advisor
+from tutorial_lib.advisor.advice import OBJECTIVES
 from tutorial_lib.building import BuildError
 from tutorial_lib.campaign import run_all
 from tutorial_lib.compiled import Compiled, Recompile
@@ -116,7 +117,7 @@ def record(args: argparse.Namespace) -> int:
     Stopped early, the same command goes on where it was.
     """
     device = backends.as_device(args.device)
-    settings, command = _settings(args, device)
+    settings, min_seconds, command = _settings(args, device)
     out = Path(args.out)
     if out.suffix != ".json":
         raise UsageError(f"--out {out} is not the name of a recording; give one that ends in .json.")
@@ -129,11 +130,11 @@ def record(args: argparse.Namespace) -> int:
     limit = None if args.minutes is None else 60 * args.minutes
     print(f"{len(settings)} settings on {device}, kept in {kept} until all are done", flush=True)
     try:
-        run_all(settings, kept, device=args.device, min_seconds=args.min_seconds, seconds=limit, tell=tell)
+        run_all(settings, kept, device=args.device, min_seconds=min_seconds, seconds=limit, tell=tell)
     except KeyboardInterrupt:
         return _say(f"interrupted; what is done is in {kept}, and the same command goes on with the rest.", INTERRUPTED)
     known = journal.read(kept)
-    wanted = [journal.key(setting, args.device, args.min_seconds) for setting in settings]
+    wanted = [journal.key(setting, args.device, min_seconds) for setting in settings]
     runs = [known[name] for name in wanted if name in known]
     left = len(settings) - len(runs)
     notes = [f"{left} of {len(settings)} settings were not reached in {args.minutes:g} minutes."] if left else []
@@ -152,8 +153,8 @@ def record(args: argparse.Namespace) -> int:
     return 0 if table["error"].isna().all() and table["agrees"].astype(bool).all() else FAILED
 
 
-def _settings(args: argparse.Namespace, device: torch.device) -> tuple[list[Setting], str]:
-    """What to record, precision by precision, and the command that records it again."""
+def _settings(args: argparse.Namespace, device: torch.device) -> tuple[list[Setting], float, str]:
+    """What to record, precision by precision, for how long each call, and the command that records it again."""
     quick = args.quick
     names = _chosen(args.models, models.MODELS, "model") or list(QUICK_MODELS if quick else models.MODELS)
     working = [found.name for found in backends.statuses(device) if found.works]
@@ -162,7 +163,7 @@ def _settings(args: argparse.Namespace, device: torch.device) -> tuple[list[Sett
     formats = _chosen(args.precision, precision.DTYPES, "precision") or (["fp32"] if quick else possible)
     chosen = _paths(args.paths)
     samples = args.samples or (3 if quick else 10)
-    args.min_seconds = args.min_seconds or (0.005 if quick else 0.1)
+    min_seconds = args.min_seconds or (0.005 if quick else 0.1)
     batches = args.batches or ([1, 4] if quick else GPU_BATCHES if device.type == "cuda" else [])
     settings = []
     for name, compiler, model in product(formats, compilers, names):
@@ -171,10 +172,10 @@ def _settings(args: argparse.Namespace, device: torch.device) -> tuple[list[Sett
         ranges = tuple(models.make_case(model, high=most).dims.values())
         settings.append(Setting(model, ranges, compiler, name, tuple(chosen), tuple(batches), (), samples))
     words = ["--models", ",".join(names), "--backends", ",".join(compilers), "--precision", ",".join(formats)]
-    words += ["--paths", ",".join(chosen), "--samples", str(samples), "--min-seconds", f"{args.min_seconds:g}"]
+    words += ["--paths", ",".join(chosen), "--samples", str(samples), "--min-seconds", f"{min_seconds:g}"]
     words += ["--batches", ",".join(map(str, batches))] if batches else []
     words += ["--device", args.device, "--out", args.out]
-    return settings, shlex.join(["python", "-m", "tutorial_lib", "record", *words])
+    return settings, min_seconds, shlex.join(["python", "-m", "tutorial_lib", "record", *words])
 
 
 def _chosen(text: str | None, known: Collection[str], what: str) -> list[str]:
@@ -279,7 +280,7 @@ def _add_advise(commands: Any) -> None:
     command.add_argument(
         "--traffic", required=True, metavar="FILE", help="CSV: a column of sizes for each dimension, and perhaps count"
     )
-    command.add_argument("--objective", choices=["mean", "p99", "throughput", "memory", "build"], default="mean")
+    command.add_argument("--objective", choices=list(OBJECTIVES), default="mean")
     command.add_argument("--p99-at-most-ms", type=float, metavar="MS", help="a bound that has to be met")
     command.add_argument("--backend", choices=["auto", *backends.BACKENDS], default="auto")
     command.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")

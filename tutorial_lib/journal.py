@@ -92,7 +92,7 @@ def _lock(file: IO[bytes], path: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(
+            raise JournalError(
                 f"{path} is being written to by another campaign; wait for it, or give another file."
             ) from None
 
@@ -125,10 +125,15 @@ def _parsed(content: bytes, path: Path) -> dict[str, Found]:
             one = json.loads(line)
             known.setdefault(one["key"], one)
         except (ValueError, TypeError, KeyError):
-            raise ValueError(
+            raise JournalError(
                 f"line {number} of {path} cannot be read; take that line out, and it runs again."
             ) from None
     return known
+
+
+def ranges_of(setting: Found) -> str:
+    """The ranges of a setting in plain values: ``batch 1/4/32 length 8/64/256``."""
+    return " ".join(f"{dim['name']} {dim['min']}/{dim['opt']}/{dim['max']}" for dim in setting["ranges"])
 
 
 def rows_of(lines: Sequence[Found]) -> pd.DataFrame:
@@ -139,7 +144,7 @@ def rows_of(lines: Sequence[Found]) -> pd.DataFrame:
         asked = {
             "setting": line["key"],
             "model": setting["model"],
-            "ranges": " ".join(f"{d['name']} {d['min']}/{d['opt']}/{d['max']}" for d in setting["ranges"]),
+            "ranges": ranges_of(setting),
             "precision": setting["precision"],
             "options": show_options(setting["options"]),
         }

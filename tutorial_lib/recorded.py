@@ -16,7 +16,7 @@ import pandas as pd
 
 from tutorial_lib._files import save
 from tutorial_lib.conditions import held_back
-from tutorial_lib.journal import Found, rows_of
+from tutorial_lib.journal import Found, ranges_of, rows_of
 from tutorial_lib.sweep import SCHEMA as SWEEP_SCHEMA
 from tutorial_lib.sweep import Sweep
 
@@ -118,10 +118,13 @@ class Recorded:
         RecordedError
             If it could not be read back.
         """
-        content = {"tutorial_lib": KIND, "schema": SCHEMA, "about": dict(self.about), "runs": list(self.runs)}
+        content = self._content()
         check(content, str(path))
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         save(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+    def _content(self) -> dict[str, Any]:
+        return {"tutorial_lib": KIND, "schema": SCHEMA, "about": dict(self.about), "runs": list(self.runs)}
 
     def _fitting(self, wanted: Mapping[str, str]) -> list[Found]:
         measured = [run for run in self.runs if run["sweep"]]
@@ -181,7 +184,7 @@ def of(runs: Iterable[Found], command: str, notes: Sequence[str] = ()) -> Record
         "notes": list(notes),
     }
     found = Recorded(about, kept)
-    check({"tutorial_lib": KIND, "schema": SCHEMA, "about": about, "runs": list(kept)}, "this recording")
+    check(found._content(), "this recording")
     return found
 
 
@@ -277,12 +280,11 @@ def _refuse(constant: str) -> None:
 
 
 def _facts(run: Found) -> dict[str, str]:
-    dims = run["setting"]["ranges"]
     return {
         "model": run["setting"]["model"],
         "backend": run["sweep"]["provenance"]["backend"],
         "precision": run["setting"]["precision"],
-        "ranges": " ".join(f"{d['name']} {d['min']}/{d['opt']}/{d['max']}" for d in dims),
+        "ranges": ranges_of(run["setting"]),
     }
 
 
