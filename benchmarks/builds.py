@@ -9,13 +9,13 @@ seconds to import torch, and what the package and its studio add, as medians of 
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+
+from apart import processes
 
 
 def build(model: str, policy: str, file: str) -> dict[str, float]:
@@ -62,13 +62,10 @@ def main() -> None:
         state, file = args.inside
         print(json.dumps(load(args.model, file) if state == "load" else build(args.model, state, file)))
         return
-    with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:
-        caches = {"TUTORIAL_LIB_CACHE": f"{folder}/tutorial", "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
+    with processes(__file__) as (folder, again):
         states = {"cold": "off", "again": "off", "kept": "reuse", "reused": "reuse", "saved file": "load"}
         for state, policy in states.items():
-            command = [sys.executable, __file__, "--model", args.model, "--inside", policy, f"{folder}/model.dynpt"]
-            done = subprocess.run(command, env={**os.environ, **caches}, stdout=subprocess.PIPE, check=True)
-            parts = json.loads(done.stdout.splitlines()[-1])
+            parts = again("--model", args.model, "--inside", policy, str(folder / "model.dynpt"))
             print(f"{state:11}" + "   ".join(f"{name} {value:.2f}" for name, value in parts.items()), flush=True)
     torch, ours = imported("import torch"), imported("import tutorial_lib")
     studio = imported("import tutorial_lib.studio")

@@ -10,11 +10,9 @@ starting Python and importing the package are not part of it.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
+
+from apart import processes
 
 
 def clicks(model: str) -> list[dict[str, float]]:
@@ -41,13 +39,8 @@ def main() -> None:
     if args.inside:
         print(json.dumps(clicks(args.model)))
         return
-    with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:
-        caches = {"TUTORIAL_LIB_CACHE": f"{folder}/tutorial", "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
-        command = [sys.executable, __file__, "--inside", "--model", args.model]
-        runs = []
-        for _ in range(2):
-            done = subprocess.run(command, env={**os.environ, **caches}, stdout=subprocess.PIPE, check=True)
-            runs.append(json.loads(done.stdout))
+    with processes(__file__) as (_, again):
+        runs = [again("--inside", "--model", args.model) for _ in range(2)]
     states = {"cold": runs[0][0], "warm": runs[1][0], "reused": runs[1][1]}
     for state, seconds in states.items():
         parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "all")

@@ -166,7 +166,7 @@ def test_while_others_are_at_work_it_measures_again_and_the_quietest_time_counts
     def quietest(clock, sessions, at_most=9.0):
         results, ticks = iter(range(9)), iter(clock)
         monkeypatch.setattr(latency, "others_seconds", lambda: next(ticks))
-        return latency.quietest(lambda: time.sleep(0.1) or next(results), sessions, at_most, told.append)
+        return latency.quietest(lambda: time.sleep(0.1) or next(results), at_most, told.append, sessions)
 
     number, others = quietest([0.0, 50.0, 100.0, 101.0, 200.0, 230.0], 3)
     assert number == 1

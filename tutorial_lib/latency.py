@@ -33,6 +33,8 @@ UNSTABLE = {"cuda": 0.025, "cpu": 0.10}
 CPU, 10 %, the share at which ``torch.utils.benchmark`` warns of the spread of its samples."""
 BUSY = 0.2
 """Cores that other processes may use while something is measured."""
+SESSIONS = 3
+"""How often something is measured at most, where other processes do."""
 HOST_BOUND = 0.8
 """Median enqueue time over median device time above which trtexec warns that the host is too slow."""
 
@@ -243,7 +245,7 @@ def turns(
 
 
 def quietest(
-    session: Callable[[], T], sessions: int, at_most: float, tell: Callable[[str], None]
+    session: Callable[[], T], at_most: float, tell: Callable[[str], None] = lambda text: None, sessions: int = SESSIONS
 ) -> tuple[T, float | None]:
     """What a `session` of measuring returns, and how many cores other processes used meanwhile (None if unknown).
 

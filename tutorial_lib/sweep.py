@@ -353,7 +353,8 @@ def _pairs(rows: Sequence[Row], dims: Iterable[str]) -> pd.DataFrame:
 
 
 def _pair(one: str, other: str, outputs: Mapping[str, Any], size: dict[str, int], floor: float) -> dict[str, Any]:
-    ratio = (rms := agreement.apart(outputs[one], outputs[other])) / floor
+    rms = agreement.apart(outputs[one], outputs[other])
+    ratio = rms / floor
     return {"one": one, "other": other, **size, "rms": rms, "ratio": ratio, "agrees": ratio <= 2 * agreement.TOLERATED}
 
 

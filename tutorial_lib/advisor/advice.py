@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from tutorial_lib.advisor import curves, footprint, policies, replay, router
-from tutorial_lib.advisor.curves import Array, Curves
+from tutorial_lib.advisor.curves import INTERVAL, Curves
 from tutorial_lib.advisor.measuring import Bench, measure
 from tutorial_lib.advisor.policies import Policy, Search
-from tutorial_lib.advisor.traffic import Traffic, as_traffic
+from tutorial_lib.advisor.traffic import Array, Traffic, as_traffic
 from tutorial_lib.latency import BUSY
 from tutorial_lib.models import Case
 from tutorial_lib.shapes import ShapeError
@@ -30,8 +30,6 @@ SAME = 0.05
 """A difference below 5 % is no reason for another engine: two engines of the same code were seen to differ by 3 %."""
 UNSTABLE = 0.25
 """Interquartile range over median from which on a typical latency is called unstable."""
-INTERVAL = (5, 95)
-"""Percentiles of the draws that a figure is given between."""
 MOST_SIZES = {1: 256, 2: 24}
 """Distinct sizes of each dimension that figures are computed at, with one and with two dimensions."""
 ONE_PROFILE = (
@@ -160,12 +158,7 @@ class Advice:
 
     def meets(self, policy: Policy) -> bool:
         """Whether the bound on the 99th percentile holds, with its interval's upper end."""
-        return self.bound_ms is None or self._high(policy, "p99_ms") <= self.bound_ms
-
-    def _high(self, policy: Policy, column: str) -> float:
-        return max(
-            float(np.percentile(self.figures[policy][column][1:], INTERVAL[1])), float(self.figures[policy][column][0])
-        )
+        return self.bound_ms is None or curves.interval(self.figures[policy]["p99_ms"])[1] <= self.bound_ms
 
     @functools.cached_property
     def ranked(self) -> list[Policy]:
@@ -216,8 +209,8 @@ class Advice:
         for policy in self.ranked:
             row: dict[str, Any] = {"policy": str(policy), "baseline": roles.get(policy, "")}
             for name, values in self.figures[policy].items():
-                low, high = np.percentile(values[1:], INTERVAL)
-                row |= {name: values[0], f"{name}_low": min(low, values[0]), f"{name}_high": max(high, values[0])}
+                low, high = curves.interval(values)
+                row |= {name: values[0], f"{name}_low": low, f"{name}_high": high}
             row["verdict"] = "recommended" if policy == self.best else "tie" if policy in ties else ""
             row["meets_bound"] = self.meets(policy)
             rows.append(row)
@@ -233,10 +226,7 @@ class Advice:
         }
         columns = {"policy": table["policy"] + table["baseline"].map(lambda role: f" ({role})" if role else "")}
         for title, (name, form) in shown.items():
-            columns[title] = [
-                f"{value:{form}} [{low:{form}}, {high:{form}}]"
-                for value, low, high in zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
-            ]
+            columns[title] = replay.bracketed(table, name, form)
         columns["memory MB"] = table["memory_mb"].map("{:.1f}".format)
         columns["build s"] = table["build_seconds"].map("{:.1f}".format)
         bound = table["meets_bound"].map({True: "", False: " above the bound"})
@@ -271,8 +261,8 @@ class Advice:
 
     def _said(self, policy: Policy, column: str) -> str:
         values = self.figures[policy][column]
-        low, high = np.percentile(values[1:], INTERVAL)
-        return f"{values[0]:.3g} ({min(low, values[0]):.3g} to {max(high, values[0]):.3g})"
+        low, high = curves.interval(values)
+        return f"{values[0]:.3g} ({low:.3g} to {high:.3g})"
 
     @property
     def notes(self) -> list[str]:

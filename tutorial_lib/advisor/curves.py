@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from tutorial_lib.advisor.traffic import Array
+
 Sizes = tuple[int, ...]
 """A size for each dimension."""
 Engine = Sizes | None
@@ -30,6 +30,8 @@ EDGES = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.
 LEVELS = (EDGES[1:] + EDGES[:-1]) / 2
 """The quantiles that stand for the samples of one size, finer towards the slow end."""
 WEIGHTS = np.diff(EDGES)
+INTERVAL = (5, 95)
+"""Percentiles of the draws that a figure is given between."""
 DISTURBED, LEAST = 2.0, 5
 """A round that took so many times as long as an ordinary one tells of the machine, not of an engine; at least so
 many rounds are kept."""
@@ -181,6 +183,12 @@ def monotone(values: Array, dims: int) -> Array:
         above = np.maximum.accumulate(above, axis=axis)
         below = np.flip(np.minimum.accumulate(np.flip(below, axis), axis=axis), axis)
     return (above + below) / 2
+
+
+def interval(draws: Array) -> tuple[float, float]:
+    """Between what a figure is, by its draws: [draws + 1] with the figure itself in row 0, which is never outside."""
+    low, high = np.percentile(draws[1:], INTERVAL)
+    return min(float(low), float(draws[0])), max(float(high), float(draws[0]))
 
 
 def mean(values: Array, shares: Array) -> Array:

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from tutorial_lib.advisor.advice import Advice
-from tutorial_lib.advisor.curves import LEVELS, WEIGHTS, Array
+from tutorial_lib.advisor.curves import LEVELS, WEIGHTS
 from tutorial_lib.advisor.policies import Policy, predict
+from tutorial_lib.advisor.traffic import Array
 from tutorial_lib.plots import GREY, LEGEND
 
 SIZE = (7.5, 5.8)

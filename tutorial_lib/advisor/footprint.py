@@ -14,8 +14,7 @@ from tutorial_lib.models import Case
 
 def weight_bytes(case: Case) -> int:
     """Bytes of the parameters and buffers of the model. Each engine that is built ahead of time brings its own."""
-    tensors = itertools.chain(case.model.parameters(), case.model.buffers())
-    return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
+    return sum(_weights(case).values())
 
 
 def activation_bytes(case: Case, sizes: Mapping[str, int] | None = None) -> int:
@@ -28,11 +27,15 @@ def activation_bytes(case: Case, sizes: Mapping[str, int] | None = None) -> int:
     with _Watch() as watch:
         for tensor in example:
             watch.seen(tensor)
-        watch.known.update(
-            weight.data_ptr() for weight in itertools.chain(case.model.parameters(), case.model.buffers())
-        )
+        watch.known.update(_weights(case))
         case.eager(*example)
     return watch.most
+
+
+def _weights(case: Case) -> dict[int, int]:
+    """Bytes of each parameter and buffer by its address, so that what is shared counts once."""
+    tensors = itertools.chain(case.model.parameters(), case.model.buffers())
+    return {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
 
 
 class _Watch(TorchDispatchMode):

@@ -12,15 +12,13 @@ import numpy as np
 
 from tutorial_lib import backends, latency, precision, record
 from tutorial_lib.advisor import footprint, router
-from tutorial_lib.advisor.curves import PADDING, Array, Engine, Measurement, Sizes
-from tutorial_lib.advisor.policies import Policy
-from tutorial_lib.advisor.traffic import Traffic, as_traffic
+from tutorial_lib.advisor.curves import PADDING, Engine, Measurement, Sizes
+from tutorial_lib.advisor.policies import Policy, dynamic
+from tutorial_lib.advisor.traffic import Array, Traffic, as_traffic
 from tutorial_lib.models import Case
 
 ROUNDS = (6, 400)
 """Rounds of measuring, at least and at most."""
-SESSIONS = 3
-"""Measuring is repeated, so many times at most, while other processes are at work."""
 Progress = Callable[[str], None]
 
 
@@ -74,8 +72,7 @@ def measure(
     routers: dict[Engine, router.Router] = {None: router.Router(case, Policy("eager", traffic.dims, (), True), ())}
     for opt in chosen:
         tell(f"building with opt {' x '.join(map(str, opt))} ...")
-        triples = tuple((dim.min, at, dim.max) for dim, at in zip(dims, opt, strict=True))
-        routers[opt] = router.build(case, Policy("dynamic", traffic.dims, (triples,)), make)
+        routers[opt] = router.build(case, dynamic(traffic.dims, dims, opt), make)
     builds = {opt: one.programs[0].build for opt, one in routers.items() if opt}
     axes = tuple(_grid(traffic, case, each, chosen) for each in range(len(dims)))
     corners = [dict(zip(traffic.dims, corner, strict=True)) for corner in itertools.product(*axes)]
@@ -86,7 +83,7 @@ def measure(
     usual = _usual(traffic, corners)
     smallest = case.example({dim.name: dim.min for dim in dims})
     calls[PADDING] = [functools.partial(router.pad, case, smallest, corner) for corner in corners]
-    samples, others = latency.quietest(lambda: _sample(case, calls, usual, seconds), SESSIONS, 2 * seconds, tell)
+    samples, others = latency.quietest(lambda: _sample(case, calls, usual, seconds), 2 * seconds, tell)
     weights = max([footprint.weight_bytes(case), *(build.artefact_bytes or 0 for build in builds.values())])
     about: dict[str, Any] = {"case": case.name, "backend": name, "path": path}
     about |= {"device": record.device_name(case.device), "others": others}

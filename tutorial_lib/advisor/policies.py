@@ -6,13 +6,13 @@ found by bisection, since the share that misses a *given* time is a sum over the
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tutorial_lib.advisor.curves import PADDING, WEIGHTS, Array, Curves, Sizes
-from tutorial_lib.advisor.traffic import Traffic
+from tutorial_lib.advisor.curves import PADDING, WEIGHTS, Curves, Sizes
+from tutorial_lib.advisor.traffic import Array, Traffic
 from tutorial_lib.shapes import DynamicDim
 
 Triples = tuple[tuple[int, int, int], ...]
@@ -79,6 +79,12 @@ class Policy:
         if not self.engines:
             return self.name
         return f"{self.name} ({' x '.join(self.dims)} {', then '.join(map(shown, self.engines))})"
+
+
+def dynamic(names: tuple[str, ...], dims: Sequence[DynamicDim], opt: Sizes) -> Policy:
+    """One engine for the whole range."""
+    triples = tuple((dim.min, at, dim.max) for dim, at in zip(dims, opt, strict=True))
+    return Policy(f"one engine, opt {' x '.join(map(str, opt))}", names, (triples,))
 
 
 def _shown(triple: tuple[int, int, int]) -> str:
@@ -167,8 +173,7 @@ class Search:
 
     def dynamic(self, opt: Sizes) -> Policy:
         """One engine for the whole range."""
-        triples = tuple((dim.min, at, dim.max) for dim, at in zip(self.dims, opt, strict=True))
-        return Policy(f"one engine, opt {' x '.join(map(str, opt))}", self.names, (triples,))
+        return dynamic(self.names, self.dims, opt)
 
     def _inside(self, opt: Sizes) -> bool:
         return all(dim.min <= at <= dim.max for dim, at in zip(self.dims, opt, strict=True))

@@ -11,19 +11,16 @@ import pandas as pd
 
 from tutorial_lib import latency, precision, record
 from tutorial_lib.advisor import curves, policies
-from tutorial_lib.advisor.curves import WEIGHTS, Array, Curves
+from tutorial_lib.advisor.curves import INTERVAL, WEIGHTS, Curves
 from tutorial_lib.advisor.policies import Policy
-from tutorial_lib.advisor.traffic import Traffic
+from tutorial_lib.advisor.traffic import Array, Traffic
 from tutorial_lib.models import Case
 
 BLOCK = 20
 """Requests that one policy serves before it is the next one's turn."""
 LEAST = 50
-SESSIONS = 3
-"""A replay is repeated, so many times at most, while other processes are at work."""
 LOST = 0.05
 """A baseline whose mean is lower by less than this is taken to be as good."""
-INTERVAL = (5, 95)
 
 
 @dataclass(frozen=True)
@@ -73,10 +70,7 @@ class Replay:
         """The table for reading: predicted figures with 90 % intervals, measured ones, and the difference."""
         columns: dict[str, Any] = {"policy": self.table["policy"], "": self.table["role"]}
         for name, title in (("mean", "mean ms"), ("p99", "p99 ms")):
-            figures = (self.table[f"predicted_{name}_ms{end}"] for end in ("", "_low", "_high"))
-            columns[f"{title}: predicted"] = [
-                f"{value:.3g} [{low:.3g}, {high:.3g}]" for value, low, high in zip(*figures, strict=True)
-            ]
+            columns[f"{title}: predicted"] = bracketed(self.table, f"predicted_{name}_ms")
             columns[f"{title}: measured"] = self.table[f"{name}_ms"].map("{:.3g}".format)
             columns[f"{name} error"] = self.table[f"{name}_error"].map("{:+.0%}".format)
         return pd.DataFrame(columns)
@@ -85,6 +79,12 @@ class Replay:
         left = f", {self.left_out} of them left out because the machine was busy" if self.left_out else ""
         busy = f"; other processes used {self.others:.1f} cores" if (self.others or 0) > latency.BUSY else ""
         return f"{self.requests} requests to each policy{left}; {self.device}{busy}"
+
+
+def bracketed(table: pd.DataFrame, name: str, form: str = ".3g") -> list[str]:
+    """A column of figures for reading, each with its interval (``_low``, ``_high``) in brackets."""
+    figures = (table[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return [f"{value:{form}} [{low:{form}}, {high:{form}}]" for value, low, high in zip(*figures, strict=True)]
 
 
 def replay(
@@ -110,7 +110,7 @@ def replay(
         return spent[1:]
 
     with precision.tf32(case.allows_tf32):
-        spent, others = latency.quietest(serve, SESSIONS, 2 * seconds, lambda text: None)
+        spent, others = latency.quietest(serve, 2 * seconds)
     expected = {policy: policies.predict(policy, model, sizes) for policy in routers}
     each = {policy: WEIGHTS @ values[0] for policy, values in expected.items()}
     blocks = [places[start : start + BLOCK] for start in range(0, count, BLOCK)]

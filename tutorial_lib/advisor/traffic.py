@@ -14,8 +14,6 @@ import numpy.typing as npt
 from tutorial_lib.shapes import DynamicDim, ShapeError, as_size
 
 Array = npt.NDArray[Any]
-Sizes = Array
-"""One row for each request or distinct size, one column for each dimension."""
 COUNT = "count"
 """Name of the CSV column that says how often a size came."""
 
@@ -139,8 +137,8 @@ class Traffic:
         return sum(self.counts)
 
     @property
-    def table(self) -> Sizes:
-        """The distinct sizes as an array."""
+    def table(self) -> Array:
+        """The distinct sizes: one row for each, one column for each dimension."""
         return np.array(self.sizes, dtype=np.int64).reshape(len(self.sizes), len(self.dims))
 
     @property
@@ -148,7 +146,7 @@ class Traffic:
         """The share of the requests that each distinct size has."""
         return np.array(self.counts) / self.requests
 
-    def values(self, dim: str | None = None) -> tuple[Sizes, Array]:
+    def values(self, dim: str | None = None) -> tuple[Array, Array]:
         """The distinct sizes of one dimension, ascending, with the share of the requests that each has."""
         column = self.table[:, self._column(dim)]
         found, places = np.unique(column, return_inverse=True)
@@ -176,7 +174,7 @@ class Traffic:
         drawn = np.random.default_rng(seed).multivariate_hypergeometric(self.counts, kept)
         return self._with(drawn), self._with(np.array(self.counts) - drawn)
 
-    def replayed(self, requests: int, seed: int = 0) -> Sizes:
+    def replayed(self, requests: int, seed: int = 0) -> Array:
         """So many requests in random order: all of them if there are no more, else drawn without putting back."""
         generator = np.random.default_rng(seed)
         each = np.repeat(self.table, self.counts, axis=0)
