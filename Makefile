@@ -18,7 +18,7 @@ endif
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
           --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
-.PHONY: help lab test test-slow lint format notebooks students bench clean
+.PHONY: help lab test test-slow test-gpu lint format notebooks students bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ test: lint ## lint, then run the tests, notebooks included, without the slowest
 
 test-slow: $(VENV)/.ready ## run the slowest tests, most of which wait for a C++ compiler
 	$(PYTEST) -m slow tests
+
+test-gpu: $(VENV)/.ready ## run every test and every notebook on a GPU; without one, this fails
+	TUTORIAL_LIB_TEST_GPU=1 $(PYTEST)
 
 lint: $(VENV)/.ready ## check style, format, types and that notebooks are clean
 	$(BIN)/ruff check

@@ -1,5 +1,6 @@
 """What the tests share: small cases, programs that are built once, how to judge them, and which are slow."""
 
+import os
 import re
 
 import hypothesis
@@ -38,6 +39,11 @@ SLOW = (
     r"test_threads.py::",
 )
 """Tests that take seconds each, mostly for a C++ compiler: `make test-slow` runs them, `make test` does not."""
+
+
+def pytest_configure():
+    if os.environ.get("TUTORIAL_LIB_TEST_GPU") and not torch.cuda.is_available():
+        raise pytest.UsageError("these tests are to run on a GPU, and PyTorch sees none; run `make test` here.")
 
 
 def pytest_collection_modifyitems(items):

@@ -301,3 +301,9 @@ def test_cxx_comes_before_the_path(machine, monkeypatch):
 def test_every_folder_of_the_path_is_searched_and_g_plus_plus_comes_first(machine):
     paths = [machine(name, WORKS) for name in ("a/c++", "b/clang++", "c/g++", "d/g++")]
     assert _compiler.candidates() == [paths[2], paths[3], paths[1], paths[0]]
+
+
+def test_cuda_graphs_of_inductor_are_refused_with_what_to_use_instead():
+    with pytest.raises(OptionError, match=r"next call overwrites.*tutorial_lib\.graphs\.Graphed"):
+        settings("inductor", as_device("cpu"), {"triton.cudagraphs": True})
+    assert settings("inductor", as_device("cpu"), {"triton.cudagraphs": False})["triton.cudagraphs"] is False

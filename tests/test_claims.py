@@ -18,7 +18,7 @@ case = expand_reshape((1, 4, 8), embed_dim=48, tokens=64)
 with torch.no_grad():
     exported = torch.export.export(case.model, case.example(), dynamic_shapes=shapes.export_dims(case.inputs))
     settings = inductor.settings(case.device, {})
-    program = inductor.package(exported, Path(sys.argv[1]) / "bare.pt2", settings)
+    program = inductor.package(exported, Path(sys.argv[1]) / "bare.pt2", settings, case.device)
     {call}
 """
 

@@ -133,7 +133,8 @@ def test_interrupting_leaves_no_file_and_no_traceback(tmp_path):
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130
+    # A shell reports 130 for both. CPython ends itself by the signal if it came while a string was run by exec().
+    assert process.returncode in (130, -signal.SIGINT)
     assert "interrupted; nothing was written" in said
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()

@@ -18,9 +18,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ["shapes", "precision", "stages", "explain", "nets", "models", "record", "agreement", "guard", "inductor"]
-LAYERS += ["tensorrt", "backends", "store", "compiled", "building", "artefact", "paths", "latency", "sweep", "setting"]
-LAYERS += ["journal", "processes", "conditions", "campaign", "recorded", "advisor", "plots", "heatmap", "doctor"]
-LAYERS += ["__main__"]
+LAYERS += ["tensorrt", "backends", "store", "compiled", "building", "artefact", "paths", "graphs", "latency", "memory"]
+LAYERS += ["sweep", "setting", "journal", "processes", "conditions", "campaign", "recorded", "advisor", "plots"]
+LAYERS += ["heatmap", "doctor", "__main__"]
 ADVISOR = ["traffic", "curves", "policies", "router", "footprint", "measuring", "replay", "advice", "figure"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -1,6 +1,7 @@
 """The tutorial from a shell: ``python -m tutorial_lib compare --help``."""
 
 import argparse
+import functools
 import os
 import shlex
 import sys
@@ -18,7 +19,7 @@ from tutorial_lib.advisor import Traffic
 from tutorial_lib.advisor import advise as ask_advisor
 from tutorial_lib.advisor.advice import OBJECTIVES
 from tutorial_lib.building import BuildError
-from tutorial_lib.campaign import run_all
+from tutorial_lib.campaign import build_ahead, run_all
 from tutorial_lib.compiled import Compiled, Recompile
 from tutorial_lib.journal import JournalError
 from tutorial_lib.preview import cli
@@ -129,15 +130,23 @@ def record(args: argparse.Namespace) -> int:
 
     limit = None if args.minutes is None else 60 * args.minutes
     print(f"{len(settings)} settings on {device}, kept in {kept} until all are done", flush=True)
+    wanted = [journal.key(setting, args.device, min_seconds) for setting in settings]
+    if args.ahead:
+        known = journal.read(kept) if kept.exists() else {}
+        todo = [s for s, name in zip(settings, wanted, strict=True) if name not in known and s.backend != "eager"]
+        build_ahead(todo, args.ahead, device=args.device, tell=tell)
+    measuring = functools.partial(run_all, min_seconds=min_seconds, seconds=limit, reuse=args.ahead is not None)
     try:
-        run_all(settings, kept, device=args.device, min_seconds=min_seconds, seconds=limit, tell=tell)
+        measuring(settings, kept, device=args.device, tell=tell)
     except KeyboardInterrupt:
         return _say(f"interrupted; what is done is in {kept}, and the same command goes on with the rest.", INTERRUPTED)
     known = journal.read(kept)
-    wanted = [journal.key(setting, args.device, min_seconds) for setting in settings]
     runs = [known[name] for name in wanted if name in known]
     left = len(settings) - len(runs)
     notes = [f"{left} of {len(settings)} settings were not reached in {args.minutes:g} minutes."] if left else []
+    notes += (
+        [f"All was built beforehand, {args.ahead} at a time: build times are of warm caches."] if args.ahead else []
+    )
     found = recorded.of(runs, command, [*args.note, *notes])
     found.save(out)
     if not left:
@@ -174,6 +183,7 @@ def _settings(args: argparse.Namespace, device: torch.device) -> tuple[list[Sett
     words = ["--models", ",".join(names), "--backends", ",".join(compilers), "--precision", ",".join(formats)]
     words += ["--paths", ",".join(chosen), "--samples", str(samples), "--min-seconds", f"{min_seconds:g}"]
     words += ["--batches", ",".join(map(str, batches))] if batches else []
+    words += ["--ahead", str(args.ahead)] if args.ahead else []
     words += ["--device", args.device, "--out", args.out]
     return settings, min_seconds, shlex.join(["python", "-m", "tutorial_lib", "record", *words])
 
@@ -226,6 +236,12 @@ def _sizes(text: str) -> list[int]:
     return list(dict.fromkeys(sizes))
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes; use at least 1")
+    return int(text)
+
+
 def _progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
@@ -266,6 +282,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--samples", type=int, help="rounds of measuring (default: 10)")
     command.add_argument("--min-seconds", type=float, help="measured time of each call (default: 0.1)")
     command.add_argument("--minutes", type=float, help="stop after so long; the same command then goes on")
+    command.add_argument(
+        "--ahead",
+        type=_count,
+        metavar="N",
+        help="build all beforehand, N at a time (build times: warm caches)",
+    )
     command.add_argument("--note", action="append", default=[], help="a sentence to keep with it; may be repeated")
     command.add_argument("--quick", action="store_true", help="two models, fp32, few sizes and rounds, to try it")
     cli.add_parser(commands)

@@ -145,18 +145,18 @@ def load(path: str | Path) -> Loaded:
     with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:  # every loader reads the whole file
         native = Path(folder) / PROGRAM
         about = About.from_dict(_extract(path, native), path)
-        build = about.build
+        build, device = about.build, torch.device(about.device)
         again = f"build it again here with paths.{build.path}(case, {build.backend!r})."
         problem = _why_not(about)
         if problem:
             raise ArtefactError(f"{path} was built {problem}; {again}")
         try:
             with _alone():
-                program = _loaded(native, build.backend)
+                program = _loaded(native, build.backend, device)
         except Exception as error:
             what = f"{type(error).__name__}: {first_line(error)}"
             raise ArtefactError(f"{path} could not be loaded by {build.backend} ({what}); {again}") from error
-    device, seconds = torch.device(about.device), time.perf_counter() - start
+    seconds = time.perf_counter() - start
     note = f"loaded from {path} in {seconds:.2f} s; built on {build.device}, saved {about.saved}"
     if device.type == "cuda" and record.device_name(device) != build.device:
         note += f", so not tuned for {record.device_name(device)}"
@@ -164,9 +164,9 @@ def load(path: str | Path) -> Loaded:
     return Loaded(about.inputs, device, program, build, precision.allows_tf32(about.precision, device))
 
 
-def _loaded(native: Path, backend: str) -> Callable[..., Any]:
+def _loaded(native: Path, backend: str, device: torch.device) -> Callable[..., Any]:
     if backend == "inductor":
-        return inductor.load(native)
+        return inductor.load(native, device)
     return tensorrt.load(native) if backend == "tensorrt" else torch.export.load(native).module()
 
 

@@ -109,6 +109,11 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
             close = difflib.get_close_matches(str(option), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "it has none." if not known else "see its documentation."
             raise OptionError(f"{name} has no option {option!r} in the installed version; {hint}")
+    if name == "inductor" and options.get("triton.cudagraphs"):
+        raise OptionError(
+            "triton.cudagraphs gives results that the next call overwrites, and does nothing ahead of time; "
+            "build without it, and wrap the program in tutorial_lib.graphs.Graphed."
+        )
     if name == "tensorrt":
         return tensorrt.settings(options)
     return inductor.settings(device, options) if name == "inductor" else options

@@ -187,10 +187,10 @@ class Job:
         if kept:
             shutil.copyfile(kept.file, artefact)
             self.reused = str(kept)
-            return inductor.load(artefact)
+            return inductor.load(artefact, self.case.device)
         stage(f"compiling {self.path} ahead of time")
         start = time.perf_counter()
-        program = inductor.package(exported, artefact, self.options)
+        program = inductor.package(exported, artefact, self.options, self.case.device)
         if name:
             problem = store.keep(name, artefact, time.perf_counter() - start)
             self.notes += (problem,) if problem else ()

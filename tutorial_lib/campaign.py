@@ -16,14 +16,22 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 import torch
 
-from tutorial_lib import backends, record
+from tutorial_lib import backends, record, store
 from tutorial_lib.building import sentence
 from tutorial_lib.compiled import Compiled
 from tutorial_lib.conditions import Conditions
@@ -31,7 +39,7 @@ from tutorial_lib.journal import Found, key, opened, plain, read, rows_of
 from tutorial_lib.latency import MIN_SECONDS
 from tutorial_lib.models import MODELS, Case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.processes import Processes, WorkerLost
+from tutorial_lib.processes import Processes, WorkerLost, one_per_device
 from tutorial_lib.setting import Setting
 from tutorial_lib.sweep import Sweep, sweep
 
@@ -63,6 +71,7 @@ def run_all(
     min_seconds: float = MIN_SECONDS,
     retries: int = RETRIES,
     seconds: float | None = None,
+    reuse: bool = False,
     tell: Tell = lambda done, total, text: None,
 ) -> pd.DataFrame:
     """Build and measure every setting, each in a process that has nothing else to do meanwhile.
@@ -91,6 +100,8 @@ def run_all(
         How often a setting runs again whose process ended early; then it is a row with that error.
     seconds : float, optional
         Stop after so long: what is not done by then is neither in the file nor in the table.
+    reuse : bool
+        Take packages that are on disk (:func:`build_ahead`), instead of building all anew. The record of each says so.
     tell : callable
         Told of every setting that is done.
 
@@ -121,7 +132,8 @@ def run_all(
     with opened(Path(file)) as kept:
         todo = {name: setting for name, setting in wanted.items() if name not in kept.known}
         if todo:
-            work = {name: (cases[s.model], s, device, min_seconds) for name, s in todo.items()}
+            policy = "reuse" if reuse else "off"
+            work = {name: (cases[s.model], s, device, min_seconds, policy) for name, s in todo.items()}
             done = len(wanted) - len(todo)
 
             def keep(name: str, found: Found) -> None:
@@ -133,6 +145,43 @@ def run_all(
             with contextlib.suppress(_TimeUp):
                 _run(work, executor, retries, math.inf if seconds is None else seconds, keep)
         return rows_of([line for line in kept.known.values() if line["key"] in wanted])
+
+
+def build_ahead(
+    settings: Iterable[Setting],
+    processes: int,
+    *,
+    cases: Mapping[str, Callable[[], Case]] = MODELS,
+    device: str = "auto",
+    tell: Tell = lambda done, total, text: None,
+) -> None:
+    """Build every setting, several at a time, and keep what :func:`run_all` with `reuse` then finds on disk.
+
+    Building takes one core for many seconds, and measuring needs a quiet machine: one after the other, both go faster.
+    What cannot be built is not told here; it fails again where it is measured.
+
+    Parameters
+    ----------
+    settings, cases, device, tell
+        As for :func:`run_all`; `tell` counts builds.
+    processes : int
+        How many to build at a time.
+    """
+    if processes < 1:
+        raise ValueError(f"{processes} processes cannot build anything; use at least 1.")
+    work = [(setting, path) for setting in dict.fromkeys(settings) for path in setting.paths]
+    devices = one_per_device()
+    if not work:
+        return
+    pool = Processes([devices[number % len(devices)] for number in range(min(processes, len(work)))])
+    try:
+        running = {pool.submit(_built, cases[s.model], s, path, device): f"{path} of {s}" for s, path in work}
+        for done, future in enumerate(as_completed(running), start=1):
+            tell(done, len(work), f"{'not built' if future.exception() else 'built'}: {running[future]}")
+        pool.shutdown()
+    except BaseException:
+        pool.kill()
+        raise
 
 
 def table(file: str | Path) -> pd.DataFrame:
@@ -252,6 +301,7 @@ def _measured(
     setting: Setting,
     device: str,
     min_seconds: float,
+    policy: str,
     caller: tuple[str, int],
     attempt: int,  # unused, but Dask takes calls with equal arguments for one
 ) -> Found:
@@ -269,7 +319,7 @@ def _measured(
             "timings; give each process one thread (Dask: threads_per_worker=1)."
         )
     try:
-        return measured(make, setting, device, min_seconds)
+        return measured(make, setting, device, min_seconds, policy)
     finally:
         gc.collect()
         if torch.cuda.is_initialized():
@@ -277,7 +327,15 @@ def _measured(
         _measuring.release()
 
 
-def measured(make: Callable[[], Case], setting: Setting, device: str, min_seconds: float) -> Found:
+def _built(make: Callable[[], Case], setting: Setting, path: str, device: str) -> None:
+    """Build one path of a setting, for the packages and caches on disk that this leaves."""
+    base = make().to(backends.as_device(device))
+    backend = setting.check(base)
+    with store.policy("reuse"):
+        PATHS[path](setting.case(base), backend, dict(setting.options))
+
+
+def measured(make: Callable[[], Case], setting: Setting, device: str, min_seconds: float, policy: str = "off") -> Found:
     """Build and measure one setting, here and now; what fails is told in sentences."""
     found: Found = {"text": str(setting), "failures": {}, "sweep": None, "where": where(), "conditions": {}}
     try:
@@ -287,7 +345,8 @@ def measured(make: Callable[[], Case], setting: Setting, device: str, min_second
         case, programs, conditions = setting.case(base), {}, Conditions(base.device)
         for path in setting.paths:
             try:
-                programs[path] = PATHS[path](case, backend, dict(setting.options))
+                with store.policy(policy):
+                    programs[path] = PATHS[path](case, backend, dict(setting.options))
             except Exception as error:
                 found["failures"][path] = sentence(error)
         if programs:

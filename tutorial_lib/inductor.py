@@ -106,7 +106,9 @@ def _measured_gain() -> float:
     return min(function(times[0]) / function(times[1]) for function in (min, statistics.median))
 
 
-def package(exported: torch.export.ExportedProgram, path: Path, values: Mapping[str, Any]) -> Callable[..., Any]:
+def package(
+    exported: torch.export.ExportedProgram, path: Path, values: Mapping[str, Any], device: torch.device
+) -> Callable[..., Any]:
     """Compile `exported` ahead of time into the file `path` (``.pt2``) and load it.
 
     The loaded program checks nothing: a wrong shape reads past the buffer. Call it only through
@@ -114,11 +116,14 @@ def package(exported: torch.export.ExportedProgram, path: Path, values: Mapping[
     """
     with patched(values):
         torch._inductor.aoti_compile_and_package(exported, package_path=str(path))
-    return load(path)
+    return load(path, device)
 
 
-def load(path: Path) -> Callable[..., Any]:
-    """Load a package. That runs the native code in it, so load only what this user built.
+def load(path: Path, device: torch.device) -> Callable[..., Any]:
+    """Load a package for `device`. That runs the native code in it, so load only what this user built.
+
+    On a GPU, where calls take turns (:func:`tutorial_lib.compiled.calls_wait`), it goes without AOTInductor's own
+    locks and events, which would keep its calls out of CUDA graphs.
 
     torch unpacks it into the temporary folder, and removes that when the program is gone; `path` is needed no more.
     """
@@ -127,7 +132,7 @@ def load(path: Path) -> Callable[..., Any]:
     # Only to log whether this processor is another one, torch would compile tests with g++, for many seconds.
     codecache.get_device_information = lambda device: {}
     try:
-        return torch._inductor.aoti_load_package(str(path))
+        return torch._inductor.aoti_load_package(str(path), run_single_threaded=device.type == "cuda")
     except RuntimeError:
         for folder in _unpacked(path) - known:
             shutil.rmtree(folder, ignore_errors=True)  # torch leaves it behind if it cannot load what is in it

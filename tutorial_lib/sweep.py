@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tutorial_lib import agreement, latency, precision, record
-from tutorial_lib._files import save
+from tutorial_lib import agreement, latency, memory, precision, record
+from tutorial_lib._files import finite, save
 from tutorial_lib.compiled import Compiled
 from tutorial_lib.latency import Progress
 from tutorial_lib.models import Case
@@ -33,7 +33,8 @@ class Sweep:
     ----------
     table : pandas.DataFrame
         One row for each program and size: latency in milliseconds (``median_ms``, ``p90_ms``, ...),
-        ``speedup`` over eager, agreement with float64 (``max_abs``, ``ratio``, ``agrees``, ...).
+        ``speedup`` over eager, agreement with float64 (``max_abs``, ``ratio``, ``agrees``, ...), and on a GPU the
+        memory that a call takes (``peak_mb``, see :func:`tutorial_lib.memory.peak`).
     pairs : pandas.DataFrame
         One row for each two paths and size: their root mean square difference, in units of eager's
         own error, and whether that is within twice the tolerance of one path.
@@ -76,6 +77,7 @@ class Sweep:
                 "p90 ms": table["p90_ms"].map("{:.3f}".format),
                 "p99 ms": table["p99_ms"].map("{:.3f}".format),
                 "samples/s": table["samples_per_second"].map("{:.0f}".format),
+                **({"peak MB": table["peak_mb"].map("{:.1f}".format)} if "peak_mb" in table else {}),
                 "speedup": table["speedup"].map("{:.2f}x".format),
                 "max abs error": table["max_abs"].map("{:.1e}".format),
                 "error / eager's": table["ratio"].map("{:.2f}x".format),
@@ -117,7 +119,7 @@ class Sweep:
         """Everything as text; what is not finite becomes null."""
         tables = {"table": self.table.to_dict("records"), "pairs": self.pairs.to_dict("records")}
         content = {"schema": SCHEMA, "provenance": self.provenance, "builds": self.builds, **tables}
-        return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+        return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"
 
     def to_json(self, path: str | Path) -> None:
         """Write :meth:`json` to `path`."""
@@ -150,14 +152,6 @@ class Sweep:
         table["worst_index"] = table["worst_index"].map(tuple)
         pairs = _pairs(content["pairs"], [dim["name"] for dim in about["dims"]])
         return cls(table, pairs, content["builds"], about)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def default_sizes(case: Case) -> list[int]:
@@ -314,11 +308,13 @@ def _compared(
             if progress:
                 progress(step, len(sizes), f"comparing at {_label(size)}")
             if name == EAGER:
-                eager, double = reference.eager(inputs), reference.double(inputs)
-            output = eager if name == EAGER else call(*inputs)
+                eager, taken = memory.peak(partial(reference.eager, inputs), case.device)
+                output, double = eager, reference.double(inputs)
+            else:
+                output, taken = memory.peak(partial(call, *inputs), case.device)
             spread = agreement.row_spread(call, case, size) if between_rows else None
             found = agreement.compare(output, eager, double, spread)
-            rows.append({"path": name, **size, **found.to_dict()})
+            rows.append({"path": name, **size, **found.to_dict(), **({} if taken is None else {"peak_mb": taken})})
             calls[name, step] = partial(call, *inputs)
             if name != EAGER:
                 outputs[name] = output

@@ -1,7 +1,9 @@
 """A process in which Torch-TensorRT's front end is loaded without TensorRT, for all tests of this folder."""
 
+import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from unittest import mock
 
 import inside
 import pytest
@@ -30,7 +32,10 @@ def run_inside(frontend):
     if upstream.DEVICE == "cuda" and not torch.cuda.is_available():
         pytest.fail("TUTORIAL_LIB_FRONTEND_DEVICE is cuda, and PyTorch sees no GPU")
     known, arguments = {}, (frontend, upstream.DEVICE)
+    hidden = {} if upstream.DEVICE == "cuda" else seam.HIDDEN
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=seam.load, initargs=arguments) as pool:
+        with mock.patch.dict(os.environ, hidden):
+            pool.submit(int).result(SECONDS)  # starts the process
 
         def run(function, *args):
             key = function, repr(args)

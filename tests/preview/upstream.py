@@ -25,6 +25,9 @@ UNBOUNDED = 2**16 if MINOR < (2, 12) else 2**12
 SIZES_ARE_INPUTS = MINOR >= (2, 12)
 """Just in time, a size that the graph computes with is an engine input; before, it was computed again in the graph."""
 
+SHARED_DIMS = MINOR >= (2, 13)
+"""Whether ``Input`` can say that two inputs share a dimension."""
+
 DEVICE = os.environ.get("TUTORIAL_LIB_FRONTEND_DEVICE", "cpu")
 """Where the cases of the tests live in the process with the front end: ``cpu``, with any GPU hidden, or ``cuda``."""
 

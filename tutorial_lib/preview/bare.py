@@ -136,7 +136,7 @@ def _started() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=environment(),
+        env=environment(gpu=False),
         start_new_session=True,
     )
     assert process.stdin

@@ -16,7 +16,7 @@ import torch
 from tutorial_lib import tensorrt
 from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.preview import install
+from tutorial_lib.preview import install, seam
 from tutorial_lib.preview.errors import PreviewError
 from tutorial_lib.preview.record import Preview
 from tutorial_lib.shapes import ShapeError
@@ -84,7 +84,7 @@ def preview(
         folder = Path(name)
         (folder / "request.pickle").write_bytes(pickle.dumps(request))
         _save(case, folder / "case.pt")
-        ended = _run(folder, path, seconds)
+        ended = _run(folder, path, seconds, real)
         try:
             kind, value = pickle.loads((folder / "answer.pickle").read_bytes())
         except FileNotFoundError:
@@ -122,17 +122,23 @@ def _save(case: Case, path: Path) -> None:
         raise ShapeError(f"{case.name} cannot be sent to the preview's process ({error}).") from error
 
 
-def environment() -> dict[str, str]:
-    """The environment of a process that imports what this one can import."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+def environment(gpu: bool = True) -> dict[str, str]:
+    """The environment of a process that imports what this one can import; without `gpu`, it sees no GPU."""
+    hidden = {} if gpu else seam.HIDDEN
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **hidden}
 
 
-def _run(folder: Path, path: str, seconds: float) -> str:
+def _run(folder: Path, path: str, seconds: float, real: bool) -> str:
     """Run the process to its end; how it ended, for the reader."""
     command = [sys.executable, "-m", "tutorial_lib.preview.child", str(folder)]
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment(), start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment(gpu=real),
+            start_new_session=True,
         )
         try:
             code = process.wait(seconds)

@@ -22,7 +22,6 @@ The last two do not hold with ``device="cuda"``, which the tests use on a machin
 import contextlib
 import io
 import logging
-import os
 import sys
 import types
 import warnings
@@ -47,6 +46,9 @@ CARD = types.SimpleNamespace(
     gcnArchName="",
 )
 """What Torch-TensorRT sees where it asks for the GPU; none of it changes a profile."""
+
+HIDDEN = {"CUDA_VISIBLE_DEVICES": ""}
+"""What hides a GPU from a process. PyTorch counts GPUs once, so it has to be there when the process starts."""
 
 
 class ProfileRefusal(RuntimeError):
@@ -128,12 +130,12 @@ def load(frontend: Frontend, device: str = "cpu") -> str:
     """Import Torch-TensorRT in this process and replace its engine build.
 
     Returns what the bindings were imported over: ``stub``, or the name of the real ``libnvinfer``,
-    which is always preferred. A GPU that is here is hidden, unless `device` is ``cuda``: then
-    everything but the engines is on it, as it would be with TensorRT.
+    which is always preferred. A GPU that is here has to be hidden from this process from its start (:data:`HIDDEN`),
+    unless `device` is ``cuda``: then everything but the engines is on it, as it would be with TensorRT.
     """
     hidden = device != "cuda"
-    if hidden:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if hidden and torch.cuda.is_available():
+        raise RuntimeError(f"this process sees a GPU; start it with {HIDDEN} in its environment.")
     sys.path.insert(0, str(frontend.folder))
     library = stub.load(frontend.tensorrt_major)
     if hidden:
