@@ -320,7 +320,7 @@ def test_a_file_that_is_cut_off_is_refused(saved, refused, length):
 
 def test_a_flipped_byte_is_refused_wherever_it_lies_or_changes_nothing(saved, monkeypatch):
     loaded = []
-    monkeypatch.setattr(artefact, "_loaded", lambda file, backend: loaded.append(file.read_bytes()))
+    monkeypatch.setattr(artefact, "_loaded", lambda file, backend, device: loaded.append(file.read_bytes()))
     content = saved.read_bytes()
     expected, size = members(content)["program.pt2"], len(content)
     places = {*range(0, 120, 3), *range(0, size, size // 150), *range(size - 260, size, 2)}

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,12 +16,13 @@ import pytest
 from campaign_cases import CASES
 
 from tutorial_lib import DynamicDim
-from tutorial_lib.campaign import NotAlone, run_all, table
+from tutorial_lib.campaign import NotAlone, build_ahead, run_all, sweeps, table
 from tutorial_lib.processes import Processes, WorkerLost
 from tutorial_lib.setting import Setting
 
 HERE = Path(__file__).parent
 QUICK = {"device": "cpu", "min_seconds": 0, "cases": CASES}
+AHEAD = {"device": "cpu", "cases": CASES}
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -181,3 +183,41 @@ def test_what_waits_is_cancelled_when_all_processes_are_killed():
     assert waiting.cancelled()
     with pytest.raises((WorkerLost, BrokenExecutor), match="signal 9"):  # in its work, or while it starts
         sleeping.result(0)
+
+
+def test_what_is_built_ahead_is_found_when_it_is_measured(tmp_path, monkeypatch, inductor, log):
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "cache"))
+    setting, told = replace(of("tiny"), backend=inductor, paths=("input", "export")), []
+    build_ahead([setting, setting], 2, **AHEAD, tell=lambda *words: told.append(words))
+    assert [(done, count) for done, count, _ in told] == [(1, 2), (2, 2)]
+    assert {text.split(" of ")[0] for _, _, text in told} == {"built input", "built export"}
+    run_all([setting], tmp_path / "again", reuse=True, **QUICK)
+    run_all([setting], tmp_path / "anew", **QUICK)
+    ((_, again),), ((_, anew),) = sweeps(tmp_path / "again"), sweeps(tmp_path / "anew")
+    assert all("found on disk" in build["reused"] for build in again.builds)
+    assert [build["reused"] for build in anew.builds] == [None, None]
+
+
+def test_what_cannot_be_built_ahead_does_not_keep_the_others_from_it(log):
+    told = []
+    build_ahead([of("dies"), of("tiny")], 1, **AHEAD, tell=lambda *words: told.append(words[2]))
+    built, failed = sorted(told)
+    assert built.startswith("built export of tiny 1 / 4 / 8")
+    assert failed.startswith("export of dies 1 / 4 / 8, eager, fp32, export: the process that ran it ended early")
+
+
+def test_building_ahead_stops_at_once_when_it_is_interrupted(log):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        build_ahead([of("tiny"), *[replace(of("slow"), samples=n) for n in range(1, 30)]], 1, **AHEAD, tell=interrupted)
+    assert len(started(log, "slow")) < 3
+    assert time.monotonic() - start < 60
+
+
+def test_nothing_to_build_ahead_starts_no_process_and_no_process_is_refused():
+    build_ahead([], 3, **AHEAD)
+    with pytest.raises(ValueError, match="use at least 1"):
+        build_ahead([of("tiny")], 0, **AHEAD)

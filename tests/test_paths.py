@@ -620,7 +620,7 @@ def test_no_temporary_folder_is_left_when_the_program_is_gone(own, inductor, own
 def test_no_temporary_folder_is_left_by_a_build_that_fails(own, inductor, own_temporary_folder, monkeypatch):
     folders = []
 
-    def fails(exported, package, values):
+    def fails(exported, package, values, device):
         folders.append(Path(package).parent)
         raise RuntimeError("the disk is on fire")
 
@@ -637,7 +637,7 @@ def test_a_case_may_have_any_name(own, inductor, monkeypatch):
     named = Case("a name / with a slash", case.model, case.inputs)
     seen = []
 
-    def package(exported, file, values):
+    def package(exported, file, values, device):
         Path(file).write_bytes(b"")  # fails if its folder is not there
         seen.append(file)
         return exported.module()

@@ -117,6 +117,28 @@ def test_time_that_is_up_leaves_a_file_from_which_the_same_command_goes_on(tmp_p
     assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
 
 
+def test_all_can_be_built_before_anything_is_measured_and_the_file_says_so(tmp_path, monkeypatch, capsys):
+    built = []
+    monkeypatch.setattr(__main__, "build_ahead", lambda settings, *_, **__: built.append((settings, _)))
+    out = tmp_path / "run.json"
+    assert run("--out", str(out), *QUICK, "--backends", "eager,inductor", "--ahead", "3", "--minutes", "0.001") == 1
+    ((settings, (processes,)),) = built
+    assert ([one.backend for one in settings], processes) == (["inductor"], 3)
+    assert run("--out", str(out), *QUICK, "--ahead", "3") == 0
+    found = recorded.load(out)
+    assert "All was built beforehand, 3 at a time: build times are of warm caches." in found.warnings
+    assert "--ahead 3" in found.about["command"]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many", "1.5"])
+def test_so_many_processes_cannot_build_ahead(count, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("--out", "run.json", "--ahead", count)
+    assert ended.value.code == 2
+    assert "is no number of processes; use at least 1" in capsys.readouterr().err
+
+
 def test_what_fails_is_printed_and_exit_code_one(tmp_path, capsys):
     out = tmp_path / "run.json"
     assert run("--out", str(out), *QUICK, "--precision", "fp32,tf32") == 1

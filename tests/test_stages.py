@@ -77,7 +77,7 @@ def own():
 def instant(inductor, monkeypatch):
     """Inductor ahead of time without its compiler: the program is what was exported."""
 
-    def package(exported, file, values):
+    def package(exported, file, values, device):
         file.write_bytes(b"code")
         return exported.module()
 

@@ -31,13 +31,13 @@ def compiler(inductor, monkeypatch):
     """Inductor ahead of time without its compiler: a list of the packages that were compiled, each of which loads."""
     programs = []
 
-    def package(exported, file, values):
+    def package(exported, file, values, device):
         programs.append(exported.module())
         file.write_bytes(b"package %d" % (len(programs) - 1))
         return programs[-1]
 
     monkeypatch.setattr(inductor_module, "package", package)
-    monkeypatch.setattr(inductor_module, "load", lambda file: programs[int(file.read_bytes().split()[1])])
+    monkeypatch.setattr(inductor_module, "load", lambda file, device: programs[int(file.read_bytes().split()[1])])
     monkeypatch.setattr(inductor_module, "library_calls", lambda file: ())
     return programs
 

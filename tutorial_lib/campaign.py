@@ -177,7 +177,8 @@ def build_ahead(
     try:
         running = {pool.submit(_built, cases[s.model], s, path, device): f"{path} of {s}" for s, path in work}
         for done, future in enumerate(as_completed(running), start=1):
-            tell(done, len(work), f"{'not built' if future.exception() else 'built'}: {running[future]}")
+            error = future.exception()
+            tell(done, len(work), f"{running[future]}: {sentence(error)}" if error else f"built {running[future]}")
         pool.shutdown()
     except BaseException:
         pool.kill()
