@@ -418,6 +418,26 @@ def test_a_file_of_a_kernel_that_died_while_writing_does_not_count(folder, monke
     monkeypatch.setattr(store, "LARGEST", 20)
     put("c", bytes(10))
     assert names(folder) == ["a", "c"]
+    assert (folder / ".b-123.pt2").exists()  # somebody may still be writing it
+    aged(folder / ".b-123.pt2", store.ABANDONED + 60)
+    put("d", bytes(10))
+    assert not (folder / ".b-123.pt2").exists()
+
+
+def test_a_package_may_go_while_another_process_makes_room(folder, monkeypatch):
+    monkeypatch.setattr(store, "LARGEST", 10)
+    aged(put("a", bytes(5)), 100)
+    stat = Path.stat
+
+    def vanishes(path, **how):
+        if path.name == "a.pt2":
+            path.unlink(missing_ok=True)
+        return stat(path, **how)
+
+    monkeypatch.setattr(Path, "stat", vanishes)
+    put("b", bytes(5))
+    assert names(folder) == ["b"]
+    assert store.find("b")
 
 
 # ---- the real thing ---------------------------------------------------------------------------------------------

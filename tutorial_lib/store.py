@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from tutorial_lib.models import Case
 POLICIES = ("off", "reuse", "fresh")
 LARGEST = 1 << 30
 """Bytes kept at most; what was used longest ago goes first."""
+ABANDONED = 3600
+"""Seconds after which a file that is still being written belongs to a process that died."""
 
 _policy: ContextVar[str] = ContextVar("policy", default="off")
 
@@ -162,13 +165,21 @@ def _digest(file: Path) -> str:
 
 
 def _make_room(folder: Path) -> None:
-    packages = sorted(folder.glob("[!.]*.pt2"), key=lambda file: file.stat().st_mtime)
-    total = sum(file.stat().st_size for file in packages)
-    for file in packages[:-1]:
+    """Delete what was used longest ago, and what a process left that died while writing; several may do so at once."""
+    packages, total, now = [], 0, time.time()
+    for file in folder.glob("*.pt2"):
+        with contextlib.suppress(FileNotFoundError):
+            about = file.stat()
+            if not file.name.startswith("."):
+                packages.append((about.st_mtime, file, about.st_size))
+                total += about.st_size
+            elif now - about.st_mtime > ABANDONED:
+                file.unlink()
+    for _, file, size in sorted(packages)[:-1]:
         if total <= LARGEST:
             return
-        total -= file.stat().st_size
-        file.unlink()
+        total -= size
+        file.unlink(missing_ok=True)
         file.with_suffix(".json").unlink(missing_ok=True)
 
 
