@@ -17,6 +17,7 @@ from tutorial_lib.studio import Studio
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
+PINS = (ROOT / "constraints.txt").read_text().splitlines()
 each_text = pytest.mark.parametrize("file", TEXTS, ids=lambda path: path.stem)
 
 # What the texts call the things that a reader holds.
@@ -70,17 +71,18 @@ def test_every_link_leads_to_a_file(file):
 @each_text
 def test_every_file_exists_here_or_upstream(file):
     here = [ROOT, ROOT / "tutorial_lib", ROOT / "notebooks", Path(torch.__file__).parent.parent]
-    try:
-        site = install.located().folder
-        upstream = [site, site / "torch_tensorrt"]
-    except tutorial_lib.preview.PreviewUnavailable:
-        upstream = None
+    upstream, missing = None, "Torch-TensorRT's front end is not installed"
+    with contextlib.suppress(tutorial_lib.preview.PreviewUnavailable):
+        found = install.located()
+        if f"torch-tensorrt=={found.pins['torch-tensorrt']}" in PINS:
+            upstream = [found.folder, found.folder / "torch_tensorrt"]
+        missing = "the notebooks name files of another Torch-TensorRT than the one that is installed"
     inside_an_archive = {"about.json", "program.pt2"}
     for name in set(filter(is_file, spans(file))) - inside_an_archive:
         if any((folder / name).exists() for folder in here):
             continue
         if upstream is None:
-            pytest.skip("Torch-TensorRT's front end is not installed")
+            pytest.skip(missing)
         assert any((folder / name).exists() for folder in upstream), name
 
 

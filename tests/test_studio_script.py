@@ -1,4 +1,5 @@
 import copy
+import importlib.util
 import json
 import math
 import os
@@ -296,6 +297,7 @@ def ruff(folder, *command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="ruff is not installed")
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 def test_scripts_are_formatted_and_clean(tmp_path, device, request, monkeypatch):
     if device == "gpu":

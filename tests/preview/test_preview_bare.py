@@ -1,5 +1,6 @@
 """Bare calls in the preview's world, and the recording that stands in where there is none."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -132,6 +133,7 @@ def test_nothing_is_written_unless_asked_for(frontend, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(importlib.util.find_spec("nbconvert") is None, reason="nbconvert is not installed")
 @pytest.mark.parametrize("notebook", RECORDED, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_its_recording_where_there_is_no_compiler(notebook, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in ("CC", "CXX", RECORD)}
