@@ -55,7 +55,10 @@ def test_a_recording_is_read_back_as_it_was(recording, file):
     again = load(file)
     assert again == recording
     assert again.table.equals(recording.table)
-    assert file.read_text().startswith('{\n "tutorial_lib": "recorded run",\n "schema": 1,')
+    text = file.read_text()
+    assert text.startswith('{\n "tutorial_lib": "recorded run",\n "schema": 1,')
+    assert sum(line.startswith('{"key":') for line in text.splitlines()) == len(again.runs)
+    assert max(len(digits) for digits in re.findall(r"\d\.(\d+)e-\d\d\b", text)) <= recorded.DIGITS - 1
 
 
 def test_it_says_what_it_was_measured_on_when_with_what_and_by_which_command(recording):

@@ -29,6 +29,8 @@ ABOUT = {"device": str, "date": str, "command": str, "versions": dict, "conditio
 """What every recording says of itself."""
 RUN = {"key": str, "text": str, "setting": dict, "attempts": int, "failures": dict, "where": dict, "conditions": dict}
 SWEEP = {"schema": int, "provenance": dict, "builds": list, "table": list, "pairs": list}
+DIGITS = 6
+"""Significant digits that are kept of every number; no two measurements agree to as many."""
 POSITIVE = ("median_ms", "p10_ms", "p90_ms", "speedup", "samples_per_second", "calls")
 """Columns of every row that hold a number above zero."""
 
@@ -111,7 +113,7 @@ class Recorded:
         return [(f"{self.label}: {run['text']}", self._labelled(run)) for run in self._fitting(wanted)]
 
     def save(self, path: str | Path) -> None:
-        """Write it as one file.
+        """Write it as one file, a line for each run.
 
         Raises
         ------
@@ -121,7 +123,7 @@ class Recorded:
         content = self._content()
         check(content, str(path))
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
+        save(Path(path), _text(content))
 
     def _content(self) -> dict[str, Any]:
         return {"tutorial_lib": KIND, "schema": SCHEMA, "about": dict(self.about), "runs": list(self.runs)}
@@ -156,14 +158,14 @@ def load(path: str | Path) -> Recorded:
 
 
 def of(runs: Iterable[Found], command: str, notes: Sequence[str] = ()) -> Recorded:
-    """A recording of what a campaign found.
+    """A recording of what a campaign found, with :data:`DIGITS` of every number.
 
     Raises
     ------
     RecordedError
         If nothing was measured, or on several devices or versions.
     """
-    kept = tuple({**run, "where": {k: v for k, v in run["where"].items() if k != "host"}} for run in runs)
+    kept = tuple(_rounded({**run, "where": {k: v for k, v in run["where"].items() if k != "host"}}) for run in runs)
     measured = [run for run in kept if run["sweep"]]
     if not measured:
         failed = next((why for run in kept for why in run["failures"].values()), "there are no settings")
@@ -264,6 +266,20 @@ def _fields(value: Any, fields: Mapping[str, type], place: str) -> None:
             raise RecordedError(f"{place} has no {name!r}; {AGAIN}.")
         if not isinstance(value[name], kind):
             raise RecordedError(f"{place}.{name} is {value[name]!r}, not {kind.__name__}; {AGAIN}.")
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    runs = [json.dumps(run, separators=(",", ":"), allow_nan=False) for run in content["runs"]]
+    head = json.dumps({**content, "runs": []}, indent=1, allow_nan=False).removesuffix("[]\n}")
+    return head + "[\n" + ",\n".join(runs) + "\n]\n}\n"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def _date(text: str, place: str) -> None:
