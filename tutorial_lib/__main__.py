@@ -144,9 +144,8 @@ def record(args: argparse.Namespace) -> int:
     runs = [known[name] for name in wanted if name in known]
     left = len(settings) - len(runs)
     notes = [f"{left} of {len(settings)} settings were not reached in {args.minutes:g} minutes."] if left else []
-    notes += (
-        [f"All was built beforehand, {args.ahead} at a time: build times are of warm caches."] if args.ahead else []
-    )
+    if args.ahead:
+        notes.append(f"All was built beforehand, {args.ahead} at a time: build times are of warm caches.")
     found = recorded.of(runs, command, [*args.note, *notes])
     found.save(out)
     if not left:
@@ -282,12 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--samples", type=int, help="rounds of measuring (default: 10)")
     command.add_argument("--min-seconds", type=float, help="measured time of each call (default: 0.1)")
     command.add_argument("--minutes", type=float, help="stop after so long; the same command then goes on")
-    command.add_argument(
-        "--ahead",
-        type=_count,
-        metavar="N",
-        help="build all beforehand, N at a time (build times: warm caches)",
-    )
+    command.add_argument("--ahead", type=_count, metavar="N", help="build all first, N at a time, and then measure")
     command.add_argument("--note", action="append", default=[], help="a sentence to keep with it; may be repeated")
     command.add_argument("--quick", action="store_true", help="two models, fp32, few sizes and rounds, to try it")
     cli.add_parser(commands)

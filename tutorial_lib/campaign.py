@@ -16,15 +16,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    Executor,
-    Future,
-    ThreadPoolExecutor,
-    as_completed,
-    wait,
-)
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import Any, cast
 
@@ -158,7 +150,7 @@ def build_ahead(
     """Build every setting, several at a time, and keep what :func:`run_all` with `reuse` then finds on disk.
 
     Building takes one core for many seconds, and measuring needs a quiet machine: one after the other, both go faster.
-    What cannot be built is not told here; it fails again where it is measured.
+    What cannot be built is only told, since it fails again where it is measured.
 
     Parameters
     ----------

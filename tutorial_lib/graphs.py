@@ -88,9 +88,7 @@ class Graphed:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=beside):
             output = self._program(*kept)
-        self._pool = (
-            self._pool or graph.pool()
-        )  # graphs run one at a time, so they can share what lies between operators
+        self._pool = self._pool or graph.pool()  # replayed one at a time, graphs can share their buffers
         torch.cuda.synchronize(device)
         megabytes = (torch.cuda.memory_reserved(device) - before) / 1e6
         return Recording(graph, kept, output, time.perf_counter() - start, megabytes)

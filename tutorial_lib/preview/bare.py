@@ -23,6 +23,7 @@ from typing import IO, Any
 import torch
 
 from tutorial_lib import tensorrt
+from tutorial_lib.models import Case
 from tutorial_lib.preview import install, seam, stub
 from tutorial_lib.preview.errors import PreviewError, PreviewUnavailable
 from tutorial_lib.preview.install import Frontend
@@ -88,8 +89,9 @@ def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECOND
         raise ShapeError(f"the source of {function!r} cannot be read ({error}); write it as a def.") from error
     if not source.startswith("def "):
         raise ShapeError(f"{source.splitlines()[0]!r} is not a function of its own; write it as a def.")
+    sent = tuple(one.to("cpu") if isinstance(one, Case) else one for one in args)  # there is no GPU there
     try:
-        request = pickle.dumps((source, function.__name__, args))
+        request = pickle.dumps((source, function.__name__, sent))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ShapeError(
             f"the arguments of {function.__name__} cannot be sent to the preview's process ({error})."
