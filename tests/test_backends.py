@@ -258,7 +258,7 @@ def test_a_memo_that_cannot_be_replaced_leaves_nothing_half_written(machine):
     folder = machine.folder / "cache"
     (folder / "compilers.json").mkdir(parents=True)  # a folder where the file should be
     assert "the disk is on fire" in _compiler.why_not(path)
-    assert [p.name for p in folder.iterdir()] == ["compilers.json"]
+    assert [p.name for p in folder.glob("*json*")] == ["compilers.json"]
 
 
 @needs_gxx
@@ -267,7 +267,7 @@ def test_a_compiler_that_appears_is_taken_and_the_verdict_is_remembered_on_disk(
     good = machine("bin/g++", WORKS)
     assert _compiler.compiler() == good
     assert status("inductor", "cpu").works
-    (memo,) = (machine.folder / "cache").iterdir()
+    (memo,) = (machine.folder / "cache").glob("*.json")
     assert list(json.loads(memo.read_text()).values()) == [None]
     _compiler._compiler.cache_clear()  # as a new process would start
     assert _compiler.compiler() == good

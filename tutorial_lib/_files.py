@@ -55,17 +55,32 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def remembered(name: str, key: str, find: Callable[[], Any]) -> Any:
-    """What `find` returned for `key` the first time, kept in the JSON file `name` of the cache folder."""
+    """What `find` returned for `key` the first time, kept in the JSON file `name` of the cache folder.
+
+    Processes that ask at once wait for the first of them, and so have the same answer.
+    """
     memo = cache_folder() / name
-    try:
-        known = dict(json.loads(memo.read_text()))
-    except (OSError, TypeError, ValueError):
-        known = {}
-    if key not in known:
-        known[key] = find()
-        with contextlib.suppress(OSError):  # without a cache folder it is found out again next time
-            save(memo, json.dumps(known, indent=1))
-    return known[key]
+    with _alone(memo.with_suffix(".lock")):
+        try:
+            known = dict(json.loads(memo.read_text()))
+        except (OSError, TypeError, ValueError):
+            known = {}
+        if key not in known:
+            known[key] = find()
+            with contextlib.suppress(OSError):  # without a cache folder it is found out again next time
+                save(memo, json.dumps(known, indent=1))
+        return known[key]
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time inside the ``with`` block, where files can be locked and written."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(stack.enter_context(lock.open("a")), fcntl.LOCK_EX)
+        yield
 
 
 def _umask() -> int:
