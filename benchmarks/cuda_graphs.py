@@ -14,6 +14,7 @@ import torch
 
 from tutorial_lib import PATHS, backends, latency, models, record
 from tutorial_lib.graphs import Graphed
+from tutorial_lib.sweep import EAGER
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
     device = backends.as_device("cuda")
     torch.set_grad_enabled(False)
     case = models.make_case(args.model).to(device)
-    programs = {"eager PyTorch": case.eager, **{path: PATHS[path](case, "inductor") for path in ("jit", "export")}}
+    programs = {EAGER: case.eager, **{path: PATHS[path](case, "inductor") for path in ("jit", "export")}}
     graphs = {name: Graphed(program) for name, program in programs.items()}
     sizes = [int(size) for size in args.batches.split(",")]
     calls = {}

@@ -7,15 +7,16 @@ import torch
 
 from tutorial_lib import PATHS, OutOfRange, latency, memory, status, sweep
 from tutorial_lib.graphs import Graphed
+from tutorial_lib.sweep import EAGER
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
 GPU = torch.device("cuda", 0)
 CYCLES = 2_000_000  # about a millisecond
 
 
-@pytest.fixture(params=["jit", "export", "eager PyTorch"])
+@pytest.fixture(params=["jit", "export", EAGER])
 def program(request, built, seed, inductor):
-    return seed.eager if request.param == "eager PyTorch" else built(request.param, inductor, seed)
+    return seed.eager if request.param == EAGER else built(request.param, inductor, seed)
 
 
 def test_latency_is_the_device_s_time_and_not_the_host_s():

@@ -119,10 +119,10 @@ def test_time_that_is_up_leaves_a_file_from_which_the_same_command_goes_on(tmp_p
 
 def test_all_can_be_built_before_anything_is_measured_and_the_file_says_so(tmp_path, monkeypatch, capsys):
     built = []
-    monkeypatch.setattr(__main__, "build_ahead", lambda settings, *_, **__: built.append((settings, _)))
+    monkeypatch.setattr(__main__, "build_ahead", lambda settings, processes, **_: built.append((settings, processes)))
     out = tmp_path / "run.json"
     assert run("--out", str(out), *QUICK, "--backends", "eager,inductor", "--ahead", "3", "--minutes", "0.001") == 1
-    ((settings, (processes,)),) = built
+    ((settings, processes),) = built
     assert ([one.backend for one in settings], processes) == (["inductor"], 3)
     assert run("--out", str(out), *QUICK, "--ahead", "3") == 0
     found = recorded.load(out)

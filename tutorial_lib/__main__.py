@@ -1,7 +1,6 @@
 """The tutorial from a shell: ``python -m tutorial_lib compare --help``."""
 
 import argparse
-import functools
 import os
 import shlex
 import sys
@@ -135,9 +134,9 @@ def record(args: argparse.Namespace) -> int:
         known = journal.read(kept) if kept.exists() else {}
         todo = [s for s, name in zip(settings, wanted, strict=True) if name not in known and s.backend != "eager"]
         build_ahead(todo, args.ahead, device=args.device, tell=tell)
-    measuring = functools.partial(run_all, min_seconds=min_seconds, seconds=limit, reuse=args.ahead is not None)
+    reuse = args.ahead is not None
     try:
-        measuring(settings, kept, device=args.device, tell=tell)
+        run_all(settings, kept, device=args.device, min_seconds=min_seconds, seconds=limit, reuse=reuse, tell=tell)
     except KeyboardInterrupt:
         return _say(f"interrupted; what is done is in {kept}, and the same command goes on with the rest.", INTERRUPTED)
     known = journal.read(kept)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,13 +21,13 @@ def cache_folder() -> Path:
     return folder
 
 
-def finite(value: Any) -> Any:
-    """`value`, made of plain values, for JSON: None in the place of numbers that are not finite."""
+def with_floats(value: Any, change: Callable[[float], Any]) -> Any:
+    """`value`, made of plain values for JSON, with every float in it as `change` returns it."""
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: with_floats(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [with_floats(item, change) for item in value]
+    return change(value) if isinstance(value, float) else value
 
 
 def save(path: Path, content: str | bytes) -> None:
@@ -73,14 +72,26 @@ def remembered(name: str, key: str, find: Callable[[], Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time inside the ``with`` block, where files can be locked and written."""
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time inside the ``with`` block, where the file `path` can be written and locked."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(stack.enter_context(lock.open("a")), fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            lock(stack.enter_context(path.open("a")))
         yield
+
+
+def lock(file: IO[Any], wait: bool = True) -> None:
+    """Lock an open file until it is closed, on systems that have such locks.
+
+    Raises
+    ------
+    OSError
+        If it cannot be locked; without `wait`, also if it is locked.
+    """
+    with contextlib.suppress(ImportError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _umask() -> int:

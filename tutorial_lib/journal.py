@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import pandas as pd
 
+from tutorial_lib._files import lock
 from tutorial_lib.latency import MIN_SECONDS
 from tutorial_lib.setting import Setting, show_options
 from tutorial_lib.shapes import DynamicDim
@@ -72,7 +73,12 @@ def opened(path: Path) -> Iterator[Journal]:
     """The file, for this process alone to write to, without a last line that was cut off."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
-        _lock(file, path)
+        try:
+            lock(file, wait=False)
+        except OSError:
+            raise JournalError(
+                f"{path} is being written to by another campaign; wait for it, or give another file."
+            ) from None
         file.seek(0)
         content = file.read()
         if _line(HEADER).startswith(content):  # new, or hardly begun
@@ -83,18 +89,6 @@ def opened(path: Path) -> Iterator[Journal]:
         known = _parsed(content, path)
         file.truncate(content.rfind(b"\n") + 1)
         yield Journal(file, known)
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    with contextlib.suppress(ImportError):
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise JournalError(
-                f"{path} is being written to by another campaign; wait for it, or give another file."
-            ) from None
 
 
 def read(path: Path) -> dict[str, Found]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from tutorial_lib._files import save
+from tutorial_lib._files import save, with_floats
 from tutorial_lib.conditions import held_back
 from tutorial_lib.journal import Found, ranges_of, rows_of
 from tutorial_lib.sweep import SCHEMA as SWEEP_SCHEMA
@@ -165,7 +165,9 @@ def of(runs: Iterable[Found], command: str, notes: Sequence[str] = ()) -> Record
     RecordedError
         If nothing was measured, or on several devices or versions.
     """
-    kept = tuple(_rounded({**run, "where": {k: v for k, v in run["where"].items() if k != "host"}}) for run in runs)
+    kept = tuple(
+        with_floats({**run, "where": {k: v for k, v in run["where"].items() if k != "host"}}, _rounded) for run in runs
+    )
     measured = [run for run in kept if run["sweep"]]
     if not measured:
         failed = next((why for run in kept for why in run["failures"].values()), "there are no settings")
@@ -274,12 +276,8 @@ def _text(content: Mapping[str, Any]) -> str:
     return head + "[\n" + ",\n".join(runs) + "\n]\n}\n"
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
 
 
 def _date(text: str, place: str) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from tutorial_lib import agreement, latency, memory, precision, record
-from tutorial_lib._files import finite, save
+from tutorial_lib._files import save, with_floats
 from tutorial_lib.compiled import Compiled
 from tutorial_lib.latency import Progress
 from tutorial_lib.models import Case
@@ -119,7 +119,8 @@ class Sweep:
         """Everything as text; what is not finite becomes null."""
         tables = {"table": self.table.to_dict("records"), "pairs": self.pairs.to_dict("records")}
         content = {"schema": SCHEMA, "provenance": self.provenance, "builds": self.builds, **tables}
-        return json.dumps(finite(content), indent=1, allow_nan=False) + "\n"
+        plain = with_floats(content, lambda value: value if math.isfinite(value) else None)
+        return json.dumps(plain, indent=1, allow_nan=False) + "\n"
 
     def to_json(self, path: str | Path) -> None:
         """Write :meth:`json` to `path`."""
@@ -307,11 +308,10 @@ def _compared(
         for name, call in named.items():
             if progress:
                 progress(step, len(sizes), f"comparing at {_label(size)}")
+            asked = partial(reference.eager, inputs) if name == EAGER else partial(call, *inputs)
+            output, taken = memory.peak(asked, case.device)
             if name == EAGER:
-                eager, taken = memory.peak(partial(reference.eager, inputs), case.device)
-                output, double = eager, reference.double(inputs)
-            else:
-                output, taken = memory.peak(partial(call, *inputs), case.device)
+                eager, double = output, reference.double(inputs)
             spread = agreement.row_spread(call, case, size) if between_rows else None
             found = agreement.compare(output, eager, double, spread)
             rows.append({"path": name, **size, **found.to_dict(), **({} if taken is None else {"peak_mb": taken})})
