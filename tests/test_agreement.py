@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tutorial_lib import Case, DynamicDim, Reference, TensorSpec
-from tutorial_lib.agreement import TOLERATED, NotRepeatable, apart, compare, row_spread
+from tutorial_lib.agreement import TOLERATED, NotRepeatable, apart, compare, row_spread, tolerated
 from tutorial_lib.backends import as_device
 
 
@@ -93,8 +93,21 @@ def test_figures_are_those_of_the_definitions():
 def test_the_verdict_turns_at_the_tolerated_ratio():
     true = torch.zeros(1000, dtype=torch.float64)
     eager = torch.full((1000,), 1e-3)
-    assert compare(eager * TOLERATED * 0.999, eager, true).agrees
-    assert not compare(eager * TOLERATED * 1.001, eager, true).agrees
+    assert TOLERATED < tolerated(1000) < 1.1 * TOLERATED
+    assert compare(eager * tolerated(1000) * 0.999, eager, true).agrees
+    assert not compare(eager * tolerated(1000) * 1.001, eager, true).agrees
+
+
+@pytest.mark.parametrize("numbers", [2, 4, 12, 100])
+def test_few_numbers_do_not_differ_by_chance(numbers):
+    draw = torch.Generator().manual_seed(0)
+    true = torch.zeros(numbers, dtype=torch.float64)
+    verdicts = [
+        compare(torch.randn(numbers, generator=draw), torch.randn(numbers, generator=draw), true).agrees
+        for _ in range(300)
+    ]
+    assert sum(verdicts) >= 298
+    assert not compare(torch.full((numbers,), 100.0), torch.randn(numbers, generator=draw), true).agrees
 
 
 @pytest.mark.parametrize("keep_dtype", [False, True])
@@ -251,8 +264,8 @@ def test_the_record_says_rule_and_verdict(reference, inputs):
     found = reference.compare(reference.eager(inputs) * 1.01, inputs)
     record = found.to_dict()
     assert record["agrees"] is False
-    assert record["ratio"] == found.ratio > TOLERATED
-    assert f"{TOLERATED:g} x" in record["rule"]
+    assert record["ratio"] == found.ratio > record["tolerated"] == found.tolerated
+    assert f"{found.tolerated:.2g} x" in record["rule"]
     assert str(found).startswith("DIFFERS")
     assert str(reference.compare(reference.eager(inputs), inputs)).startswith("agrees")
 

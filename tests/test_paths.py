@@ -522,6 +522,37 @@ def test_another_range_of_the_same_model_is_the_range_that_was_asked_for(path, o
         assert max(a[2] for a in axis) == batch[2]
 
 
+@pytest.fixture
+def padding_limits(monkeypatch):
+    """Where padding is on, Inductor decides by a symbolic size, as torch 2.11 does for a GPU."""
+    limits = []
+
+    def decide(graph):
+        values = [node.meta["val"] for node in graph.find_nodes(op="placeholder")]
+        if limits and torch._inductor.config.shape_padding:
+            assert all(size <= limits[0] for size in values if isinstance(size, torch.SymInt))
+
+    monkeypatch.setattr(inductor_module, "pads", lambda device, options: options.get("shape_padding", True))
+    with torch._inductor.config.patch(joint_custom_pre_pass=decide, force_disable_caches=True):
+        yield limits
+
+
+def test_padding_that_narrows_the_range_is_turned_off(own, inductor, padding_limits, agrees, capfd):
+    padding_limits.append(6)
+    program = PATHS["jit"](own(batch=(1, 4, 8)), inductor)
+    assert program.build.options["shape_padding"] is False
+    assert "padding" in " ".join(program.build.notes)
+    assert [ranges(engine)["x"][0] for engine in program.build.engines] == [(2, 4, 8), (1, 1, 1)]
+    assert all(agrees(program, size) for size in (1, 2, 7, 8))
+    assert "Error while creating guard" not in capfd.readouterr().err
+
+
+def test_padding_stays_where_it_does_no_harm_or_was_asked_for(own, inductor, padding_limits):
+    program = PATHS["jit"](own(batch=(1, 4, 8)), inductor)
+    assert "shape_padding" not in program.build.options
+    assert not any("padding" in note for note in program.build.notes)
+
+
 def test_a_recompile_does_not_change_later_builds(own):
     program = PATHS["jit"](own(), "eager")
     program.outside = "recompile"

@@ -127,6 +127,28 @@ class Job:
         forward.__code__ = forward.__code__.replace(co_name=f"forward_{next(_numbers)}")
         return forward
 
+    def for_the_whole_range(self, build: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+        """Call `build`, and if that fails by a limit that Inductor's padding may have set, again without it.
+
+        For a GPU, Inductor pads the odd sizes of a matrix product where it expects that to pay. In torch 2.11 it
+        asks so with the symbol of a dynamic size (``is_mm_compute_bound`` in ``torch/_inductor/fx_passes/pad_mm.py``;
+        2.13 asks with opt), and the answer becomes a limit of that size, which no line of the model explains.
+        """
+        if self.backend != "inductor" or not inductor.pads(self.case.device, self.options):
+            return build()
+        with inductor.quiet_guards():
+            try:
+                return build()
+            except Exception as error:
+                if "Constraints violated" not in str(error):
+                    raise
+        self.options = {**self.options, "shape_padding": False}
+        self.notes += ("Inductor's padding of matrix products would have narrowed the range, and is off",)
+        self.engines.clear()
+        del self.model  # Dynamo remembers what it met in the first one
+        with inductor.patched({"shape_padding": False}):
+            return build()
+
     def watched(self, name: str) -> Callable[..., Any]:
         """Backend `name` for ``torch.compile``, taking note of every graph it is given to compile.
 

@@ -23,14 +23,18 @@ def jit(case: Case, backend: str = "auto", options: Options = None) -> Compiled:
     The size of the first call is opt. Size 1 always gets an engine of its own, built here as well.
     """
     with building("jit", case, backend, options, opt_source="the size of the first call") as job:
-        program = torch.compile(job.model, backend=job.watched(job.backend))
-        for sizes in shapes.first_calls(case.dims):
-            example = case.example(sizes)
-            for tensor, spec in zip(example, case.inputs, strict=True):
-                for axis, bounds in spec.marks(tensor):
-                    torch._dynamo.mark_dynamic(tensor, axis, **bounds)
-            program(*example)  # compiles here
-        return job.done(program)
+
+        def build() -> Callable[..., Any]:
+            program = torch.compile(job.model, backend=job.watched(job.backend))
+            for sizes in shapes.first_calls(case.dims):
+                example = case.example(sizes)
+                for tensor, spec in zip(example, case.inputs, strict=True):
+                    for axis, bounds in spec.marks(tensor):
+                        torch._dynamo.mark_dynamic(tensor, axis, **bounds)
+                program(*example)  # compiles here
+            return program
+
+        return job.done(job.for_the_whole_range(build))
 
 
 def input(case: Case, backend: str = "auto", options: Options = None) -> Compiled:

@@ -180,15 +180,15 @@ def draw_agreement(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     """Draw the error curves, the tolerance line and eager's own error on `axes`, once they are known."""
     _draw_behind(axes, behind, "rms", without=EAGER)
     for number, (_, run) in enumerate(behind):
-        sizes, floor = _floor(run)
-        axes.plot(sizes, TOLERATED * floor, color="#000000", **_faint(number))
+        sizes, _, tolerance = _floor(run)
+        axes.plot(sizes, tolerance, color="#000000", **_faint(number))
     for name, rows in _curves(sweep):
         if name != EAGER and rows["rms"].notna().any():
             axes.plot(rows["size"], rows["rms"], label=name, markersize=5, **STYLES.get(name, OTHER))
-    sizes, floor = _floor(sweep)
+    sizes, floor, tolerance = _floor(sweep)
     if floor.notna().any():
         axes.plot(sizes, floor, label="eager's own error", **STYLES[EAGER])
-        axes.plot(sizes, TOLERATED * floor, color="#000000", linewidth=1.2, label=f"tolerance: {TOLERATED:g} x")
+        axes.plot(sizes, tolerance, color="#000000", linewidth=1.2, label=f"tolerance: {TOLERATED:g} x")
     else:
         _say(axes, LATER)
     _decades_axis(axes)
@@ -237,10 +237,11 @@ def _curves(sweep: Sweep) -> Iterator[tuple[str, pd.DataFrame]]:
     yield from table.sort_values("size", kind="stable").groupby("path", sort=False)
 
 
-def _floor(sweep: Sweep) -> tuple[pd.Series, pd.Series]:
-    """Sizes, and eager's own error at each: NaN where it is not known yet."""
+def _floor(sweep: Sweep) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Sizes, with eager's own error and the tolerance at each: NaN where they are not known yet."""
     rows = dict(_curves(sweep))[EAGER]
-    return rows["size"], rows["floor_rms"].astype(float)
+    floor = rows["floor_rms"].astype(float)
+    return rows["size"], floor, floor * rows["tolerated"].astype(float)
 
 
 def _draw_behind(axes: Axes, behind: Behind, column: str, without: str | None = None) -> None:
