@@ -26,7 +26,7 @@ def student(path):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            cell.source = re.sub(r'"([\w.]+)"', _one_folder_up, cell.source)
+            cell.source = re.sub(r'"([\w./]+)"', _one_folder_up, cell.source)
         else:
             cell.source = SOLUTION.sub("", cell.source).rstrip()
     notebook.cells = [cell for cell in notebook.cells if cell.source]

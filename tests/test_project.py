@@ -216,7 +216,8 @@ def test_the_readme_s_python_examples_run(tmp_path):
 
 def here():
     """The environment of a process that imports this checkout."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
 def test_jupyterlab_is_served_on_loopback_only_and_asks_for_its_token(tmp_path):
@@ -241,6 +242,7 @@ def test_jupyterlab_is_served_on_loopback_only_and_asks_for_its_token(tmp_path):
 @contextlib.contextmanager
 def serve(folder, options, environment=None):
     """A JupyterLab of its own, on a free port, with all that it writes under `folder`."""
+    pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
     options = [*options, "--no-browser", "--port=0"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")

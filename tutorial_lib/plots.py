@@ -239,9 +239,8 @@ def _curves(sweep: Sweep) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _floor(sweep: Sweep) -> tuple[pd.Series, pd.Series, pd.Series]:
     """Sizes, with eager's own error and the tolerance at each: NaN where they are not known yet."""
-    rows = dict(_curves(sweep))[EAGER]
-    floor = rows["floor_rms"].astype(float)
-    return rows["size"], floor, floor * rows["tolerated"].astype(float)
+    rows = dict(_curves(sweep))[EAGER].astype({"floor_rms": float, "tolerated": float})
+    return rows["size"], rows["floor_rms"], rows["floor_rms"] * rows["tolerated"]
 
 
 def _draw_behind(axes: Axes, behind: Behind, column: str, without: str | None = None) -> None:

@@ -282,7 +282,7 @@ def latencies(
             calls[name, step] = partial(call, *given)
     with precision.tf32(case.allows_tf32):
         measured = latency.measure(calls, case.device, min_samples=1, min_seconds=0, progress=progress)
-    nothing = dict.fromkeys(AGREEMENT, math.nan)
+    nothing = dict.fromkeys((*AGREEMENT, *(["peak_mb"] if case.device.type == "cuda" else [])), math.nan)
     rows = [{"path": name, **checked[step], **nothing} for name, step in calls]
     return _result(case, programs, checked, rows, [], measured, (1, 0.0))
 

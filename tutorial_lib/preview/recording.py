@@ -40,20 +40,26 @@ class Recording:
     ----------
     file : str or Path
         A JSON file.
+    version : str, optional
+        Major and minor of the one Torch-TensorRT that is meant, such as ``2.11``. Beside another torch, which goes
+        with another front end, nothing is run: all comes from the file.
     """
 
-    def __init__(self, file: str | Path) -> None:
+    def __init__(self, file: str | Path, version: str | None = None) -> None:
         self._file = Path(file)
+        self._other = None
+        if version and not torch.__version__.startswith(f"{version}."):
+            self._other = f"Torch-TensorRT {version} goes with torch {version}, and here is {torch.__version__}."
         kept = self._file.is_file() and not os.environ.get(RECORD)  # what is recorded anew starts empty
         self._known: dict[str, Any] = json.loads(self._file.read_text()) if kept else {}
 
     def __str__(self) -> str:
-        if tensorrt.why_not(torch.device("cuda")) is None:
+        if not self._other and tensorrt.why_not(torch.device("cuda")) is None:
             return "TensorRT works here: the engines of previews() are really built. The bare calls stay a preview."
-        missing = bare.why_not()
+        missing = self._other or bare.why_not()
         if missing is None:
             return "Torch-TensorRT's front end works here: all that follows is run now, as a PREVIEW, without TensorRT."
-        return f"Nothing is run here: {missing}\nUntil then, you see what was recorded elsewhere, and it says so."
+        return f"Nothing is run here: {missing}\nYou see what was recorded elsewhere, and it says so."
 
     def previews(
         self,
@@ -77,6 +83,8 @@ class Recording:
 
     def _get(self, key: str, make: Callable[[], T], plain: Callable[[T], Any], read: Callable[[Any], T]) -> T:
         try:
+            if self._other:
+                raise PreviewUnavailable(self._other)
             found = make()
         except PreviewUnavailable as error:
             if key not in self._known:
