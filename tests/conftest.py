@@ -26,7 +26,7 @@ SLOW = (
     r"test_cli.py::.*interrupting",
     r"test_explain.py::.*package_of_aotinductor",
     r"test_models.py::.*(inductor|on_every_path_with_eager)",
-    r"test_paths.py::.*(inductor|temporary_folder)",
+    r"test_paths.py::.*(inductor|temporary_folder|padding_(that|stays))",
     r"test_(plots|heatmap).py::.*(pyplot|two_threads)",
     r"test_preview.py::.*(gpu_without|several|killing|graph_break)",
     r"test_preview_(artefact|backend|bare|batch_one|install|outside|script|several_dims).py::",

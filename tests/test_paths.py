@@ -532,7 +532,7 @@ def padding_limits(monkeypatch):
         if limits and torch._inductor.config.shape_padding:
             assert all(size <= limits[0] for size in values if isinstance(size, torch.SymInt))
 
-    monkeypatch.setattr(inductor_module, "pads", lambda device, options: options.get("shape_padding", True))
+    monkeypatch.setattr(inductor_module, "pads", lambda device, options: "shape_padding" not in options)
     with torch._inductor.config.patch(joint_custom_pre_pass=decide, force_disable_caches=True):
         yield limits
 
@@ -547,10 +547,23 @@ def test_padding_that_narrows_the_range_is_turned_off(own, inductor, padding_lim
     assert "Error while creating guard" not in capfd.readouterr().err
 
 
-def test_padding_stays_where_it_does_no_harm_or_was_asked_for(own, inductor, padding_limits):
+def test_padding_stays_where_it_does_no_harm(own, inductor, padding_limits):
     program = PATHS["jit"](own(batch=(1, 4, 8)), inductor)
     assert "shape_padding" not in program.build.options
     assert not any("padding" in note for note in program.build.notes)
+
+
+def test_padding_that_was_asked_for_is_not_turned_off(own, inductor, padding_limits):
+    padding_limits.append(6)
+    with pytest.raises(BuildError, match="only up to 6"):
+        PATHS["jit"](own(batch=(1, 4, 8)), inductor, {"shape_padding": True})
+
+
+def test_only_a_gpu_s_products_are_padded_and_only_unless_somebody_chose():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
+    assert inductor_module.pads(gpu, {})
+    assert not any(inductor_module.pads(gpu, {"shape_padding": chosen}) for chosen in (True, False))
+    assert not inductor_module.pads(cpu, {})
 
 
 def test_a_recompile_does_not_change_later_builds(own):
