@@ -1,21 +1,26 @@
 """How fast are the three paths? Measured side by side, in one run, with what they are compared to.
 
-    python benchmarks/paths.py [--device cpu] [--model vit] [--json FILE]
+    python benchmarks/paths.py [--device cpu] [--model vit] [--no-tuned] [--json FILE]
 
 For each model and batch size, latency of eager PyTorch and of our three paths is given as a multiple
 of the fastest way this script knows to compute the same thing, and so is that of ``tuned``: ``export`` with
-``max_autotune`` and, on a CPU, ``freezing``, which take longer to build. The limit is
+``max_autotune`` and, on a CPU, ``freezing``, which take longer to build (on a GPU, minutes). The limit is
 
 * for ``expand-reshape``, the matrix product alone, of equal shape, on data that is already in place;
   on a CPU the faster of PyTorch's and oneDNN's with packed weights;
 * for ``vit``, bare ``torch.compile`` with static shapes, compiled for each batch size.
 
 Beside them stand bare ``torch.compile`` as one would call it without this library and, on a CPU, ONNX Runtime and
-OpenVINO where they are installed (``benchmarks/peers.py``). Last, the cost of our guard for one call.
+OpenVINO where they are installed (``benchmarks/peers.py``); on a GPU, ``export`` replayed as CUDA graphs
+(``graph``, with the copies in and out). First, the cost of our guard for one call. ``--json`` keeps what was found
+after each model, with the conditions it was measured in.
 """
 
 import argparse
+import datetime
 import json
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +30,9 @@ import torch
 from peers import peers
 
 from tutorial_lib import backends, latency, models, paths, record
+from tutorial_lib._files import save
+from tutorial_lib.conditions import Conditions
+from tutorial_lib.graphs import Graphed
 from tutorial_lib.guard import Guard
 from tutorial_lib.models import Case
 
@@ -57,14 +65,17 @@ def static(case: Case, batch: int) -> list[Callable[[], Any]]:
     return [lambda: program(*inputs)]
 
 
-def bench(case: Case, batches: tuple[int, ...], limits: Callable[[Case, int], list[Callable[[], Any]]]) -> list[dict]:
+def bench(case: Case, batches: tuple[int, ...], tuned: bool, conditions: Conditions) -> dict[str, Any]:
+    """Seconds to build each path, and a row for each batch size: the limit in ms, the others as multiples of it."""
     ours = {name: path(case, "inductor") for name, path in paths.PATHS.items()}
-    ours["tuned"] = paths.export(case, "inductor", TUNED[case.device.type])
-    seconds = ", ".join(f"{name} {program.build.seconds:.1f}" for name, program in ours.items())
-    print(f"{case.name}, seconds to build: {seconds}", flush=True)
+    if tuned:
+        ours["tuned"] = paths.export(case, "inductor", TUNED[case.device.type])
     programs: dict[str, Callable[..., Any]] = {"eager": case.model}
     programs["torch.compile"] = torch.compile(case.model, dynamic=True)
     programs |= ours | dict(peers(case))
+    if case.device.type == "cuda":
+        programs["graph"] = Graphed(ours["export"])
+    limits = products if case.name == "expand-reshape" else static
     calls: dict[tuple[str, int], Callable[[], Any]] = {}
     for batch in batches:
         inputs = case.example(batch)
@@ -73,16 +84,24 @@ def bench(case: Case, batches: tuple[int, ...], limits: Callable[[Case, int], li
             calls[name, batch] = lambda program=program, inputs=inputs: program(*inputs)
         for number, call in enumerate(limits(case, batch)):
             calls[f"limit {number}", batch] = call
-    measured = latency.measure(calls, case.device)
+    measured = latency.measure(calls, case.device, after_round=lambda _: conditions.sample())
     rows = []
     for batch in batches:
         here = {name: times for (name, size), times in measured.items() if size == batch}
         limit = min((times for name, times in here.items() if name.startswith("limit")), key=lambda t: t.median_ms)
-        row: dict[str, Any] = {"model": case.name, "batch": batch, "limit_ms": limit.median_ms}
-        for name in programs:
-            row[name] = 1 / latency.speedup(limit, here[name])
-        rows.append(row)
-    return rows
+        ratios = {name: round(1 / latency.speedup(limit, here[name]), 4) for name in programs}
+        rows.append({"batch": batch, "limit_ms": round(limit.median_ms, 5), "ratios": ratios})
+    seconds = {name: round(program.build.seconds, 1) for name, program in ours.items()}
+    return {"model": case.name, "build_seconds": seconds, "rows": rows}
+
+
+def show(found: dict[str, Any]) -> None:
+    seconds = ", ".join(f"{name} {value}" for name, value in found["build_seconds"].items())
+    print(f"\n{found['model']}, seconds to build: {seconds}")
+    print(f"{'batch':>6}{'limit ms':>10}" + "".join(f"{name:>14}" for name in found["rows"][0]["ratios"]))
+    for row in found["rows"]:
+        ratios = "".join(f"{ratio:>13.2f}x" for ratio in row["ratios"].values())
+        print(f"{row['batch']:>6}{row['limit_ms']:>10.3f}{ratios}", flush=True)
 
 
 def guard_cost(case: Case) -> float:
@@ -104,29 +123,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--model", choices=list(BATCHES), action="append", help="default: all")
+    parser.add_argument("--no-tuned", action="store_true", help="leave out what is slow to build")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     device = backends.as_device(args.device)
     torch.set_grad_enabled(False)
-    batches = CUDA_BATCHES if device.type == "cuda" else BATCHES
-    rows: list[dict] = []
-    for name in args.model or BATCHES:
-        sizes = batches[name]
-        case = models.MODELS[name]((1, 4, sizes[-1])).to(device)
-        rows += bench(case, sizes, products if name == "expand-reshape" else static)
+    batches, conditions = CUDA_BATCHES if device.type == "cuda" else BATCHES, Conditions(device)
     guard = guard_cost(models.expand_reshape().to(device))
-    columns = [name for name in rows[0] if name not in ("model", "batch", "limit_ms")]
-    print(
-        f"{record.device_name(device)}, torch {torch.__version__}, float32, TF32 off; multiples of the limit's latency"
-    )
-    print(f"{'model':<15}{'batch':>6}{'limit ms':>10}" + "".join(f"{name:>14}" for name in columns))
-    for row in rows:
-        ratios = "".join(f"{row[name]:>13.2f}x" for name in columns)
-        print(f"{row['model']:<15}{row['batch']:>6}{row['limit_ms']:>10.3f}{ratios}")
-    print(f"guard: {guard:.2f} microseconds for one call")
-    if args.json:
-        result = {"device": record.device_name(device), "torch": torch.__version__, "rows": rows, "guard_us": guard}
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    about = {
+        "device": record.device_name(device),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", *sys.argv]),
+        "versions": record.versions("triton", "onnxruntime", "openvino"),
+        "precision": "float32, TF32 off",
+        "guard_us": round(guard, 2),
+    }
+    print(f"{about['device']}, torch {torch.__version__}, {about['precision']}; multiples of the limit's latency")
+    print(f"guard: {guard:.2f} microseconds for one call", flush=True)
+    found: list[dict[str, Any]] = []
+    for name in args.model or BATCHES:
+        case = models.MODELS[name]((1, 4, batches[name][-1])).to(device)
+        found.append(bench(case, batches[name], not args.no_tuned, conditions))
+        show(found[-1])
+        if args.json:
+            content = {**about, "conditions": conditions.summary(), "models": found}
+            save(args.json, json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
