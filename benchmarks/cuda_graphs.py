@@ -1,6 +1,6 @@
 """CUDA graphs with dynamic shapes: what replaying saves, and what a new shape costs.
 
-    python benchmarks/cuda_graphs.py [--model expand-reshape] [--batches 1,4,32]
+    python benchmarks/cuda_graphs.py [--device cuda] [--model expand-reshape] [--batches 1,4,32]
 
 Each path is called directly and through ``tutorial_lib.graphs.Graphed``, in turns: microseconds on the device, of
 which a graph's contain copying the input in and the result out. Then, for each batch: milliseconds that its first
@@ -10,19 +10,21 @@ call took, which records a graph, and the memory in MB that stays with it.
 import argparse
 from functools import partial
 
+import options
 import torch
 
-from tutorial_lib import PATHS, backends, latency, models, record
+from tutorial_lib import PATHS, latency, models, record
 from tutorial_lib.graphs import Graphed
 from tutorial_lib.sweep import EAGER
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", type=options.gpu, default="cuda")
     parser.add_argument("--model", default="expand-reshape", choices=sorted(models.MODELS))
     parser.add_argument("--batches", default="1,4,32")
     args = parser.parse_args()
-    device = backends.as_device("cuda")
+    device: torch.device = args.device
     torch.set_grad_enabled(False)
     case = models.make_case(args.model).to(device)
     programs = {EAGER: case.eager, **{path: PATHS[path](case, "inductor") for path in ("jit", "export")}}

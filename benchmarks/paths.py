@@ -23,13 +23,13 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import options
 import torch
 from peers import peers
 
-from tutorial_lib import backends, latency, models, paths, record
+from tutorial_lib import latency, models, paths, record
 from tutorial_lib._files import save
 from tutorial_lib.conditions import Conditions
 from tutorial_lib.graphs import Graphed
@@ -121,12 +121,12 @@ def guard_cost(case: Case) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", type=options.device, default="auto")
     parser.add_argument("--model", choices=list(BATCHES), action="append", help="default: all")
     parser.add_argument("--no-tuned", action="store_true", help="leave out what is slow to build")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=options.file)
     args = parser.parse_args()
-    device = backends.as_device(args.device)
+    device: torch.device = args.device
     torch.set_grad_enabled(False)
     batches, conditions = CUDA_BATCHES if device.type == "cuda" else BATCHES, Conditions(device)
     guard = guard_cost(models.expand_reshape().to(device))

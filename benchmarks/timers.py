@@ -15,10 +15,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import options
 import torch
 from torch.utils import benchmark
 
-from tutorial_lib import backends, expand_reshape, latency, record
+from tutorial_lib import expand_reshape, latency, record
 
 
 def ours(call: Callable[[], Any], device: torch.device) -> float:
@@ -38,10 +39,10 @@ def triton_timer(call: Callable[[], Any], device: torch.device) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", type=options.device, default="auto")
     parser.add_argument("--repeats", type=int, default=9)
     args = parser.parse_args()
-    device = backends.as_device(args.device)
+    device: torch.device = args.device
     torch.set_grad_enabled(False)
     timers = {"tutorial_lib.latency": ours, "torch.utils.benchmark": torch_timer}
     if device.type == "cuda":

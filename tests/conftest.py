@@ -30,7 +30,7 @@ SLOW = (
     r"test_(plots|heatmap).py::.*(pyplot|two_threads)",
     r"test_preview.py::.*(gpu_without|several|killing|graph_break)",
     r"test_preview_(artefact|backend|bare|batch_one|install|outside|script|several_dims).py::",
-    r"test_project.py::.*(readme_s_python|benchmark_starts)",
+    r"test_project.py::.*(readme_s_python|a_benchmark)",
     r"test_record_command.py::.*(one_file|goes_on|is_printed|before_anything)",
     r"test_router.py::.*two_dimensions",
     r"test_store.py::",

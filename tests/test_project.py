@@ -287,3 +287,21 @@ def test_a_benchmark_starts_and_says_what_it_measures(file):
     assert done.returncode == 0, done.stderr
     question = ast.get_docstring(ast.parse(file.read_text())).splitlines()[0]
     assert question in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "sentence"),
+    [
+        ("paths.py", ["--device", "tpu"], "there is no device 'tpu'; use 'cpu' or 'cuda'."),
+        ("timers.py", ["--device", "cuda:99"], "device 'cuda:99': PyTorch sees"),
+        ("cuda_graphs.py", ["--device", "cuda:99"], "device 'cuda:99': PyTorch sees"),
+        ("cuda_graphs.py", ["--device", "cpu"], "'cpu' is none."),
+        ("paths.py", ["--json", "no/such/folder.json"], "make the folder first."),
+    ],
+)
+def test_a_benchmark_refuses_what_it_cannot_use_before_it_measures(script, words, sentence):
+    command = [sys.executable, ROOT / "benchmarks" / script, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=here())
+    assert done.returncode == 2
+    assert sentence in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
