@@ -42,19 +42,22 @@ SETTINGS = [
 @contextlib.contextmanager
 def workers(count: int, folder: Path, dask: bool) -> Iterator[Executor]:
     """`count` processes of one thread, with caches in `folder`."""
-    environment = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-    environment["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
+    threads = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    caches = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
     if not dask:
-        with Processes([environment] * count) as executor:
+        with Processes([threads | caches] * count) as executor:
             yield executor
         return
+    import dask.config
     from distributed import Client, Nanny, SpecCluster
     from distributed.scheduler import Scheduler
 
-    options = {"nthreads": 1, "env": environment, "local_directory": str(folder)}
+    options = {"nthreads": 1, "env": caches, "local_directory": str(folder), "silence_logs": 40}
     spec = {number: {"cls": Nanny, "options": options} for number in range(count)}
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False}}
-    with SpecCluster(spec, scheduler, silence_logs=40) as cluster, Client(cluster) as client:
+    # A worker imports this script before it sets what Nanny's `env` has, and torch reads these two when imported.
+    before = dask.config.set({"distributed.nanny.pre-spawn-environ": threads})
+    with before, SpecCluster(spec, scheduler, silence_logs=40) as cluster, Client(cluster) as client:
         yield client.get_executor()
 
 
