@@ -2,9 +2,9 @@
 
     python benchmarks/paths.py [--device cpu] [--model vit] [--no-tuned] [--json FILE]
 
-For each model and batch size, latency of eager PyTorch and of our three paths is given as a multiple
-of the fastest way this script knows to compute the same thing, and so is that of ``tuned``: ``export`` with
-``max_autotune`` and, on a CPU, ``freezing``, which take longer to build (on a GPU, minutes). The limit is
+For each model and batch size, latency of eager PyTorch and of our three paths is given as a multiple of a limit, and
+so is that of ``tuned``: ``export`` with ``max_autotune`` and, on a CPU, ``freezing``, which take longer to build (on a
+GPU, minutes). The limit is
 
 * for ``expand-reshape``, the matrix product alone, of equal shape, on data that is already in place;
   on a CPU the faster of PyTorch's and oneDNN's with packed weights;
