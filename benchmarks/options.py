@@ -25,7 +25,7 @@ def gpu(text: str) -> torch.device:
 
 
 def file(text: str) -> Path:
-    """A file that can be written when all is done."""
+    """A file, there already or to be made, in a folder that is there."""
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is no file in a folder that exists; make the folder first.")
