@@ -70,7 +70,7 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet
 endif
 
-$(VENV)/.ready: pyproject.toml constraints.txt requirements-tensorrt.txt $(wildcard tutorial_lib/preview/requirements-*.txt)
+$(VENV)/.ready: pyproject.toml constraints.txt requirements-tensorrt.txt $(wildcard tutorial_lib/engines/requirements-*.txt)
 ifdef UV
 	$(UV) venv --quiet --allow-existing --python $(or $(PYTHON),3.12) $(VENV)
 else
@@ -83,5 +83,5 @@ ifneq ($(GPU),)
 	$(INSTALL) -r requirements-tensorrt.txt || \
 	  echo "warning: TensorRT could not be installed; everything but the backend tensorrt works without it." >&2
 endif
-	$(BIN)/python -m tutorial_lib.preview install --optional
+	$(BIN)/python -m tutorial_lib.engines install --optional
 	touch $@

@@ -16,7 +16,7 @@ import torch
 
 from tutorial_lib import BackendUnavailable, Status, doctor, status
 from tutorial_lib.doctor import ABSENT, BUT, NOT_OK, OK, UNNEEDED, Check, Report, diagnose
-from tutorial_lib.preview import install
+from tutorial_lib.engines import install
 
 ROOT = Path(__file__).parent.parent
 MINOR = install.torch_minor()

@@ -12,7 +12,7 @@ import torch
 
 import tutorial_lib
 from tutorial_lib import __main__, record
-from tutorial_lib.preview import install
+from tutorial_lib.engines import install
 from tutorial_lib.studio import Studio
 
 ROOT = Path(__file__).parent.parent
@@ -72,7 +72,7 @@ def test_every_link_leads_to_a_file(file):
 def test_every_file_exists_here_or_upstream(file):
     here = [ROOT, ROOT / "tutorial_lib", ROOT / "notebooks", Path(torch.__file__).parent.parent]
     upstream, missing = None, "Torch-TensorRT's front end is not installed"
-    with contextlib.suppress(tutorial_lib.preview.PreviewUnavailable):
+    with contextlib.suppress(tutorial_lib.engines.EnginesUnavailable):
         found = install.located()
         if f"torch-tensorrt=={found.pins['torch-tensorrt']}" in PINS:
             upstream = [found.folder, found.folder / "torch_tensorrt"]

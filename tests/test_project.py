@@ -81,7 +81,7 @@ def test_torch_and_torch_tensorrt_belong_together():
 def test_the_preview_uses_the_same_torch_tensorrt():
     ours = pins((ROOT / "constraints.txt").read_text())
     minor = ".".join(ours["torch"].split(".")[:2])
-    preview = pins((ROOT / "tutorial_lib" / "preview" / f"requirements-{minor}.txt").read_text())
+    preview = pins((ROOT / "tutorial_lib" / "engines" / f"requirements-{minor}.txt").read_text())
     assert preview["torch-tensorrt"] == ours["torch-tensorrt"]
     assert preview["tensorrt-cu13-bindings"] == preview["tensorrt-cu13"] == ours["tensorrt"]
 

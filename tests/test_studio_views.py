@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tutorial_lib import PATHS, DynamicDim, sweep
-from tutorial_lib.preview import Call, Preview
+from tutorial_lib.engines import Call, EngineReport
 from tutorial_lib.record import Engine, EngineInput
 from tutorial_lib.setting import Setting
 from tutorial_lib.studio import views
@@ -85,7 +85,7 @@ def failing(result):
     return replace(result, failures={"export": why})
 
 
-PREVIEW = Preview(
+PREVIEW = EngineReport(
     "seed",
     "jit",
     (EngineInput("x", "float32", (2, 7), (4, 7), (8, 7)),),

@@ -20,9 +20,9 @@ from tutorial_lib.advisor.advice import OBJECTIVES
 from tutorial_lib.building import BuildError
 from tutorial_lib.campaign import build_ahead, run_all
 from tutorial_lib.compiled import Compiled, Recompile
+from tutorial_lib.engines import cli
+from tutorial_lib.engines.cli import BAD_INPUT, FAILED
 from tutorial_lib.journal import JournalError
-from tutorial_lib.preview import cli
-from tutorial_lib.preview.cli import BAD_INPUT, FAILED
 from tutorial_lib.recorded import RecordedError
 from tutorial_lib.setting import Setting
 from tutorial_lib.shapes import ShapeError

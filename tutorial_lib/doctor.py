@@ -41,9 +41,9 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from tutorial_lib import _compiler, backends, tensorrt
 from tutorial_lib._files import cache_folder
-from tutorial_lib.preview import PreviewUnavailable, install, stub
-from tutorial_lib.preview.cli import FAILED
-from tutorial_lib.preview.process import environment
+from tutorial_lib.engines import EnginesUnavailable, install, stub
+from tutorial_lib.engines.cli import FAILED
+from tutorial_lib.engines.process import environment
 
 OK, BUT, NOT_OK, ABSENT, UNNEEDED = "OK", "OK, but", "NOT OK", "absent", "not needed here"
 PYTHONS = ("3.11", "3.12")
@@ -171,7 +171,7 @@ def _ready(name: str, look: Callable[[], object], missing: str) -> Check:
     """Something that says itself why it does not work, and what to do."""
     try:
         return Check(name, OK, str(look()))
-    except (_compiler.NoCompiler, PreviewUnavailable) as error:
+    except (_compiler.NoCompiler, EnginesUnavailable) as error:
         found, fix = _found_and_fix(str(error))
         return Check(name, missing, found, fix or "run `make lab` on Linux, with the torch of constraints.txt.")
 

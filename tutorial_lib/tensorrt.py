@@ -1,7 +1,7 @@
 """Torch-TensorRT: whether it is here, its settings, and the engines it was asked to build.
 
 Written for Torch-TensorRT 2.11 to 2.13. Everything up to the engine build is tested with 2.11 and 2.13
-on a CPU, with stand-ins for the engines (:mod:`tutorial_lib.preview`); nothing here was run with TensorRT
+on a CPU, with stand-ins for the engines (:mod:`tutorial_lib.engines`); nothing here was run with TensorRT
 itself. The README lists what was verified on what.
 
 Batch 1 and an opt of 1

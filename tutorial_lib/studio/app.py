@@ -12,8 +12,8 @@ from tutorial_lib import recorded
 from tutorial_lib._files import save
 from tutorial_lib.backends import as_device
 from tutorial_lib.building import BuildError
+from tutorial_lib.engines.record import EngineReport
 from tutorial_lib.models import MODELS, Case
-from tutorial_lib.preview.record import Preview
 from tutorial_lib.setting import Setting
 from tutorial_lib.shapes import ShapeError
 from tutorial_lib.studio import take, views
@@ -217,12 +217,12 @@ class Studio:
         """
         return self._runner.ask(self._in_question(), size, outside).result()
 
-    def preview(self, calls: Sequence[int] = ()) -> tuple[Preview, ...]:
+    def preview(self, calls: Sequence[int] = ()) -> tuple[EngineReport, ...]:
         """Which engines TensorRT would be asked for with the shown setting, and what it would do with `calls`.
 
         Raises
         ------
-        PreviewUnavailable, PreviewError
+        EnginesUnavailable, EngineProcessError
             If Torch-TensorRT's front end is not here or fails.
         """
         return self._runner.preview(self._in_question(), calls).result()

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tutorial_lib.preview import previews
-from tutorial_lib.preview.record import Preview
+from tutorial_lib.engines import previews
+from tutorial_lib.engines.record import EngineReport
 from tutorial_lib.setting import Setting
 from tutorial_lib.stages import Cancelled
 from tutorial_lib.studio.bench import Answer, Bench, failure
@@ -199,11 +199,11 @@ class Runner:
         panel.answers.value = status("waiting for another run" if WORKER.busy else "asking")
         return WORKER.submit((id(self), "ask"), work)
 
-    def preview(self, setting: Setting, calls: Sequence[int]) -> Job[tuple[Preview, ...]]:
+    def preview(self, setting: Setting, calls: Sequence[int]) -> Job[tuple[EngineReport, ...]]:
         """Ask Torch-TensorRT's front end which engines TensorRT would build for a settled setting."""
         panel = self._panel
 
-        def work(job: Job[tuple[Preview, ...]]) -> tuple[Preview, ...]:
+        def work(job: Job[tuple[EngineReport, ...]]) -> tuple[EngineReport, ...]:
             try:
                 found = previews(self._bench.case(setting), setting.paths, calls)
             except Exception as error:

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tutorial_lib import plots
-from tutorial_lib.preview.record import Preview, shape
+from tutorial_lib.engines.record import EngineReport, shape
 from tutorial_lib.record import Build, Engine
 from tutorial_lib.studio.result import Failure, Result
 from tutorial_lib.sweep import EAGER, Sweep
@@ -231,12 +231,12 @@ def _build(build: Build) -> str:
     return _block(head, build.engines, [*facts, *(f"note: {note}" for note in build.notes)])
 
 
-def previewed(previews: Iterable[Preview]) -> str:
+def previewed(previews: Iterable[EngineReport]) -> str:
     """What TensorRT would be asked to build, in the same form."""
     return "".join(_preview(one) for one in previews)
 
 
-def _preview(one: Preview) -> str:
+def _preview(one: EngineReport) -> str:
     facts = [f"the build failed: {one.failed}"] if one.failed else []
     facts += [f"left to PyTorch: {', '.join(one.left_to_pytorch)}"] if one.left_to_pytorch else []
     facts += [*(f"call {call}" for call in one.calls), *(f"note: {note}" for note in one.notes)]

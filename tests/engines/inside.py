@@ -12,7 +12,7 @@ import torch
 from upstream import DEVICE
 
 from tutorial_lib import expand_reshape
-from tutorial_lib.preview import seam
+from tutorial_lib.engines import frontend
 
 WIDTH, TOKENS = 24, 7
 
@@ -25,7 +25,7 @@ def fresh(function, *args):
     """Call `function` as if nothing had been compiled in this process before."""
     torch._dynamo.reset()
     torch.set_grad_enabled(False)
-    seam.set_engine_build(seam.stand_in)
+    frontend.set_engine_build(frontend.stand_in)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -56,13 +56,13 @@ def requests():
 
     def build(module, inputs, settings=None, **kwargs):
         found.append((inputs, settings, module))
-        return seam.StandIn(module, inputs)
+        return frontend.StandIn(module, inputs)
 
-    seam.set_engine_build(build)
+    frontend.set_engine_build(build)
     try:
         yield found
     finally:
-        seam.set_engine_build(seam.stand_in)
+        frontend.set_engine_build(frontend.stand_in)
 
 
 @contextlib.contextmanager
@@ -182,7 +182,7 @@ def automatic_dynamic_then(size):
         try:
             program(batch_of(size))
             refusal = None
-        except seam.ProfileRefusal as error:
+        except frontend.ProfileRefusal as error:
             refusal = str(error)
     return dims(found), refusal
 
@@ -272,7 +272,7 @@ def upstream_with_a_broken_engine_build():
     def build(*args, **kwargs):
         raise RuntimeError("no tactic found")
 
-    seam.set_engine_build(build)
+    frontend.set_engine_build(build)
     one, x = model(), batch_of(4)
     program = torch.compile(one, backend="tensorrt", options={"min_block_size": 1})
     return torch.allclose(program(x), one(x), atol=1e-5)
@@ -334,9 +334,9 @@ def cached_engines(options):
 
     def build(module, inputs, settings, name, engine_cache):
         conversion.interpret_module_to_result(module, inputs, settings, engine_cache=engine_cache)
-        return seam.StandIn(module, inputs)
+        return frontend.StandIn(module, inputs)
 
-    seam.set_engine_build(build)
+    frontend.set_engine_build(build)
     try:
         with logged() as messages:
             torch_tensorrt.compile(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tutorial_lib import expand_reshape
-from tutorial_lib.preview import PreviewUnavailable, cli, install, preview, stub
+from tutorial_lib.engines import EnginesUnavailable, cli, install, preview, stub
 
 PINS = install.pins(install.requirements())
 
@@ -38,7 +38,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_a_missing_wheel_is_one_sentence_with_the_command(folder):
-    with pytest.raises(PreviewUnavailable, match=rf"which is not installed; run `{install.COMMAND}`\.$"):
+    with pytest.raises(EnginesUnavailable, match=rf"which is not installed; run `{install.COMMAND}`\.$"):
         preview(expand_reshape(), "jit")
 
 
@@ -46,7 +46,7 @@ def test_a_wheel_of_another_version_is_named(folder):
     for name, version in {**PINS, "torch-tensorrt": "2.9.0"}.items():
         put(folder, name, version)
     with pytest.raises(
-        PreviewUnavailable, match=r"torch-tensorrt in .* is 2\.9\.0, and torch .* needs 2\.\d+\.\d+; run"
+        EnginesUnavailable, match=r"torch-tensorrt in .* is 2\.9\.0, and torch .* needs 2\.\d+\.\d+; run"
     ):
         install.located()
 
@@ -54,19 +54,19 @@ def test_a_wheel_of_another_version_is_named(folder):
 def test_a_wheel_that_is_not_there_is_named(folder):
     for name in set(PINS) - {"dllist"}:
         put(folder, name, PINS[name])
-    with pytest.raises(PreviewUnavailable, match=r"dllist in .* is missing"):
+    with pytest.raises(EnginesUnavailable, match=r"dllist in .* is missing"):
         install.located()
 
 
 def test_another_torch_is_named(monkeypatch):
     monkeypatch.setattr(install.torch, "__version__", "2.99.0+cpu")
-    with pytest.raises(PreviewUnavailable, match=r"for torch 2\.11, 2\.13, and this is torch 2\.99\.0\+cpu\.$"):
+    with pytest.raises(EnginesUnavailable, match=r"for torch 2\.11, 2\.13, and this is torch 2\.99\.0\+cpu\.$"):
         install.located()
 
 
 def test_another_system_is_named(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(PreviewUnavailable, match="runs on Linux only, and this is darwin"):
+    with pytest.raises(EnginesUnavailable, match="runs on Linux only, and this is darwin"):
         install.located()
 
 
@@ -95,7 +95,7 @@ def test_without_an_index_installing_says_so_and_optional_is_no_failure(folder, 
 def test_without_a_folder_to_write_installing_says_so(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(install, "folders", lambda: iter([tmp_path / "file" / "frontend"]))
-    with pytest.raises(PreviewUnavailable, match=r"file cannot be written .*; set TUTORIAL_LIB_CACHE"):
+    with pytest.raises(EnginesUnavailable, match=r"file cannot be written .*; set TUTORIAL_LIB_CACHE"):
         install.install()
 
 
@@ -111,7 +111,7 @@ def test_a_missing_compiler_is_one_sentence(cache, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     with pytest.raises(
-        PreviewUnavailable, match=r"needs a C compiler, and there is none on the PATH; install one .*\.$"
+        EnginesUnavailable, match=r"needs a C compiler, and there is none on the PATH; install one .*\.$"
     ):
         stub.built("11")
 
@@ -119,7 +119,7 @@ def test_a_missing_compiler_is_one_sentence(cache, monkeypatch, tmp_path):
 def test_it_crosses_from_the_previews_process_to_the_reader(frontend, cache, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
-    with pytest.raises(PreviewUnavailable, match="needs a C compiler"):
+    with pytest.raises(EnginesUnavailable, match="needs a C compiler"):
         preview(expand_reshape(), "export")
 
 
@@ -128,7 +128,7 @@ def test_a_compiler_that_fails_is_quoted(cache, monkeypatch, tmp_path):
     broken.write_text("#!/bin/sh\necho 'fatal error: no licence' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CC", str(broken))
-    with pytest.raises(PreviewUnavailable, match=r"cc cannot build a library \(fatal error: no licence\)"):
+    with pytest.raises(EnginesUnavailable, match=r"cc cannot build a library \(fatal error: no licence\)"):
         stub.built("11")
 
 
@@ -136,7 +136,7 @@ def test_a_cache_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeyp
     (tmp_path / "file").touch()
     monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(
-        PreviewUnavailable, match=r"cache cannot be written \(.*\); set TUTORIAL_LIB_CACHE to a folder that"
+        EnginesUnavailable, match=r"cache cannot be written \(.*\); set TUTORIAL_LIB_CACHE to a folder that"
     ):
         stub.built("11")
 
@@ -154,7 +154,7 @@ def test_a_real_libnvinfer_is_used_and_never_shadowed(cache, tmp_path):
     real = tmp_path / "real"
     shutil.copytree(stub.built("999"), real)
     shutil.rmtree(cache)
-    code = "from tutorial_lib.preview import stub; print(stub.load('999'), stub.load('998'))"
+    code = "from tutorial_lib.engines import stub; print(stub.load('999'), stub.load('998'))"
     environment = {**os.environ, "LD_LIBRARY_PATH": str(real), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["libnvinfer.so.999", "stub"]
@@ -164,10 +164,10 @@ def test_a_real_libnvinfer_is_used_and_never_shadowed(cache, tmp_path):
 def test_installing_leaves_setuptools_usable_which_inductor_needs(tmp_path):
     code = f"""
 from pathlib import Path
-from tutorial_lib.preview import install
+from tutorial_lib.engines import install
 try:
     install._pip(Path("missing.txt"), Path({str(tmp_path)!r}))
-except install.PreviewUnavailable:
+except install.EnginesUnavailable:
     import setuptools
     print("usable")
 """

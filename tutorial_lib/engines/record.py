@@ -53,7 +53,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Preview:
+class EngineReport:
     """The engines that one compile path asks TensorRT to build. A preview, not a TensorRT result.
 
     Attributes

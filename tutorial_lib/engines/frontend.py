@@ -13,7 +13,7 @@ Known differences from a machine with TensorRT:
 - The words of a refusal are the stand-in's, not TensorRT's.
 - Attention: just-in-time tracing resolves it to a kernel of the device. On a CPU that kernel has no
   converter and would cut the model into pieces, so CUDA's kernels take its place
-  (:mod:`tutorial_lib.preview.attention`).
+  (:mod:`tutorial_lib.engines.attention`).
 - ``torch.cuda`` describes a graphics card that does not exist (:data:`CARD`).
 
 The last two do not hold with ``device="cuda"``, which the tests use on a machine with a GPU.
@@ -30,8 +30,8 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.preview import attention, stub
-from tutorial_lib.preview.install import Frontend
+from tutorial_lib.engines import attention, stub
+from tutorial_lib.engines.install import Frontend
 
 CARD = types.SimpleNamespace(
     name="no GPU (preview)",

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from upstream import DEVICE
 
 from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, shapes, text_encoder, vit, vit_any_size
-from tutorial_lib.preview import seam
+from tutorial_lib.engines import frontend
 
 
 class Hybrid(nn.Module):
@@ -91,7 +91,7 @@ def build_with_cache_in(folder):
 
 def preview_here(path, name="seed", batch=(1, 4, 32), calls=(), options=None):
     """A preview, without the process that it usually runs in."""
-    from tutorial_lib.preview.child import previewed
+    from tutorial_lib.engines.child import previewed
 
     return previewed(case(name, batch), path, calls, options, real=False, library="stub")
 
@@ -113,12 +113,12 @@ def devices(path):
     seen = []
 
     def build(module, inputs, settings, **kwargs):
-        engine = seam.StandIn(module, inputs)
+        engine = frontend.StandIn(module, inputs)
         engine.register_forward_hook(lambda _, given, output: seen.extend([*given, output]))
         seen.extend([settings.device.to(torch.device), *module.state_dict().values()])
         return engine
 
-    seam.set_engine_build(build)
+    frontend.set_engine_build(build)
     program = PATHS[path](seed(), backend="tensorrt")
     seen.append(program(*program.case.example(4)))
     return {torch.device(getattr(one, "device", one)).type for one in pytree.tree_leaves(seen) if _placed(one)}
@@ -145,7 +145,7 @@ def broken_engine_build(path):
     def build(*args, **kwargs):
         raise RuntimeError("no tactic found")
 
-    seam.set_engine_build(build)
+    frontend.set_engine_build(build)
     return PATHS[path](seed(), backend="tensorrt")
 
 
@@ -164,7 +164,7 @@ def refused_by_the_guard(path, size):
     """Call outside the range with the guard in force, and count what reached an engine."""
     program = PATHS[path](seed(), backend="tensorrt")
     reached = []
-    for engine in [m for m in getattr(program._program, "children", list)() if isinstance(m, seam.StandIn)]:
+    for engine in [m for m in getattr(program._program, "children", list)() if isinstance(m, frontend.StandIn)]:
         engine.register_forward_pre_hook(lambda *_: reached.append(1))
     try:
         program(*program.case.example(size))
@@ -208,6 +208,6 @@ def _serves(program, one, size, found):
     before, inputs = len(found), one.example(size)
     try:
         right = Reference(one).compare(program(*inputs), inputs).agrees
-    except seam.ProfileRefusal:
+    except frontend.ProfileRefusal:
         return False
     return right and len(found) == before

@@ -6,8 +6,8 @@ from itertools import combinations
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from tutorial_lib.preview import Call, Preview
-from tutorial_lib.preview.figure import profiles
+from tutorial_lib.engines import Call, EngineReport
+from tutorial_lib.engines.figure import profiles
 from tutorial_lib.record import Engine, EngineInput
 
 
@@ -20,7 +20,7 @@ def engine(*range_of_x, late=False, **more):
 
 
 def made(path, engines, calls=(), **more):
-    return Preview(
+    return EngineReport(
         "seed", path, (of_x(2, 4, 32),), engines, calls, (), None, (), False, "stub", VERSIONS, {}, 0.0, **more
     )
 

@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
+from tutorial_lib.engines.record import ENDS, Call, EngineReport, shape
 from tutorial_lib.plots import OTHER, STYLES
-from tutorial_lib.preview.record import ENDS, Call, Preview, shape
 from tutorial_lib.record import EngineInput
 
 GREY = "#8C8C8C"
@@ -29,7 +29,7 @@ OPT: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "markeredgecol
 REFUSED: dict[str, Any] = {"marker": "x", "color": "black", "markersize": 7, "markeredgewidth": 1.8}
 
 
-def profiles(previews: Sequence[Preview]) -> Figure:
+def profiles(previews: Sequence[EngineReport]) -> Figure:
     """The range that was typed against the real optimization profile of every engine, path by path.
 
     One row of panels for each path, one column for each dynamic axis. Engines that a call built are
@@ -37,8 +37,8 @@ def profiles(previews: Sequence[Preview]) -> Figure:
 
     Parameters
     ----------
-    previews : sequence of Preview
-        Of one case, such as :func:`~tutorial_lib.preview.previews` returns.
+    previews : sequence of EngineReport
+        Of one case, such as :func:`~tutorial_lib.engines.previews` returns.
     """
     dynamic = _dynamic(previews[0])
     rows = [1 + max(1, len(one.engines)) for one in previews]
@@ -61,7 +61,7 @@ def profiles(previews: Sequence[Preview]) -> Figure:
     return figure
 
 
-def _title(one: Preview) -> str:
+def _title(one: EngineReport) -> str:
     version = one.versions.get("torch-tensorrt", "?")
     typed = f"{one.case}, typed: {', '.join(f'{i.name} {shape(i)}' for i in one.requested)} (min/opt/max)"
     typed = fill(typed, CHARACTERS)
@@ -70,7 +70,7 @@ def _title(one: Preview) -> str:
     return f"PREVIEW: what Torch-TensorRT {version} asks for. TensorRT built nothing.\n{typed}"
 
 
-def _dynamic(one: Preview) -> dict[tuple[str, int], str | None]:
+def _dynamic(one: EngineReport) -> dict[tuple[str, int], str | None]:
     """The dynamic axes as (input, axis), each with the name of its dimension where the calls tell it."""
     places = [
         (i.name, axis)
@@ -82,7 +82,7 @@ def _dynamic(one: Preview) -> dict[tuple[str, int], str | None]:
     return dict(zip(places, names if len(names) == len(places) else [None] * len(places), strict=True))
 
 
-def _draw(axes: Axes, one: Preview, name_of_input: str, axis: int, name: str | None) -> None:
+def _draw(axes: Axes, one: EngineReport, name_of_input: str, axis: int, name: str | None) -> None:
     """One path, one axis: the typed range on top, an engine in each row below."""
     color = STYLES.get(one.path, OTHER)["color"]
     labels = ["typed"]
@@ -106,7 +106,7 @@ def _draw(axes: Axes, one: Preview, name_of_input: str, axis: int, name: str | N
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _to_blame(one: Preview, call: Call) -> set[str | None]:
+def _to_blame(one: EngineReport, call: Call) -> set[str | None]:
     """The dimensions of a refused call that engine 1 does not hold; all of them if it holds every one."""
     if call.outcome != "refused":
         return set()
@@ -142,7 +142,7 @@ def _scale(axes: Axes, ticks: Sequence[int]) -> None:
     axes.set_xlim(ticks[0] / margin, ticks[-1] * margin)
 
 
-def _ticks(previews: Sequence[Preview], name_of_input: str, axis: int) -> list[int]:
+def _ticks(previews: Sequence[EngineReport], name_of_input: str, axis: int) -> list[int]:
     """Sizes that really occur, as many as a logarithmic axis has room for: what is left out stands beside its bar."""
     inputs = [i for one in previews for i in one.requested]
     inputs += [i for one in previews for engine in one.engines for i in engine.data]

@@ -4,21 +4,21 @@ The range that a reader types is often not the optimization profile that TensorR
 may build another engine unseen. :func:`preview` runs Torch-TensorRT's real front end on a compile
 path, up to the engine build, and reports every engine that TensorRT would be asked for;
 :func:`run_inside` does the same with calls of the reader's own. Both run in a process of their own;
-what they report is a preview, never a TensorRT result. :mod:`tutorial_lib.preview.figure` draws it.
+what they report is a preview, never a TensorRT result. :mod:`tutorial_lib.engines.figure` draws it.
 """
 
-from tutorial_lib.preview.bare import Asked, run_inside
-from tutorial_lib.preview.errors import PreviewError, PreviewUnavailable
-from tutorial_lib.preview.process import preview, previews
-from tutorial_lib.preview.record import Call, Preview
-from tutorial_lib.preview.recording import Recording
+from tutorial_lib.engines.bare import FunctionReport, run_inside
+from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable
+from tutorial_lib.engines.process import preview, previews
+from tutorial_lib.engines.record import Call, EngineReport
+from tutorial_lib.engines.recording import Recording
 
 __all__ = [
-    "Asked",
     "Call",
-    "Preview",
-    "PreviewError",
-    "PreviewUnavailable",
+    "EngineProcessError",
+    "EngineReport",
+    "EnginesUnavailable",
+    "FunctionReport",
     "Recording",
     "preview",
     "previews",

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from tutorial_lib._files import cache_folder
-from tutorial_lib.preview.errors import PreviewUnavailable
+from tutorial_lib.engines.errors import EnginesUnavailable
 
 SOURCE = Path(__file__).with_name("stub.c")
 LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
@@ -56,7 +56,7 @@ def built(major: str) -> Path:
 
     Raises
     ------
-    PreviewUnavailable
+    EnginesUnavailable
         If there is no C compiler, or the cache folder cannot be written.
     """
     key = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
@@ -65,7 +65,7 @@ def built(major: str) -> Path:
         return folder
     compiler = next(filter(None, map(shutil.which, filter(None, (os.environ.get("CC"), "cc", "gcc", "clang")))), None)
     if compiler is None:
-        raise PreviewUnavailable(f"the preview needs a C compiler, and there is none on the PATH; {ADVICE}.")
+        raise EnginesUnavailable(f"the preview needs a C compiler, and there is none on the PATH; {ADVICE}.")
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="stub-") as scratch:
             made = Path(scratch, "made")
@@ -76,7 +76,7 @@ def built(major: str) -> Path:
                 made.rename(folder)
     except OSError as error:
         if not folder.is_dir():
-            raise PreviewUnavailable(
+            raise EnginesUnavailable(
                 f"the cache folder {folder.parent} cannot be written ({error.strerror}); "
                 f"set TUTORIAL_LIB_CACHE to a folder that can."
             ) from None
@@ -93,6 +93,6 @@ def _compile(compiler: str, folder: Path, library: str) -> None:
     if problem or not (folder / library).is_file():
         lines = [line for line in problem.splitlines() if line.strip()] or ["it wrote no library"]
         line = next((line for line in lines if "error" in line), lines[0])
-        raise PreviewUnavailable(
+        raise EnginesUnavailable(
             f"the C compiler {compiler} cannot build a library ({line.strip()[:200]}); {ADVICE} that works."
         )

@@ -16,16 +16,16 @@ import torch
 
 from tutorial_lib import tensorrt
 from tutorial_lib._files import save
+from tutorial_lib.engines import bare
+from tutorial_lib.engines.bare import FunctionReport
+from tutorial_lib.engines.errors import EnginesUnavailable
+from tutorial_lib.engines.process import Sizes, previews
+from tutorial_lib.engines.record import Call, EngineReport, requested
 from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.preview import bare
-from tutorial_lib.preview.bare import Asked
-from tutorial_lib.preview.errors import PreviewUnavailable
-from tutorial_lib.preview.process import Sizes, previews
-from tutorial_lib.preview.record import Call, Preview, requested
 from tutorial_lib.record import Engine, EngineInput
 
-T = TypeVar("T", Asked, list[Preview])
+T = TypeVar("T", FunctionReport, list[EngineReport])
 RECORD = "TUTORIAL_LIB_RECORD"
 """Set this variable of the environment to write what is found into the file."""
 
@@ -34,7 +34,7 @@ class Recording:
     """:func:`previews` and :func:`run_inside` of this package, with a file to fall back on.
 
     What comes from the file says so in a line of its own. What the file does not hold, because the
-    reader asks for something else, is :class:`PreviewUnavailable`, with what is missing on this machine.
+    reader asks for something else, is :class:`EnginesUnavailable`, with what is missing on this machine.
 
     Parameters
     ----------
@@ -67,15 +67,15 @@ class Recording:
         paths: Sequence[str] = tuple(PATHS),
         calls: Sequence[Sizes] = (),
         options: Mapping[str, Any] | None = None,
-    ) -> tuple[Preview, ...]:
-        """:func:`tutorial_lib.preview.previews`, or what was recorded of it."""
+    ) -> tuple[EngineReport, ...]:
+        """:func:`tutorial_lib.engines.previews`, or what was recorded of it."""
         ranges = ", ".join(map(str, requested(case)))
         key = f"previews: {case.name}, {ranges}, {', '.join(paths)}, calls {list(calls)}, options {options}"
         found = self._get(key, lambda: list(previews(case, paths, calls, options)), _plain_previews, _previews)
         return tuple(found)
 
-    def run_inside(self, function: Callable[..., Any], *args: Any) -> Asked:
-        """:func:`tutorial_lib.preview.run_inside`, or what was recorded of it; the result has to be JSON."""
+    def run_inside(self, function: Callable[..., Any], *args: Any) -> FunctionReport:
+        """:func:`tutorial_lib.engines.run_inside`, or what was recorded of it; the result has to be JSON."""
         told = ", ".join(", ".join([a.name, *map(str, requested(a))]) if isinstance(a, Case) else repr(a) for a in args)
         source = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:8]
         key = f"run_inside: {function.__name__}({told}), source {source}"
@@ -84,26 +84,26 @@ class Recording:
     def _get(self, key: str, make: Callable[[], T], plain: Callable[[T], Any], read: Callable[[Any], T]) -> T:
         try:
             if self._other:
-                raise PreviewUnavailable(self._other)
+                raise EnginesUnavailable(self._other)
             found = make()
-        except PreviewUnavailable as error:
+        except EnginesUnavailable as error:
             if key not in self._known:
-                raise PreviewUnavailable(f"this was not recorded, and it cannot run here: {error}") from None
+                raise EnginesUnavailable(f"this was not recorded, and it cannot run here: {error}") from None
             print(f"(recorded with Torch-TensorRT {self._known[key]['version']}; not run here)")
             return read(self._known[key]["found"])
         if os.environ.get(RECORD):
-            version = found.version if isinstance(found, Asked) else found[0].versions["torch-tensorrt"]
+            version = found.version if isinstance(found, FunctionReport) else found[0].versions["torch-tensorrt"]
             self._known[key] = {"version": version, "found": plain(found)}
             save(self._file, json.dumps(self._known, indent=1, sort_keys=True) + "\n")
         return found
 
 
-def _plain_previews(found: list[Preview]) -> Any:
+def _plain_previews(found: list[EngineReport]) -> Any:
     # Neither options, which name folders of the machine, nor seconds, which differ in every recording.
     return [asdict(replace(one, options={}, seconds=0.0, engines=_untimed(one.engines))) for one in found]
 
 
-def _plain_asked(found: Asked) -> Any:
+def _plain_asked(found: FunctionReport) -> Any:
     return asdict(replace(found, engines=_untimed(found.engines)))
 
 
@@ -111,9 +111,9 @@ def _untimed(engines: tuple[Engine, ...]) -> tuple[Engine, ...]:
     return tuple(replace(engine, seconds=0.0) for engine in engines)
 
 
-def _previews(plain: Any) -> list[Preview]:
+def _previews(plain: Any) -> list[EngineReport]:
     return [
-        Preview(
+        EngineReport(
             **{
                 **_tuples(one),
                 "requested": tuple(map(_input, one["requested"])),
@@ -125,8 +125,10 @@ def _previews(plain: Any) -> list[Preview]:
     ]
 
 
-def _asked(plain: Any) -> Asked:
-    return Asked(**{**_tuples(plain), "engines": tuple(map(_engine, plain["engines"])), "result": plain["result"]})
+def _asked(plain: Any) -> FunctionReport:
+    return FunctionReport(
+        **{**_tuples(plain), "engines": tuple(map(_engine, plain["engines"])), "result": plain["result"]}
+    )
 
 
 def _engine(plain: Any) -> Engine:

@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 from tutorial_lib.backends import BackendUnavailable, OptionError
+from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable
+from tutorial_lib.engines.install import install
+from tutorial_lib.engines.process import SECONDS, previews
 from tutorial_lib.models import MODELS, make_case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.preview.errors import PreviewError, PreviewUnavailable
-from tutorial_lib.preview.install import install
-from tutorial_lib.preview.process import SECONDS, previews
 from tutorial_lib.shapes import ShapeError
 
 FAILED, BAD_INPUT = 1, 2
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         found = previews(case, paths, args.calls, dict(args.option), args.seconds)
     except (ShapeError, OptionError, BackendUnavailable) as error:
         return _say(error, BAD_INPUT)
-    except (PreviewError, PreviewUnavailable) as error:
+    except (EngineProcessError, EnginesUnavailable) as error:
         return _say(error, FAILED)
     if args.json:
         print(json.dumps([one.to_dict() for one in found], indent=2))
@@ -74,19 +74,19 @@ def run_install(optional: bool) -> int:
     """Install the front end and say so; with `optional`, failing to is no failure."""
     try:
         print(install())
-    except PreviewUnavailable as error:
+    except EnginesUnavailable as error:
         return _say(error, 0 if optional else FAILED)
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m tutorial_lib.preview [install]``."""
+    """``python -m tutorial_lib.engines [install]``."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["install"]:
-        parser = argparse.ArgumentParser("python -m tutorial_lib.preview install", description=run_install.__doc__)
+        parser = argparse.ArgumentParser("python -m tutorial_lib.engines install", description=run_install.__doc__)
         parser.add_argument("--optional", action="store_true", help="exit with 0 even if it cannot be installed")
         return run_install(parser.parse_args(arguments[1:]).optional)
-    parser = argparse.ArgumentParser("python -m tutorial_lib.preview", description=__doc__)
+    parser = argparse.ArgumentParser("python -m tutorial_lib.engines", description=__doc__)
     add_arguments(parser)
     return run(parser.parse_args(arguments))
 

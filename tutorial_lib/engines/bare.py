@@ -1,6 +1,6 @@
 """Runs the reader's own Torch-TensorRT calls in the preview's world, with nothing of this package around them.
 
-``python -m tutorial_lib.preview.bare`` is the process in which they run. It starts with the first
+``python -m tutorial_lib.engines.bare`` is the process in which they run. It starts with the first
 :func:`run_inside`, stays for the next ones, and ends with the process that started it.
 """
 
@@ -23,17 +23,17 @@ from typing import IO, Any
 import torch
 
 from tutorial_lib import tensorrt
+from tutorial_lib.engines import frontend, install, stub
+from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable
+from tutorial_lib.engines.install import Frontend
+from tutorial_lib.engines.process import SECONDS, environment
 from tutorial_lib.models import Case
-from tutorial_lib.preview import install, seam, stub
-from tutorial_lib.preview.errors import PreviewError, PreviewUnavailable
-from tutorial_lib.preview.install import Frontend
-from tutorial_lib.preview.process import SECONDS, environment
 from tutorial_lib.record import Engine
 from tutorial_lib.shapes import ShapeError
 
 
 @dataclass(frozen=True)
-class Asked:
+class FunctionReport:
     """What a function's calls asked TensorRT for. A preview, not a TensorRT result.
 
     Attributes
@@ -67,7 +67,7 @@ class Asked:
         return "\n".join([*lines, *([f"  error: {self.error}"] if self.error else [])])
 
 
-def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECONDS) -> Asked:
+def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECONDS) -> FunctionReport:
     """Run `function` where ``import torch_tensorrt`` works without TensorRT, and note the engines it asks for.
 
     The reader's own process stays as it is: the function's source goes to another one. So it has to
@@ -76,9 +76,9 @@ def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECOND
 
     Raises
     ------
-    PreviewUnavailable
+    EnginesUnavailable
         If something is missing here; the message says how to get it.
-    PreviewError
+    EngineProcessError
         If the process crashed or took longer than `seconds`.
     ShapeError
         If the function or its arguments cannot be sent.
@@ -99,7 +99,7 @@ def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECOND
     with _lock:
         kind, value = _ask(request, function.__name__, seconds)
     if kind == "error":
-        raise PreviewError(f"the preview of {function.__name__} failed: {value}")
+        raise EngineProcessError(f"the preview of {function.__name__} failed: {value}")
     return value
 
 
@@ -124,7 +124,7 @@ def _ask(request: bytes, name: str, seconds: float) -> tuple[str, Any]:
         _stop()
         raise
     code = _stop()
-    raise PreviewError(f"the preview of {name} {ended or f'ended its process with exit code {code}'}.") from None
+    raise EngineProcessError(f"the preview of {name} {ended or f'ended its process with exit code {code}'}.") from None
 
 
 def _started() -> subprocess.Popen[bytes]:
@@ -134,7 +134,7 @@ def _started() -> subprocess.Popen[bytes]:
     frontend = install.located()
     stub.built(frontend.tensorrt_major)  # here, so that what is missing is said here
     process = subprocess.Popen(
-        [sys.executable, "-m", "tutorial_lib.preview.bare"],
+        [sys.executable, "-m", "tutorial_lib.engines.bare"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -164,7 +164,7 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     frontend: Frontend = pickle.load(questions)
     problem: Exception | None = None
     try:
-        seam.load(frontend)
+        frontend.load(frontend)
     except Exception as error:
         problem = error
     while True:
@@ -182,10 +182,10 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
         answers.flush()
 
 
-def _asked(source: str, name: str, args: tuple[Any, ...]) -> Asked:
+def _asked(source: str, name: str, args: tuple[Any, ...]) -> FunctionReport:
     """Run a function from its source, as if nothing had been compiled in this process before."""
     torch._dynamo.reset()
-    seam.set_engine_build(seam.stand_in)
+    frontend.set_engine_build(frontend.stand_in)
     file = f"<{name}>"
     names: dict[str, Any] = {"torch": torch}
     exec(compile(source, file, "exec", dont_inherit=True), names)
@@ -205,7 +205,7 @@ def _asked(source: str, name: str, args: tuple[Any, ...]) -> Asked:
         error = f"{type(inner).__name__}: {inner}"
     finally:
         logger.removeHandler(handler)
-    return Asked(tuple(map(_plain, engines)), result, error, tuple(messages), tensorrt.upstream().__version__)
+    return FunctionReport(tuple(map(_plain, engines)), result, error, tuple(messages), tensorrt.upstream().__version__)
 
 
 def _plain(engine: Engine) -> Engine:
@@ -217,13 +217,13 @@ def why_not() -> str | None:
     """What is missing here for :func:`run_inside`, as a sentence; None if nothing is."""
     try:
         stub.built(install.located().tensorrt_major)
-    except PreviewUnavailable as error:
+    except EnginesUnavailable as error:
         return str(error)
     return None
 
 
 if __name__ == "__main__":
-    from tutorial_lib.preview import bare  # the classes that are pickled belong to this module, not to __main__
+    from tutorial_lib.engines import bare  # the classes that are pickled belong to this module, not to __main__
 
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # what the libraries print goes nowhere

@@ -10,7 +10,7 @@ import pytest
 import torch
 import upstream
 
-from tutorial_lib.preview import PreviewUnavailable, install, seam, stub
+from tutorial_lib.engines import EnginesUnavailable, frontend, install, stub
 
 SECONDS = 300
 
@@ -21,7 +21,7 @@ def frontend():
     try:
         found = install.located()
         stub.built(found.tensorrt_major)
-    except PreviewUnavailable as error:
+    except EnginesUnavailable as error:
         pytest.skip(str(error))
     return found
 
@@ -32,8 +32,8 @@ def run_inside(frontend):
     if upstream.DEVICE == "cuda" and not torch.cuda.is_available():
         pytest.fail("TUTORIAL_LIB_FRONTEND_DEVICE is cuda, and PyTorch sees no GPU")
     known, arguments = {}, (frontend, upstream.DEVICE)
-    hidden = {} if upstream.DEVICE == "cuda" else seam.HIDDEN
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=seam.load, initargs=arguments) as pool:
+    hidden = {} if upstream.DEVICE == "cuda" else frontend.HIDDEN
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=frontend.load, initargs=arguments) as pool:
         with mock.patch.dict(os.environ, hidden):
             pool.submit(int).result(SECONDS)  # starts the process
 

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from tutorial_lib import tensorrt
+from tutorial_lib.engines import frontend, install
+from tutorial_lib.engines.errors import EngineProcessError
+from tutorial_lib.engines.record import EngineReport
 from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.preview import install, seam
-from tutorial_lib.preview.errors import PreviewError
-from tutorial_lib.preview.record import Preview
 from tutorial_lib.shapes import ShapeError
 
 SECONDS = 120
@@ -31,7 +31,7 @@ def preview(
     calls: Sequence[Sizes] = (),
     options: Mapping[str, Any] | None = None,
     seconds: float = SECONDS,
-) -> Preview:
+) -> EngineReport:
     """Which engines TensorRT would be asked to build for `case` on one path, and what each call would do.
 
     Runs Torch-TensorRT's own tracing, lowering and partitioning in another process; no GPU and no
@@ -53,14 +53,14 @@ def preview(
 
     Returns
     -------
-    Preview
+    EngineReport
         Also if the build fails: its ``failed`` then says why.
 
     Raises
     ------
-    PreviewUnavailable
+    EnginesUnavailable
         If something is missing here; the message says how to get it.
-    PreviewError
+    EngineProcessError
         If the process crashed, was killed or took too long.
     OptionError, ShapeError
         If Torch-TensorRT does not have an option, or a size cannot be used.
@@ -88,11 +88,11 @@ def preview(
         try:
             kind, value = pickle.loads((folder / "answer.pickle").read_bytes())
         except FileNotFoundError:
-            raise PreviewError(f"the preview of {path} {ended} before it could answer.") from None
+            raise EngineProcessError(f"the preview of {path} {ended} before it could answer.") from None
     if kind == "raise":
         raise value
     if kind == "error":
-        raise PreviewError(f"the preview of {path} failed: {value}")
+        raise EngineProcessError(f"the preview of {path} failed: {value}")
     return value
 
 
@@ -102,7 +102,7 @@ def previews(
     calls: Sequence[Sizes] = (),
     options: Mapping[str, Any] | None = None,
     seconds: float = SECONDS,
-) -> tuple[Preview, ...]:
+) -> tuple[EngineReport, ...]:
     """:func:`preview` of several paths, two at a time, each in its own process."""
     with ThreadPoolExecutor(2) as pool:
         return tuple(pool.map(lambda path: preview(case, path, calls, options, seconds), paths))
@@ -124,13 +124,13 @@ def _save(case: Case, path: Path) -> None:
 
 def environment(gpu: bool = True) -> dict[str, str]:
     """The environment of a process that imports what this one can import; without `gpu`, it sees no GPU."""
-    hidden = {} if gpu else seam.HIDDEN
+    hidden = {} if gpu else frontend.HIDDEN
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **hidden}
 
 
 def _run(folder: Path, path: str, seconds: float, real: bool) -> str:
     """Run the process to its end; how it ended, for the reader."""
-    command = [sys.executable, "-m", "tutorial_lib.preview.child", str(folder)]
+    command = [sys.executable, "-m", "tutorial_lib.engines.child", str(folder)]
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -143,7 +143,7 @@ def _run(folder: Path, path: str, seconds: float, real: bool) -> str:
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise PreviewError(
+            raise EngineProcessError(
                 f"the preview of {path} took longer than {seconds:g} s and was stopped; allow more with seconds=."
             ) from None
         finally:

@@ -25,9 +25,9 @@ from pathlib import Path
 import torch
 
 from tutorial_lib._files import cache_folder
-from tutorial_lib.preview.errors import PreviewUnavailable
+from tutorial_lib.engines.errors import EnginesUnavailable
 
-COMMAND = "python -m tutorial_lib.preview install"
+COMMAND = "python -m tutorial_lib.engines install"
 LATER = f"the preview will not work, everything else will. Later, run `{COMMAND}`."
 NATIVE = ("lib", "bin", "include")
 """Parts of torch_tensorrt that only work with TensorRT's libraries; ``lib`` alone would switch them on."""
@@ -56,15 +56,15 @@ def requirements() -> Path:
 
     Raises
     ------
-    PreviewUnavailable
+    EnginesUnavailable
         If there is none, or the front end has no wheels for this platform.
     """
     if sys.platform != "linux":
-        raise PreviewUnavailable(f"the preview runs on Linux only, and this is {sys.platform}.")
+        raise EnginesUnavailable(f"the preview runs on Linux only, and this is {sys.platform}.")
     path = Path(__file__).with_name(f"requirements-{torch_minor()}.txt")
     if not path.is_file():
         known = sorted(p.stem.removeprefix("requirements-") for p in path.parent.glob("requirements-*.txt"))
-        raise PreviewUnavailable(
+        raise EnginesUnavailable(
             f"the preview knows Torch-TensorRT for torch {', '.join(known)}, and this is torch {torch.__version__}."
         )
     return path
@@ -93,7 +93,7 @@ def located() -> Frontend:
 
     Raises
     ------
-    PreviewUnavailable
+    EnginesUnavailable
         If it is missing, or is of other versions.
     """
     wanted = pins(requirements())
@@ -101,9 +101,9 @@ def located() -> Frontend:
         if folder.is_dir():
             wrong = _wrong(folder, wanted)
             if wrong:
-                raise PreviewUnavailable(f"{wrong}; run `{COMMAND}`.")
+                raise EnginesUnavailable(f"{wrong}; run `{COMMAND}`.")
             return Frontend(folder, wanted)
-    raise PreviewUnavailable(
+    raise EnginesUnavailable(
         f"the preview needs Torch-TensorRT's front end (a few MB, no GPU), which is not installed; run `{COMMAND}`."
     )
 
@@ -123,7 +123,7 @@ def install() -> str:
 
     Raises
     ------
-    PreviewUnavailable
+    EnginesUnavailable
         If pip cannot get the packages, or no folder can be written.
     """
     path = requirements()
@@ -147,7 +147,7 @@ def install() -> str:
         with warnings.catch_warnings(action="ignore"):  # Python 3.12 warns about some of this code
             compileall.compile_dir(folder, quiet=2, workers=1)  # where it stays, so that its paths are right
         return f"installed the front end of Torch-TensorRT {wanted['torch-tensorrt']} in {folder}."
-    raise PreviewUnavailable(f"{problem}; set TUTORIAL_LIB_CACHE to a folder that can.")
+    raise EnginesUnavailable(f"{problem}; set TUTORIAL_LIB_CACHE to a folder that can.")
 
 
 def _pip(path: Path, target: Path) -> None:
@@ -159,13 +159,13 @@ def _pip(path: Path, target: Path) -> None:
         command = [uv, "pip", "install", "--python", sys.executable]
         environment = {**_as_uv_says(environment), **environment}
     else:
-        raise PreviewUnavailable(f"this environment has neither pip nor uv to install with; {LATER}")
+        raise EnginesUnavailable(f"this environment has neither pip nor uv to install with; {LATER}")
     command += ["--quiet", "--no-deps", "--target", str(target), "-r", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
         reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
-        raise PreviewUnavailable(
+        raise EnginesUnavailable(
             f"the front end of Torch-TensorRT could not be installed ({reason.removeprefix('ERROR: ')[:300]}); {LATER}"
         )
 

@@ -1,6 +1,6 @@
 """The preview's own process: reads a request, runs one path for real, writes the answer.
 
-Started by :mod:`tutorial_lib.preview.process` as ``python -m tutorial_lib.preview.child FOLDER``.
+Started by :mod:`tutorial_lib.engines.process` as ``python -m tutorial_lib.engines.child FOLDER``.
 """
 
 import faulthandler
@@ -17,16 +17,16 @@ from tutorial_lib import _files
 from tutorial_lib.backends import BackendUnavailable, OptionError
 from tutorial_lib.building import BuildError, first_line
 from tutorial_lib.compiled import Compiled
+from tutorial_lib.engines import frontend
+from tutorial_lib.engines.errors import EnginesUnavailable
+from tutorial_lib.engines.record import Call, EngineReport, differences, numbered, requested
 from tutorial_lib.guard import OutOfRange
 from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.preview import seam
-from tutorial_lib.preview.errors import PreviewUnavailable
-from tutorial_lib.preview.record import Call, Preview, differences, numbered, requested
 from tutorial_lib.record import Build, versions
 from tutorial_lib.shapes import ShapeError
 
-EXPECTED = (PreviewUnavailable, OptionError, ShapeError, BackendUnavailable)
+EXPECTED = (EnginesUnavailable, OptionError, ShapeError, BackendUnavailable)
 """Errors that reach the reader as they are."""
 
 
@@ -43,8 +43,8 @@ def main(folder: Path) -> None:
     _files.save(folder / "answer.pickle", pickle.dumps(answer))
 
 
-def _answer(folder: Path, request: Mapping[str, Any]) -> Preview:
-    library = "libnvinfer of this machine" if request["real"] else seam.load(request["frontend"])
+def _answer(folder: Path, request: Mapping[str, Any]) -> EngineReport:
+    library = "libnvinfer of this machine" if request["real"] else frontend.load(request["frontend"])
     torch.backends.cuda.matmul.allow_tf32 = request["allow_tf32"]
     case: Case = torch.load(folder / "case.pt", weights_only=False).to(request["device"])
     return previewed(case, request["path"], request["calls"], request["options"], request["real"], library)
@@ -57,8 +57,8 @@ def previewed(
     options: Mapping[str, Any] | None,
     real: bool,
     library: str,
-) -> Preview:
-    """Run one path and the calls in this process, after :func:`tutorial_lib.preview.seam.load`."""
+) -> EngineReport:
+    """Run one path and the calls in this process, after :func:`tutorial_lib.engines.frontend.load`."""
     start = time.perf_counter()
     failed: str | None = None
     build: Build | None = None
@@ -73,7 +73,7 @@ def previewed(
     except BuildError as error:
         failed, made = str(error), error.engines
     found = versions("torch-tensorrt", "tensorrt", "tensorrt-cu13-bindings")
-    return Preview(
+    return EngineReport(
         case=case.name,
         path=path,
         requested=requested(case),
@@ -105,7 +105,7 @@ def _watch_engines(ran: list[int]) -> None:
         engine.register_forward_pre_hook(lambda *_: ran.append(number))
         return engine
 
-    seam.set_engine_build(watched)
+    frontend.set_engine_build(watched)
 
 
 def _calls(compiled: Compiled, calls: Sequence[int | Mapping[str, int]], ran: list[int]) -> Iterator[Call]:
@@ -140,13 +140,13 @@ def _run_unguarded(compiled: Compiled, inputs: tuple[torch.Tensor, ...]) -> Any:
 
 
 def _words(error: BaseException, compiled: Compiled, ran: Sequence[int]) -> str:
-    if isinstance(error, seam.ProfileRefusal):  # in the model's names
+    if isinstance(error, frontend.ProfileRefusal):  # in the model's names
         return f"{compiled.build.engines[ran[-1] - 1].inputs[error.place].name} {error.reason}"
     return first_line(error)
 
 
 def _who(error: BaseException, ran: list[int]) -> str:
-    if isinstance(error, seam.ProfileRefusal):
+    if isinstance(error, frontend.ProfileRefusal):
         return f"the optimization profile of engine {ran[-1]}"
     if isinstance(error, BuildError):
         return "the build of a further engine"

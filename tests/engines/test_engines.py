@@ -12,7 +12,7 @@ from torch import nn
 
 from tutorial_lib import Case, OptionError, ShapeError, TensorSpec, expand_reshape
 from tutorial_lib.backends import as_device
-from tutorial_lib.preview import PreviewError, cli, preview, previews, process
+from tutorial_lib.engines import EngineProcessError, cli, preview, previews, process
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,9 @@ def test_a_misspelt_option_is_refused_by_name(run_inside):
 
 
 def test_killing_the_process_midway_is_one_sentence(frontend):
-    with pytest.raises(PreviewError, match=r"^the preview of export was ended by SIGKILL .* before it could answer\.$"):
+    with pytest.raises(
+        EngineProcessError, match=r"^the preview of export was ended by SIGKILL .* before it could answer\.$"
+    ):
         preview(misbehaving.killed(), "export")
 
 
@@ -156,7 +158,9 @@ def test_a_process_that_hangs_is_stopped_and_gone(frontend, monkeypatch):
     started = []
     popen = process.subprocess.Popen
     monkeypatch.setattr(process.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
-    with pytest.raises(PreviewError, match=r"took longer than 0.1 s and was stopped; allow more with seconds=\.$"):
+    with pytest.raises(
+        EngineProcessError, match=r"took longer than 0.1 s and was stopped; allow more with seconds=\.$"
+    ):
         preview(expand_reshape(), "jit", seconds=0.1)
     assert started[0].returncode is not None
 
@@ -166,7 +170,7 @@ def test_a_process_that_cannot_start_is_one_sentence(frontend, monkeypatch, tmp_
     broken.write_text("#!/bin/sh\necho no such luck >&2\nexit 3\n")
     broken.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(broken))
-    with pytest.raises(PreviewError, match=r"ended with exit code 3 \(no such luck\) before it could answer\.$"):
+    with pytest.raises(EngineProcessError, match=r"ended with exit code 3 \(no such luck\) before it could answer\.$"):
         preview(expand_reshape(), "jit")
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tutorial_lib import ShapeError, expand_reshape
-from tutorial_lib.preview import PreviewError, PreviewUnavailable, Recording, bare, run_inside
-from tutorial_lib.preview.recording import RECORD
+from tutorial_lib.engines import EngineProcessError, EnginesUnavailable, Recording, bare, run_inside
+from tutorial_lib.engines.recording import RECORD
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 RECORDED = [file for file in sorted(NOTEBOOKS.glob("*.ipynb")) if 'Recording(\\"' in file.read_text(encoding="utf-8")]
@@ -53,7 +53,7 @@ def seed():
 
 
 def missing():
-    raise PreviewUnavailable("no front end on this machine.")
+    raise EnginesUnavailable("no front end on this machine.")
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ def test_the_readers_process_is_left_alone(frontend):
 
 
 def test_a_crash_or_a_hang_is_one_sentence_and_the_next_call_works(frontend):
-    with pytest.raises(PreviewError, match=r"^the preview of dying ended its process with exit code 3\.$"):
+    with pytest.raises(EngineProcessError, match=r"^the preview of dying ended its process with exit code 3\.$"):
         run_inside(dying)
-    with pytest.raises(PreviewError, match=r"^the preview of hanging took longer than 8 s and was stopped\.$"):
+    with pytest.raises(EngineProcessError, match=r"^the preview of hanging took longer than 8 s and was stopped\.$"):
         run_inside(hanging, seconds=8)
     assert run_inside(failing).error == "KeyError: 'mine'"
 
@@ -124,7 +124,7 @@ def test_a_recording_gives_back_what_was_found(frontend, monkeypatch, tmp_path, 
 def test_without_the_front_end_it_says_what_is_missing(nothing_here):
     known = Recording(NOTEBOOKS / "02_what_tensorrt_really_gets.json")
     assert str(known).startswith("Nothing is run here: no front end on this machine.\n")
-    with pytest.raises(PreviewUnavailable, match=r"^this was not recorded, .*: no front end on this machine\.$"):
+    with pytest.raises(EnginesUnavailable, match=r"^this was not recorded, .*: no front end on this machine\.$"):
         known.run_inside(compiled, seed(), 5)
 
 
@@ -138,7 +138,7 @@ def test_a_recording_of_another_version_is_read_and_neither_run_nor_made_again(m
     assert {one.versions["torch-tensorrt"] for one in found} == {"2.11.0"}
     assert capsys.readouterr().out == "(recorded with Torch-TensorRT 2.11.0; not run here)\n"
     monkeypatch.setenv(RECORD, "1")
-    with pytest.raises(PreviewUnavailable, match=r"goes with torch 2\.11"):
+    with pytest.raises(EnginesUnavailable, match=r"goes with torch 2\.11"):
         Recording(tmp_path / "copy.json", version="2.11").previews(expand_reshape(batch=(1, 4, 256)))
     assert not list(tmp_path.iterdir())
 

@@ -5,13 +5,13 @@ import os
 import pytest
 import torch
 
-from tutorial_lib.preview import PreviewUnavailable, install
+from tutorial_lib.engines import EnginesUnavailable, install
 
 
 def _installed():
     try:
         return install.located().pins["torch-tensorrt"]
-    except PreviewUnavailable:
+    except EnginesUnavailable:
         return torch.__version__.split("+")[0]  # nothing will run
 
 
