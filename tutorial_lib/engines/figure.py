@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from tutorial_lib.engines.record import ENDS, Call, EngineReport, shape
+from tutorial_lib.engines.report import ENDS, GRAPH, Call, EngineReport, shape
 from tutorial_lib.plots import OTHER, STYLES
 from tutorial_lib.record import EngineInput
 
