@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from tutorial_lib.backends import BackendUnavailable, OptionError
+from tutorial_lib.engines import install
 from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable
-from tutorial_lib.engines.install import install
 from tutorial_lib.engines.process import SECONDS, previews
 from tutorial_lib.models import MODELS, make_case
 from tutorial_lib.paths import PATHS
@@ -70,22 +70,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_install(optional: bool) -> int:
-    """Install the front end and say so; with `optional`, failing to is no failure."""
-    try:
-        print(install())
-    except EnginesUnavailable as error:
-        return _say(error, 0 if optional else FAILED)
-    return 0
-
-
 def main(arguments: list[str] | None = None) -> int:
     """``python -m tutorial_lib.engines [install]``."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["install"]:
-        parser = argparse.ArgumentParser("python -m tutorial_lib.engines install", description=run_install.__doc__)
-        parser.add_argument("--optional", action="store_true", help="exit with 0 even if it cannot be installed")
-        return run_install(parser.parse_args(arguments[1:]).optional)
+        return install.main(arguments[1:])
     parser = argparse.ArgumentParser("python -m tutorial_lib.engines", description=__doc__)
     add_arguments(parser)
     return run(parser.parse_args(arguments))
