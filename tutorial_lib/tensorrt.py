@@ -73,7 +73,7 @@ TENSORRT = {
 }
 """By flavour and torch: the TensorRT that belongs to its Torch-TensorRT."""
 RTX_CAPABILITIES = ("7.5", "8.x", "12.x")
-"""Compute capabilities that TensorRT for RTX runs on: Turing, Ampere, Ada, and Blackwell but for its data-centre cards."""
+"""Compute capabilities that TensorRT for RTX runs on: not Hopper (9.0), not Blackwell's data-centre cards (10.x)."""
 STANDARD_CAPABILITY = (7, 5)
 """The oldest compute capability that data-centre TensorRT runs on (TensorRT 10.5 dropped 7.0)."""
 RTX_LACKS = frozenset({"hardware_compatible", "timing_cache_path"})
@@ -156,7 +156,7 @@ def why_not(device: torch.device) -> str | None:
 def mixed_flavours() -> str | None:
     """That both flavours are installed in one folder, so that ``torch_tensorrt`` is a mixture; None if it is not."""
     packages = [importlib.metadata.distributions(name=name) for name in ("torch-tensorrt", "torch-tensorrt-rtx")]
-    standard, rtx = ({os.fspath(package.locate_file("")) for package in found} for found in packages)
+    standard, rtx = ({str(package.locate_file("")) for package in found} for found in packages)
     if standard.isdisjoint(rtx):
         return None
     return "torch-tensorrt and torch-tensorrt-rtx are both installed, and each overwrites files of the other"

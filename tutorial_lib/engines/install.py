@@ -76,6 +76,11 @@ def torch_minor() -> str:
     return ".".join(torch.__version__.split(".")[:2])
 
 
+def has_wheels() -> bool:
+    """Whether TensorRT for RTX has wheels that this project uses on this platform."""
+    return (sys.platform, platform.machine()) == ("linux", "x86_64")
+
+
 def requirements() -> Path:
     """The file of pins for the installed torch.
 
@@ -84,7 +89,7 @@ def requirements() -> Path:
     EnginesUnavailable
         If there is none, or TensorRT for RTX has no wheels for this platform.
     """
-    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+    if not has_wheels():
         raise EnginesUnavailable(
             f"engines are built on Linux x86-64 only, and this is {sys.platform} on {platform.machine()}."
         )
