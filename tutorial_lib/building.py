@@ -240,7 +240,7 @@ class Job:
             path=self.path,
             backend=self.backend,
             device=record.device_name(self.case.device),
-            versions=record.versions("triton", "torch-tensorrt", "tensorrt"),
+            versions=record.versions("triton", *tensorrt.PACKAGES),
             options=self.options,
             seconds=time.perf_counter() - self.started,
             artefact_bytes=size,
