@@ -1,7 +1,6 @@
 """The tutorial from a shell: ``python -m tutorial_lib compare --help``."""
 
 import argparse
-import os
 import shlex
 import sys
 import time
@@ -50,6 +49,9 @@ BAD_INPUT_ERRORS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one sentence on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["preview"]:
+        return _say("the command preview is called engines now: TensorRT really builds what it shows.", BAD_INPUT)
     args = _parser().parse_args(arguments)
     try:
         return int(args.run(args))
@@ -282,7 +284,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--ahead", type=_count, metavar="N", help="build all first, N at a time, and then measure")
     command.add_argument("--note", action="append", default=[], help="a sentence to keep with it; may be repeated")
     command.add_argument("--quick", action="store_true", help="two models, fp32, few sizes and rounds, to try it")
-    cli.add_parsers(commands)
+    cli.add_parser(commands)
     doctor.add_parser(commands)
     return parser
 

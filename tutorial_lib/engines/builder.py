@@ -74,7 +74,7 @@ class Builder:
 
     def __init__(self) -> None:
         self._trt = importlib.import_module("tensorrt")  # TensorRT for RTX under that name, by torch_tensorrt
-        self._interpreter = importlib.import_module("torch_tensorrt.dynamo.conversion._TRTInterpreter")
+        self._interpreter: Any = importlib.import_module("torch_tensorrt.dynamo.conversion._TRTInterpreter")
         conversion = importlib.import_module("torch_tensorrt.dynamo.conversion._conversion")
         self._interpret = conversion.interpret_module_to_result
         self.request = Request()
@@ -93,9 +93,9 @@ class Builder:
     def _patch(self) -> None:
         """Make upstream's interpreter log here, report progress here, and leave out the deserialization."""
         trt = self._trt
-        proxy = types.ModuleType("tensorrt")
-        proxy.__getattr__ = lambda name: getattr(trt, name)  # type: ignore[method-assign]
-        proxy.Runtime = _NoRuntime  # type: ignore[attr-defined]
+        proxy: Any = types.ModuleType("tensorrt")
+        proxy.__getattr__ = lambda name: getattr(trt, name)
+        proxy.Runtime = _NoRuntime
         self._interpreter.trt = proxy
         self._interpreter.TRT_LOGGER = self._log
         populate = self._interpreter.TRTInterpreter._populate_trt_builder_config
@@ -104,8 +104,7 @@ class Builder:
             config = populate(interpreter, *args)
             config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
             config.progress_monitor = self._monitor
-            if self.request.target:
-                targets.apply(trt, config, self.request.target)
+            targets.apply(config, self.request.target)
             self._look_at(interpreter.ctx.net)
             return config
 
@@ -162,14 +161,14 @@ class Builder:
             layers=facts.layers,
             inputs=facts.inputs,
             outputs=facts.outputs,
-            targets=(self.request.target,) if self.request.target else (),
+            targets=targets.built_for(self.request.target, self.versions["tensorrt-rtx"]),
             conversion_seconds=self._network_done - start,
             build_seconds=end - self._network_done,
             messages=tuple(dict.fromkeys(text for level, text in self._log.lines if level <= self._log.warning)),
             versions=self.versions,
             data=bytes(result.serialized_engine) if self.request.keep_plans else None,
         )
-        refused = targets.refusal_after_build(self.request.target, plan.is_dynamic)
+        refused = targets.refusal_after_build(self.request.target, plan.is_dynamic, self.versions["torch-tensorrt-rtx"])
         if refused:
             raise EngineRefused(refused, plan.messages)
         return StandIn(module, inputs, plan)

@@ -29,8 +29,8 @@ BAR = 24
 """Characters of the progress bar."""
 
 
-def add_parsers(commands: Any) -> None:
-    """Add ``engines`` to a parser's commands, and ``preview``, which says what it is called now."""
+def add_parser(commands: Any) -> None:
+    """Add ``engines`` to a parser's commands."""
     command = commands.add_parser(
         "engines",
         help="build TensorRT's engines with TensorRT for RTX (no GPU needed)",
@@ -51,9 +51,6 @@ def add_parsers(commands: Any) -> None:
     command.add_argument("--out", metavar="FOLDER", help="write the plans and the reports there")
     command.add_argument("--layers", action="store_true", help="print the layers of every plan")
     command.add_argument("--json", action="store_true", help="print JSON")
-    renamed = commands.add_parser("preview", help=argparse.SUPPRESS, add_help=False)
-    renamed.set_defaults(run=_renamed)
-    renamed.add_argument("rest", nargs=argparse.REMAINDER)
 
 
 def add_range(command: argparse.ArgumentParser) -> None:
@@ -152,10 +149,6 @@ class _Bar:
             full = int(BAR * progress.done / progress.total) if progress.total else 0
             line = f"{self.label:6} [{'#' * full}{' ' * (BAR - full)}] {progress.text}"
             print(f"\r\033[K{line[:110]}", end="", file=self._stream, flush=True)
-
-
-def _renamed(args: argparse.Namespace) -> int:
-    return _say("the command preview is called engines now: TensorRT really builds what it shows.", BAD_INPUT)
 
 
 def _sizes(text: str) -> list[int]:

@@ -25,3 +25,11 @@ class EngineRefused(RuntimeError):
     def __init__(self, message: str, log: tuple[str, ...] = (), explanation: Explanation | None = None) -> None:
         super().__init__(message)
         self.log, self.explanation = log, explanation
+
+
+class TargetError(ValueError):
+    """A compute capability that TensorRT for RTX cannot build for; the message names those that it can."""
+
+
+class PlanError(RuntimeError):
+    """A plan that cannot be saved, read or run here; nothing was written or run."""

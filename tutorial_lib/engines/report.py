@@ -272,7 +272,8 @@ def engine_from_dict(plain: dict[str, Any]) -> Engine:
 
 def input_from_dict(plain: dict[str, Any]) -> EngineInput:
     """An engine's input from plain values."""
-    return EngineInput(**{name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()})
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+    return EngineInput(**values)
 
 
 def requested(case: Case) -> tuple[EngineInput, ...]:

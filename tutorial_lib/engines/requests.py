@@ -77,8 +77,7 @@ def build(
         raise ShapeError(f"there is no path {path!r}; use {', '.join(PATHS)}.")
     if mode not in MODES:
         raise ShapeError(f"there is no mode {mode!r}; use {' or '.join(MODES)}.")
-    if target is not None:
-        targets.check_target(target)
+    target = targets.check_target(target)
     for size in calls:
         case.sizes(size)  # a typing error need not wait for a process
     task = BuildTask(
@@ -113,16 +112,12 @@ def build(
         )
 
 
-def build_all(
-    case: Case, paths: Sequence[str] = tuple(PATHS), *args: Any, **keywords: Any
-) -> tuple[EngineReport, ...]:
+def build_all(case: Case, paths: Sequence[str] = tuple(PATHS), *args: Any, **keywords: Any) -> tuple[EngineReport, ...]:
     """:func:`build` of several paths, one after the other in the same process."""
     return tuple(build(case, path, *args, **keywords) for path in paths)
 
 
-def run_inside(
-    function: Callable[..., Any], *args: Any, seconds: float = SECONDS, mode: str = BUILD
-) -> FunctionReport:
+def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECONDS, mode: str = BUILD) -> FunctionReport:
     """Run `function` where ``import torch_tensorrt`` works, and note the engines that it has built.
 
     The reader's own process stays as it is: the function goes to another one, with what it uses. Nothing is
@@ -184,7 +179,9 @@ def _sending(name: str) -> Any:
         yield
     except Exception as error:  # pickling raises whatever the objects' own code raises
         reason = " ".join(str(error).split())[:200]
-        raise ShapeError(f"{name} cannot be sent to the engines' process ({type(error).__name__}: {reason}).") from error
+        raise ShapeError(
+            f"{name} cannot be sent to the engines' process ({type(error).__name__}: {reason})."
+        ) from error
 
 
 def _folders() -> tuple[str, ...]:

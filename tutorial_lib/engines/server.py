@@ -21,8 +21,7 @@ from tutorial_lib.backends import BackendUnavailable, OptionError
 from tutorial_lib.building import sentence
 from tutorial_lib.engines import frontend, tasks
 from tutorial_lib.engines.builder import Builder, Request
-from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable
-from tutorial_lib.engines.targets import TargetError
+from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable, TargetError
 from tutorial_lib.shapes import ShapeError
 from tutorial_lib.stages import Cancelled, Progress, listening
 

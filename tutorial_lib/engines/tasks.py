@@ -222,7 +222,7 @@ def _plain(engine: Engine) -> Engine:
 def _warnings_of(name: str, messages: list[str]) -> Iterator[None]:
     """Collect what a package logs as a warning or worse."""
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda entry: messages.append(entry.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger(name)
     logger.addHandler(handler)
     try:
