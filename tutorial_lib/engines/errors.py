@@ -7,3 +7,11 @@ class EnginesUnavailable(RuntimeError):
 
 class EngineProcessError(RuntimeError):
     """The preview's process ended without an answer: it crashed, was killed, or took too long."""
+
+
+class TargetError(ValueError):
+    """A compute capability that TensorRT for RTX cannot build for; the message names those that it can."""
+
+
+class PlanError(RuntimeError):
+    """A plan that cannot be saved, read or run here; nothing was written or run."""
