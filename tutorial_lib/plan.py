@@ -122,6 +122,11 @@ class Plan:
     data: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
+    def tensorrt_version(self) -> str:
+        """Version of TensorRT for RTX that built it, the only one that can run it; empty if it is not known."""
+        return self.versions.get("tensorrt-rtx", "")
+
+    @property
     def is_dynamic(self) -> bool:
         """Whether any input has more than one shape."""
         return any(tensor.is_dynamic for tensor in self.inputs)
