@@ -25,7 +25,8 @@ from tutorial_lib.plan import Plan, PlanTensor, Profile
 from tutorial_lib.shapes import ShapeError
 
 ALIGNMENT = 256
-"""Bytes; inputs that begin elsewhere are copied. Torch's own allocations are aligned, views of them need not be."""
+"""Bytes, as TensorRT's documentation of ``setTensorAddress`` asks. Torch's allocations on a GPU have it, views of them
+need not, so inputs that begin elsewhere are copied."""
 
 TORCH_NAMES = {"float": "float32", "half": "float16", "bf16": "bfloat16", "fp8": "float8_e4m3fn"}
 """TensorRT's names of types that torch calls otherwise."""
@@ -152,7 +153,7 @@ def _sizes(expected: PlanTensor, value: Any) -> torch.Tensor:
         raise ShapeError(f"{expected.name} is {value!r}; give one whole number or a list of them.")
     try:
         return torch.tensor(numbers, dtype=getattr(torch, expected.dtype))
-    except (RuntimeError, OverflowError):
+    except (RuntimeError, ValueError, OverflowError):
         raise ShapeError(f"{expected.name} is {value!r}, which {expected.dtype} does not hold.") from None
 
 
