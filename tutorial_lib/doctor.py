@@ -43,7 +43,7 @@ from tutorial_lib import _compiler, backends, tensorrt
 from tutorial_lib._files import cache_folder
 from tutorial_lib.engines import EnginesUnavailable, install
 from tutorial_lib.engines.cli import FAILED
-from tutorial_lib.engines.process import environment
+from tutorial_lib.engines.worker import environment
 
 OK, BUT, NOT_OK, ABSENT, UNNEEDED = "OK", "OK, but", "NOT OK", "absent", "not needed here"
 PYTHONS = ("3.11", "3.12")

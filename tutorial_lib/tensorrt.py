@@ -46,7 +46,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -56,6 +56,7 @@ import torch
 from tutorial_lib import record
 from tutorial_lib._files import cache_folder
 from tutorial_lib.models import Case
+from tutorial_lib.plan import PlanTensor
 from tutorial_lib.record import Engine, EngineInput, call_functions, operator_names
 from tutorial_lib.shapes import TensorSpec, export_dims
 
@@ -223,7 +224,9 @@ def observed(note: Callable[[Engine], None], opt_source: str, names: Names) -> I
     def noted(module: torch.fx.GraphModule, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
         engine = convert(module, inputs, *args, **kwargs)
-        built = getattr(engine, "serialized_engine", None)
+        built, plan = getattr(engine, "serialized_engine", None), getattr(engine, "plan", None)
+        if plan:
+            plan = replace(plan, inputs=tuple(_with_kind(tensor, inputs, names) for tensor in plan.inputs))
         profile = tuple(engine_input(i, names) for i in inputs)
         note(
             Engine(
@@ -231,7 +234,8 @@ def observed(note: Callable[[Engine], None], opt_source: str, names: Names) -> I
                 opt_source=record.opt_source(profile, opt_source),
                 operators=call_functions(module.graph),
                 seconds=time.perf_counter() - start,
-                engine_bytes=len(built) if built else None,
+                engine_bytes=plan.plan_bytes if plan else len(built) if built else None,
+                plan=plan,
             )
         )
         return engine
@@ -241,6 +245,15 @@ def observed(note: Callable[[Engine], None], opt_source: str, names: Names) -> I
         yield
     finally:
         compiler.convert_module = convert
+
+
+def _with_kind(tensor: PlanTensor, inputs: Sequence[Any], names: Names) -> PlanTensor:
+    """A plan's input with the name and the kind that it has in the model."""
+    spec = next((spec for spec in inputs if spec.name == tensor.name), None)
+    if spec is None:
+        return tensor
+    named = engine_input(spec, names)
+    return replace(tensor, kind=named.kind, argument=named.name)
 
 
 def graph_names(inputs: Sequence[EngineInput | None]) -> dict[str, tuple[str, str]]:

@@ -1,0 +1,450 @@
+"""Running a plan: everything is checked before it is deserialized, and then TensorRT gets what its API asks for."""
+
+import contextlib
+import json
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import fake_tensorrt_rtx
+import pytest
+import rtx
+import torch
+from plans import PLAN, VERSION, S, W, X, Y
+
+from tutorial_lib.engines import EnginesUnavailable, install, running
+from tutorial_lib.engines.errors import PlanError
+from tutorial_lib.engines.files import description_of, save
+from tutorial_lib.engines.install import Frontend
+from tutorial_lib.engines.running import check_inputs, run
+from tutorial_lib.guard import OutOfRange
+from tutorial_lib.plan import PlanTensor
+from tutorial_lib.shapes import ShapeError
+
+CPU = torch.device("cpu")
+GIB = 1 << 30
+
+
+def refused(call, *arguments, error=PlanError, **options):
+    """The one sentence with which a call is refused."""
+    with pytest.raises(error) as raised:
+        call(*arguments, **options)
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).endswith(".")
+    return str(raised.value)
+
+
+def plan_with(*inputs, **changes):
+    return replace(PLAN, inputs=inputs, **changes)
+
+
+# ---- inputs against the profiles
+
+TWO_PROFILES = replace(X, profiles=(((1, 8), (2, 8), (4, 8)), ((16, 8), (32, 8), (64, 8))))
+
+
+@pytest.mark.parametrize("size", [1, 4, 32])
+def test_every_size_of_the_range_is_accepted(size):
+    x = torch.ones(size, 8)
+    profile, ready = check_inputs(PLAN, [x], CPU)
+    assert profile == 0
+    assert ready["x"].data_ptr() == x.data_ptr()
+    assert check_inputs(PLAN, {"x": x}, CPU)[1]["x"].data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (torch.ones(33, 8), "x has size 33 in dim 0, and the plan was built for 1 to 32: stay in that range"),
+        (torch.ones(0, 8), "x has size 0 in dim 0"),
+        (torch.ones(4, 9), "x has size 9 in dim 1, and the plan was built for 8"),
+    ],
+)
+def test_a_size_outside_the_range_is_refused(x, said):
+    assert said in refused(check_inputs, PLAN, [x], CPU, error=OutOfRange)
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        ([[1.0] * 8], "x is a list; give a torch.Tensor"),
+        (None, "x is a NoneType"),
+        (torch.ones(4, 8, dtype=torch.float16), r"convert it with x.to(torch.float32)"),
+        (torch.ones(4, 8, device="meta"), "x is on meta; the plan runs on cpu: pass x.to('cpu')"),
+        (torch.ones(8, 4).T, "x is not contiguous (strides (1, 4))"),
+        (torch.ones(8), "x has 1 dimensions, shape (8,); give 2: [1 to 32, 8]"),
+        (torch.ones(4, 8, requires_grad=True), "x requires grad"),
+        (torch.ones(4, 8).to_sparse(), "x has layout torch.sparse_coo"),
+        (torch.nested.nested_tensor([torch.ones(8)], layout=torch.jagged), "x is a nested tensor"),
+        (torch._neg_view(torch.ones(4, 8)), "x is negated or conjugated lazily"),
+    ],
+)
+def test_any_other_tensor_is_refused(x, said):
+    assert said in refused(check_inputs, PLAN, [x], CPU, error=ShapeError)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ([], "0 inputs were given; the plan takes 1 (x)"),
+        ([torch.ones(4, 8)] * 2, "2 inputs were given"),
+        (torch.ones(4, 8), "the inputs are a Tensor; give a list of tensors"),
+        ("x", "the inputs are a str"),
+        (iter([torch.ones(4, 8)]), "give a list of tensors"),
+        ({}, "the plan also takes the inputs x; give all inputs by name"),
+        ({"x": torch.ones(4, 8), "z": torch.ones(1)}, "z is no input of the plan; it takes x"),
+    ],
+)
+def test_inputs_that_are_not_those_of_the_plan_are_refused(inputs, said):
+    assert said in refused(check_inputs, PLAN, inputs, CPU, error=ShapeError)
+
+
+def test_the_first_profile_that_holds_all_inputs_is_used():
+    plan = plan_with(TWO_PROFILES)
+    assert check_inputs(plan, [torch.ones(3, 8)], CPU)[0] == 0
+    assert check_inputs(plan, [torch.ones(20, 8)], CPU)[0] == 1
+    said = refused(check_inputs, plan, [torch.ones(8, 8)], CPU, error=OutOfRange)
+    assert "no optimization profile of the plan holds these inputs" in said
+    assert "profile 0: x has size 8 in dim 0, and the plan was built for 1 to 4;" in said
+    assert "profile 1: x has size 8 in dim 0, and the plan was built for 16 to 64" in said
+
+
+def test_two_inputs_have_to_be_in_the_same_profile():
+    plan = plan_with(TWO_PROFILES, replace(TWO_PROFILES, name="z"))
+    assert check_inputs(plan, [torch.ones(20, 8), torch.ones(64, 8)], CPU)[0] == 1
+    refused(check_inputs, plan, [torch.ones(2, 8), torch.ones(20, 8)], CPU, error=OutOfRange)
+
+
+def test_weights_and_sizes_have_to_be_named():
+    plan = plan_with(X, W, S)
+    said = refused(check_inputs, plan, [torch.ones(4, 8)], CPU, error=ShapeError)
+    assert "the plan also takes the weights w and the sizes s; give all inputs by name" in said
+    said = refused(check_inputs, plan, {"x": torch.ones(4, 8)}, CPU, error=ShapeError)
+    assert "the weights w and the sizes s" in said
+
+
+def test_a_parameter_is_a_weight_although_it_requires_grad():
+    weight = torch.nn.Parameter(torch.ones(8, 8))
+    ready = check_inputs(plan_with(X, W), {"w": weight, "x": torch.ones(4, 8)}, CPU)[1]
+    assert list(ready) == ["x", "w"]
+    assert ready["w"].data_ptr() == weight.data_ptr()
+    assert not ready["w"].requires_grad
+
+
+@pytest.mark.parametrize("size", [4, [4], (4,), torch.tensor(4), torch.tensor([4], dtype=torch.int32)])
+def test_a_size_is_a_number_in_any_form(size):
+    ready = check_inputs(plan_with(X, S), {"x": torch.ones(4, 8), "s": size}, CPU)[1]
+    assert ready["s"].tolist() == [4]
+    assert ready["s"].dtype == torch.int64
+    assert ready["s"].device == CPU
+
+
+@pytest.mark.parametrize(
+    ("size", "error", "said"),
+    [
+        (33, OutOfRange, "s has value 33 at index 0, and the plan was built for 2 to 32"),
+        (1, OutOfRange, "s has value 1 at index 0"),
+        (4.0, ShapeError, "give one whole number or a list of them"),
+        (True, ShapeError, "give one whole number"),
+        ("4", ShapeError, "give one whole number"),
+        (torch.tensor(4.0), ShapeError, "give one whole number"),
+        (torch.tensor(4, device="meta"), ShapeError, "s is on meta"),
+        ([4, 4], ShapeError, "s has 2 values; give 1: [2 to 32]"),
+        (2**64, ShapeError, "which int64 does not hold"),
+    ],
+)
+def test_any_other_size_is_refused(size, error, said):
+    assert said in refused(check_inputs, plan_with(X, S), {"x": torch.ones(4, 8), "s": size}, CPU, error=error)
+
+
+def test_a_plan_without_inputs_takes_none():
+    assert check_inputs(plan_with(), [], CPU) == (0, {})
+
+
+# ---- the order of the checks
+
+
+class Stream:
+    cuda_stream = 7
+    waited = 0
+
+    def synchronize(self):
+        Stream.waited += 1
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A card that ``torch.cuda`` answers for; its attributes can be set."""
+    card = types.SimpleNamespace(present=True, capability=(8, 9), free=16 * GIB, cached=0)
+    stream = Stream()
+
+    def empty_cache():
+        card.free, card.cached = card.free + card.cached, 0
+
+    answers = {
+        "is_available": lambda: card.present,
+        "current_device": lambda: 0,
+        "get_device_capability": lambda device: card.capability,
+        "get_device_name": lambda device: "the card",
+        "mem_get_info": lambda device: (card.free, 24 * GIB),
+        "empty_cache": empty_cache,
+        "current_stream": lambda device: stream,
+        "device": lambda device: contextlib.nullcontext(),
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    return card
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "model.plan"
+
+
+def use(monkeypatch, module):
+    monkeypatch.setattr(running, "_tensorrt_rtx", lambda: module)
+    return module
+
+
+def test_each_check_comes_before_the_next(file, card, monkeypatch):
+    """Everything is wrong at first, and is put right one by one; nothing is deserialized on the way."""
+    trt = use(monkeypatch, fake_tensorrt_rtx.module("1.7.1.116"))
+    on_turing = replace(PLAN, targets=("sm75",), activation_bytes=20 * GIB)
+    save(on_turing, file)
+    content = file.read_bytes()
+    description = description_of(file).read_text()
+    description_of(file).unlink()
+    file.write_bytes(b"damaged")
+    inputs = [torch.ones(64, 8)]
+
+    assert "native code" in refused(run, file, inputs)
+    assert "model.plan.json, the description of the plan, is missing" in refused(run, file, inputs, trust=True)
+    description_of(file).write_text(description)
+    assert "its digest differs" in refused(run, file, inputs, trust=True)
+    file.write_bytes(content)
+    card.present = False
+    assert "runs on an NVIDIA GPU" in refused(run, file, inputs, trust=True)
+    card.present, card.capability, card.free = True, (9, 0), GIB
+    hopper = "TensorRT for RTX does not run on compute capability 9.0; use data-centre TensorRT there."
+    assert refused(run, file, inputs, trust=True).endswith(hopper)
+    card.capability = (8, 9)
+    assert "the plan was built for sm75" in refused(run, file, inputs, trust=True)
+    card.capability = (7, 5)
+    assert "can return zeros without an error" in refused(run, file, inputs, trust=True)
+
+    card.capability = (8, 9)
+    save(replace(on_turing, targets=("sm89",)), file, overwrite=True)
+    said = refused(run, file, inputs, trust=True)
+    assert f"was built by TensorRT for RTX {VERSION}, and 1.7.1.116 is installed here" in said
+    trt.__version__ = VERSION
+    assert "x is on cpu; the plan runs on cuda:0" in refused(run, file, inputs, trust=True, error=ShapeError)
+    monkeypatch.setattr(running, "_device", lambda inputs: CPU)
+    assert "x has size 64 in dim 0" in refused(run, file, inputs, trust=True, error=OutOfRange)
+    assert "needs 21.5 GB of GPU memory" in refused(run, file, [torch.ones(32, 8)], trust=True)
+    assert trt.calls == []
+
+
+def test_without_cuda_in_torch_or_a_card_that_is_said(file, monkeypatch):
+    save(PLAN, file)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "this PyTorch is built without CUDA" in refused(run, file, [], trust=True)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert "PyTorch sees none here" in refused(run, file, [], trust=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_real_card_that_tensorrt_for_rtx_does_not_support_is_refused(file):
+    capability = torch.cuda.get_device_capability()
+    if running.targets.runs_on(capability):
+        pytest.skip("this card is supported")
+    save(PLAN, file)
+    said = refused(run, file, [torch.ones(4, 8, device="cuda")], trust=True)
+    assert f"TensorRT for RTX does not run on compute capability {capability[0]}.{capability[1]};" in said
+
+
+def test_memory_that_torch_only_keeps_is_given_back_first(file, card, on_card):
+    card.free, card.cached = GIB, 15 * GIB
+    assert len(on_card(fake_tensorrt_rtx.module(), replace(PLAN, activation_bytes=10 * GIB), [torch.ones(4, 8)])) == 1
+    card.free, card.cached = GIB, 8 * GIB
+    assert "does not fit on the card" in refused(run, file, [torch.ones(4, 8)], trust=True)
+
+
+# ---- the calls of TensorRT's API, on a stand-in
+
+
+@pytest.fixture
+def on_card(file, card, monkeypatch):
+    """``on_card(module, plan, inputs)`` runs a plan on a stand-in; what would be on the GPU is on the CPU."""
+    monkeypatch.setattr(running, "_device", lambda inputs: CPU)
+    monkeypatch.setattr(running, "ALIGNMENT", fake_tensorrt_rtx.ALIGNMENT)
+
+    def run_on(module, plan, inputs):
+        use(monkeypatch, module)
+        save(plan, file)
+        return run(file, inputs, trust=True)
+
+    return run_on
+
+
+@pytest.mark.parametrize("size", [1, 5, 32])
+def test_the_outputs_are_what_the_engine_wrote(on_card, size):
+    x = torch.randn(size, 8)
+    trt = fake_tensorrt_rtx.module()
+    waited = Stream.waited
+    (y,) = on_card(trt, PLAN, [x])
+    assert torch.equal(y, 2 * x)
+    assert not y.requires_grad
+    assert trt.calls[0] == PLAN.data
+    assert 7 in trt.calls  # the current stream
+    assert Stream.waited == waited + 1
+    assert "set_optimization_profile_async" not in trt.calls  # the first profile is set from the start
+
+
+def test_a_size_is_read_on_the_cpu(on_card):
+    trt = fake_tensorrt_rtx.module(inputs=(("x", "FLOAT"), ("s", "INT64")))
+    x = torch.randn(3, 8)
+    (y,) = on_card(trt, plan_with(X, S), {"x": x, "s": 5})
+    assert torch.equal(y, 10 * x)
+
+
+def test_another_profile_is_set_on_the_stream(on_card):
+    trt = fake_tensorrt_rtx.module()
+    (y,) = on_card(trt, plan_with(TWO_PROFILES), [torch.ones(20, 8)])
+    assert y.shape == (20, 8)
+    assert (1, 7) in trt.calls
+    assert trt.calls.index((1, 7)) < trt.calls.index("set_input_shape")
+
+
+def test_an_input_that_is_not_aligned_is_copied(on_card):
+    x = torch.randn(5, 8)[1:]  # begins 32 bytes behind the allocation
+    assert x.data_ptr() % fake_tensorrt_rtx.ALIGNMENT
+    (y,) = on_card(fake_tensorrt_rtx.module(), PLAN, [x])  # which refuses such an address
+    assert torch.equal(y, 2 * x)
+
+
+CALLS = {
+    "deserialize_cuda_engine": "refused the plan (the reason of deserialize_cuda_engine)",
+    "create_execution_context": "could not prepare the plan to run (the reason of create_execution_context)",
+    "set_optimization_profile_async": "refused optimization profile 1 (the reason of set_optimization_profile_async)",
+    "set_input_shape": "refused the shape of x (the reason of set_input_shape)",
+    "set_tensor_address": "refused the memory of x (the reason of set_tensor_address)",
+    "infer_shapes": "cannot tell the shapes that follow from s",
+    "get_tensor_shape": "the shape of y depends on values, (-1, 8)",
+    "execute_async_v3": "could not run the plan (the reason of execute_async_v3)",
+}
+
+
+@pytest.mark.parametrize("fail", CALLS)
+def test_a_call_that_fails_is_one_sentence_with_tensorrt_s_reason(on_card, fail):
+    trt = fake_tensorrt_rtx.module(fail=fail)
+    assert CALLS[fail] in refused(on_card, trt, plan_with(TWO_PROFILES), [torch.ones(20, 8)])
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        {"inputs": (("x", "HALF"),)},
+        {"inputs": (("x2", "FLOAT"),)},
+        {"inputs": (("x", "FLOAT"), ("w", "FLOAT"))},
+        {"outputs": (("y", "INT32"),)},
+    ],
+)
+def test_a_description_that_is_not_the_engine_s_is_refused_before_it_runs(on_card, module):
+    trt = fake_tensorrt_rtx.module(**module)
+    assert "other inputs and outputs than its description says" in refused(on_card, trt, PLAN, [torch.ones(4, 8)])
+    assert "create_execution_context" not in trt.calls
+
+
+# ---- where tensorrt_rtx comes from
+
+
+def test_the_reader_s_own_tensorrt_comes_first(monkeypatch):
+    own = types.ModuleType("tensorrt_rtx")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", own)
+    assert running._tensorrt_rtx() is own
+
+
+@pytest.fixture
+def no_own(monkeypatch, tmp_path):
+    """An environment without ``tensorrt_rtx``, and an empty folder of engines."""
+    for name in [name for name in sys.modules if name.startswith("tensorrt_rtx")]:
+        monkeypatch.delitem(sys.modules, name)
+    find_spec = running.importlib.util.find_spec
+    monkeypatch.setattr(
+        running.importlib.util, "find_spec", lambda name: None if name == "tensorrt_rtx" else find_spec(name)
+    )
+    monkeypatch.setattr(install, "located", lambda: Frontend(tmp_path, {}))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("tensorrt_rtx")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_else_only_tensorrt_is_taken_from_the_folder_of_engines(no_own):
+    (no_own / "tensorrt_rtx").mkdir()
+    (no_own / "tensorrt_rtx" / "__init__.py").write_text(
+        "from tensorrt_rtx_bindings import __version__\ntry:\n    import psutil_of_the_folder\n"
+        "except ImportError:\n    psutil_of_the_folder = None\n"
+    )
+    (no_own / "tensorrt_rtx_bindings.py").write_text("__version__ = '1.2'")
+    (no_own / "psutil_of_the_folder.py").write_text("")
+    path, finders = list(sys.path), list(sys.meta_path)
+    module = running._tensorrt_rtx()
+    assert module.__version__ == "1.2"
+    assert module.psutil_of_the_folder is None
+    assert (sys.path, sys.meta_path) == (path, finders)
+
+
+def test_where_it_is_not_installed_the_command_is_said(no_own):
+    with pytest.raises(EnginesUnavailable, match=r"TensorRT for RTX is not in .*; run `"):
+        running._tensorrt_rtx()
+
+
+def test_a_library_that_cannot_be_loaded_is_one_sentence(no_own):
+    (no_own / "tensorrt_rtx.py").write_text("raise OSError('libtensorrt_rtx.so.1: cannot open\\nshared object file')")
+    finders = list(sys.meta_path)
+    assert "cannot be imported (libtensorrt_rtx.so.1: cannot open)" in refused(running._tensorrt_rtx)
+    assert sys.meta_path == finders
+
+
+# ---- the real TensorRT
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A real plan in a file, and what TensorRT's API has."""
+    path = tmp_path_factory.mktemp("tiny")
+    api = json.loads(rtx.script("tiny_plan.py", path / "tiny.bin", path=[rtx.folder()]))
+    data = (path / "tiny.bin").read_bytes()
+    save(replace(PLAN, data=data, plan_bytes=len(data), versions={"tensorrt-rtx": api["version"]}), path / "tiny.plan")
+    return path / "tiny.plan", api
+
+
+def test_the_stand_in_has_only_what_tensorrt_has(real):
+    names, fake = real[1]["names"], fake_tensorrt_rtx.module()
+    for kind, stand_in in fake.classes.items():
+        public = {name for name in vars(stand_in) if not name.startswith("_")}
+        assert public
+        assert public <= set(names[kind])
+    assert {"__version__", "ILogger", "Runtime", "TensorLocation"} <= set(names[""])
+    assert "Severity" in names["ILogger"]
+    assert {location.name for location in fake.TensorLocation} <= set(names["TensorLocation"])
+
+
+def test_every_type_of_tensorrt_that_torch_has_is_known_by_torch_s_name(real):
+    names = {running.TORCH_NAMES.get(name.lower(), name.lower()) for name in real[1]["dtypes"]}
+    without = {name for name in names if not isinstance(getattr(torch, name, None), torch.dtype)}
+    assert without <= {"int4", "fp4", "e8m0"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without a driver is needed")
+def test_a_real_plan_gets_through_every_check_to_tensorrt_s_own_refusal(real):
+    folder = rtx.folder()
+    answer = json.loads(rtx.script("refused_without_driver.py", folder, real[0], path=[str(rtx.ROOT)]))
+    assert answer["said"].startswith("TensorRT for RTX refused the plan (")
+    assert "it gave no reason" not in answer["said"]
+    assert Path(answer["from"]).is_relative_to(folder)
+    assert answer["path"]
+    assert answer["others"] == []
