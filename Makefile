@@ -8,6 +8,20 @@ BIN    := $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null)
 GPU    := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 
+# The two choices, which are remembered: TENSORRT=standard or rtx, which TensorRT a machine with an NVIDIA GPU gets;
+# ENGINES=0 leaves out what builds TensorRT engines without a GPU (100 MB to download, under NVIDIA's licence).
+CHOICES  := $(VENV)/.choices
+TENSORRT ?= $(or $(word 1,$(shell cat $(CHOICES) 2>/dev/null)),standard)
+ENGINES  ?= $(or $(word 2,$(shell cat $(CHOICES) 2>/dev/null)),1)
+ifeq ($(filter $(TENSORRT),standard rtx),)
+$(error TENSORRT is '$(TENSORRT)'; use standard or rtx)
+endif
+LINUX_X86 := $(filter Linux_x86_64,$(shell uname -s)_$(shell uname -m))
+ifdef GPU
+CARDS     := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null)
+RTX_CARDS := $(and $(LINUX_X86),$(filter 7.5 8.% 12.%,$(CARDS)))
+endif
+
 # uv finds wheels in the folders that pip is told of; where there are none and no GPU, it takes
 # PyTorch's small CPU build (pip would take the one with CUDA: see the README).
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
@@ -65,12 +79,40 @@ clean: ## remove the virtual environment
 	rm -rf $(VENV)
 
 ifdef UV
-INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+INSTALL   := $(UV) pip install --quiet --python $(BIN)/python
+UNINSTALL := $(UV) pip uninstall --quiet --python $(BIN)/python
 else
-INSTALL := $(BIN)/python -m pip install --quiet
+INSTALL   := $(BIN)/python -m pip install --quiet
+UNINSTALL := $(BIN)/python -m pip uninstall --quiet --yes
 endif
 
-$(VENV)/.ready: pyproject.toml constraints.txt requirements-tensorrt.txt $(wildcard tutorial_lib/engines/requirements-*.txt)
+STANDARD_PACKAGES := torch-tensorrt tensorrt tensorrt-cu13 tensorrt-cu13-bindings tensorrt-cu13-libs
+RTX_PACKAGES      := torch-tensorrt-rtx tensorrt-rtx tensorrt-rtx-cu13 tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs
+# Both flavours own the module torch_tensorrt. Where the other one is installed, it goes first, and so does the module of
+# this one, whose files it may have overwritten.
+other_goes = if ls -d $(VENV)/lib/python3*/site-packages/$(1)-*.dist-info >/dev/null 2>&1; \
+             then $(UNINSTALL) torch-tensorrt torch-tensorrt-rtx $(2); fi
+install_standard = $(call other_goes,torch_tensorrt_rtx,$(RTX_PACKAGES)); $(INSTALL) -r requirements-tensorrt.txt
+install_rtx      = $(call other_goes,torch_tensorrt,$(STANDARD_PACKAGES)); $(INSTALL) -r requirements-tensorrt-rtx.txt
+no_tensorrt      = echo "warning: TensorRT could not be installed; everything but the backend tensorrt works without it." >&2
+
+# Written only where a choice changes, so that only a change installs again.
+$(CHOICES): FORCE
+	@mkdir -p $(VENV)
+	@echo '$(TENSORRT) $(ENGINES)' | cmp -s - $@ || echo '$(TENSORRT) $(ENGINES)' > $@
+
+.PHONY: FORCE
+FORCE:
+
+$(VENV)/.ready: pyproject.toml constraints.txt $(wildcard requirements-*.txt) \
+                $(wildcard tutorial_lib/engines/requirements-*.txt) $(CHOICES)
+ifneq ($(and $(GPU),$(filter rtx,$(TENSORRT))),)
+ifeq ($(RTX_CARDS),)
+	@rm -f $(CHOICES)
+	@echo "error: TensorRT for RTX does not run on compute capability $(or $(CARDS),unknown) ($(shell uname -sm));" \
+	  "use data-centre TensorRT there: make lab TENSORRT=standard" >&2; exit 2
+endif
+endif
 ifdef UV
 	$(UV) venv --quiet --allow-existing --python $(or $(PYTHON),3.12) $(VENV)
 else
@@ -80,8 +122,17 @@ else
 endif
 	$(INSTALL) -c constraints.txt -e . --group dev
 ifneq ($(GPU),)
-	$(INSTALL) -r requirements-tensorrt.txt || \
-	  echo "warning: TensorRT could not be installed; everything but the backend tensorrt works without it." >&2
+ifeq ($(TENSORRT),rtx)
+	$(install_rtx) || $(no_tensorrt)
+else
+	$(install_standard) || $(if $(RTX_CARDS),{ \
+	  echo "data-centre TensorRT could not be installed; this card runs TensorRT for RTX, which comes instead." >&2; \
+	  $(install_rtx); } ||) $(no_tensorrt)
 endif
+endif
+ifneq ($(LINUX_X86),)
+ifneq ($(ENGINES),0)
 	$(BIN)/python -m tutorial_lib.engines install --optional
+endif
+endif
 	touch $@

@@ -1,7 +1,6 @@
 """The tutorial from a shell: ``python -m tutorial_lib compare --help``."""
 
 import argparse
-import os
 import shlex
 import sys
 import time
@@ -21,15 +20,14 @@ from tutorial_lib.building import BuildError
 from tutorial_lib.campaign import build_ahead, run_all
 from tutorial_lib.compiled import Compiled, Recompile
 from tutorial_lib.engines import cli
-from tutorial_lib.engines.cli import BAD_INPUT, FAILED
+from tutorial_lib.engines.cli import BAD_INPUT, FAILED, INTERRUPTED
 from tutorial_lib.journal import JournalError
+from tutorial_lib.model_source import ModelSourceError, load_case
 from tutorial_lib.recorded import RecordedError
 from tutorial_lib.setting import Setting
 from tutorial_lib.shapes import ShapeError
 from tutorial_lib.sweep import Sweep, check_sizes, default_sizes, sweep
 
-INTERRUPTED = 130
-"""Exit code of a command that the user stopped."""
 GPU_BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 QUICK_MODELS = ("perceptron", "expand-reshape")
 
@@ -38,12 +36,26 @@ class UsageError(ValueError):
     """Something typed on the command line that cannot be used."""
 
 
+BAD_INPUT_ERRORS = (
+    UsageError,
+    ModelSourceError,
+    _files.FolderError,
+    JournalError,
+    ShapeError,
+    backends.BackendUnavailable,
+    backends.OptionError,
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one sentence on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["preview"]:
+        return _say("the command preview is called engines now: TensorRT really builds what it shows.", BAD_INPUT)
     args = _parser().parse_args(arguments)
     try:
         return int(args.run(args))
-    except (UsageError, JournalError, ShapeError, backends.BackendUnavailable, backends.OptionError) as error:
+    except BAD_INPUT_ERRORS as error:
         return _say(error, BAD_INPUT)
     except (BuildError, Recompile, RecordedError, BrokenExecutor, OSError) as error:
         return _say(error, FAILED)
@@ -55,10 +67,10 @@ def compare(args: argparse.Namespace) -> int:
     """Build the paths, compare them over the batches, print the table, write the files."""
     from tutorial_lib import plots  # here, so that the doctor can say that matplotlib is missing
 
-    case = models.make_case(args.model, args.min, args.opt, args.max).to(backends.as_device(args.device))
+    case = load_case(args.model, args.min, args.opt, args.max).to(backends.as_device(args.device))
     chosen = _paths(args.paths)
     sizes = check_sizes(case, args.batches or default_sizes(case))
-    out = _out_folder(args.out)
+    out = _files.out_folder(args.out) if args.out else None
     backend, passed = backends.choose(args.backend, case.device)
     for sentence in passed:
         print(sentence)
@@ -88,10 +100,11 @@ def advise(args: argparse.Namespace) -> int:
     from tutorial_lib import plots
     from tutorial_lib.advisor import figure
 
-    case = models.make_case(args.model, args.min, args.opt, args.max).to(backends.as_device(args.device))
+    case = load_case(args.model, args.min, args.opt, args.max).to(backends.as_device(args.device))
     requests = Traffic.csv(args.traffic)
     fitted, held_out = requests.split() if args.replay else (requests, requests)
-    out, settings = _out_folder(args.out), {"backend": args.backend, "path": args.path, "seconds": args.seconds}
+    out = _files.out_folder(args.out) if args.out else None
+    settings = {"backend": args.backend, "path": args.path, "seconds": args.seconds}
     advice = ask_advisor(
         case, fitted, args.objective, p99_at_most_ms=args.p99_at_most_ms, progress=_progress, **settings
     )
@@ -121,7 +134,7 @@ def record(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.suffix != ".json":
         raise UsageError(f"--out {out} is not the name of a recording; give one that ends in .json.")
-    _out_folder(str(out.parent))
+    _files.out_folder(str(out.parent))
     kept = out.with_suffix(".jsonl")
 
     def tell(done: int, total: int, text: str) -> None:
@@ -212,18 +225,6 @@ def _paths(text: str) -> list[str]:
     if not chosen:
         raise UsageError(f"--paths is empty; use {', '.join(paths.PATHS)}.")
     return list(dict.fromkeys(chosen))
-
-
-def _out_folder(text: str | None) -> Path | None:
-    if text is None:
-        return None
-    folder = Path(text)
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise UsageError(f"--out {text}: {existing} is a file; give a folder.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"--out {text}: {existing} cannot be written to; give another folder.")
-    return folder
 
 
 def _sizes(text: str) -> list[int]:

@@ -21,6 +21,27 @@ def cache_folder() -> Path:
     return folder
 
 
+class FolderError(ValueError):
+    """A folder for results that cannot be used, in one sentence."""
+
+
+def out_folder(text: str) -> Path:
+    """The folder that was typed for results; it need not exist yet.
+
+    Raises
+    ------
+    FolderError
+        If it is a file, lies below one, or cannot be written to.
+    """
+    folder = Path(text)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise FolderError(f"--out {text}: {existing} is a file; give a folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise FolderError(f"--out {text}: {existing} cannot be written to; give another folder.")
+    return folder
+
+
 def with_floats(value: Any, change: Callable[[float], Any]) -> Any:
     """`value`, made of plain values for JSON, with every float in it as `change` returns it."""
     if isinstance(value, dict):

@@ -64,7 +64,7 @@ GIVE = "give a file that artefact.save wrote"
 SAME_VERSIONS = {
     "eager": ("torch",),
     "inductor": ("torch",),
-    "tensorrt": ("torch", "torch-tensorrt", "tensorrt"),
+    "tensorrt": ("torch", *tensorrt.PACKAGES),
 }
 """Packages that have to be the same release again: none promises to read what another release wrote."""
 

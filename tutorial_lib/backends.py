@@ -3,7 +3,8 @@
 ========  ======================================  ==========================================================
 backend   runs on                                 what it is
 ========  ======================================  ==========================================================
-tensorrt  NVIDIA GPU with TensorRT installed      Torch-TensorRT and real engines
+tensorrt  NVIDIA GPU with TensorRT installed      Torch-TensorRT and real engines, of data-centre TensorRT or of
+                                                  TensorRT for RTX, whichever is installed
 inductor  CPU with a C++ compiler, NVIDIA GPU     PyTorch's own compiler
 eager     anywhere                                the same capture, guards and ranges, no code generated
 ========  ======================================  ==========================================================
@@ -105,6 +106,8 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
     elif name == "inductor":
         known = inductor.option_names()
     for option in options:
+        if option not in known and name == "tensorrt" and option in tensorrt.RTX_LACKS:
+            raise OptionError(f"TensorRT for RTX, which is installed here, has no option {option!r}; leave it out.")
         if option not in known:
             close = difflib.get_close_matches(str(option), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "it has none." if not known else "see its documentation."

@@ -240,7 +240,7 @@ class Job:
             path=self.path,
             backend=self.backend,
             device=record.device_name(self.case.device),
-            versions=record.versions("triton", "torch-tensorrt", "tensorrt"),
+            versions=record.versions("triton", *tensorrt.PACKAGES),
             options=self.options,
             seconds=time.perf_counter() - self.started,
             artefact_bytes=size,
@@ -307,7 +307,7 @@ def building(path: str, case: Case, backend: str, options: Mapping[str, Any] | N
             if path == "jit":  # where Job.model has numbered the inputs
                 cause = re.sub(r"\binput_(\d+)\b", lambda place: case.inputs[int(place[1])].name, found.cause)
                 found = replace(found, cause=cause)
-            told = f"{found.cause} {found.fix}" if found.translated else f"{type(inner).__name__}: {first_line(inner)}"
+            told = f"{found.cause} {found.fix}" if found.translated else sentence(inner)
             failure = BuildError(f"{path} with {name} could not compile {case.name}: {told}")
             failure.explanation = found if found.translated else None
         failure.engines = tuple(job.engines)

@@ -23,7 +23,7 @@ from typing import Any, cast
 import pandas as pd
 import torch
 
-from tutorial_lib import backends, record, store
+from tutorial_lib import backends, record, store, tensorrt
 from tutorial_lib.building import sentence
 from tutorial_lib.compiled import Compiled
 from tutorial_lib.conditions import Conditions
@@ -375,7 +375,7 @@ def where() -> dict[str, Any]:
         "host": platform.node(),
         "threads": torch.get_num_threads(),
         "cpus": cpus,
-        **record.versions("triton", "torch-tensorrt", "tensorrt"),
+        **record.versions("triton", *tensorrt.PACKAGES),
     }
 
 

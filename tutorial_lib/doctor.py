@@ -41,13 +41,13 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from tutorial_lib import _compiler, backends, tensorrt
 from tutorial_lib._files import cache_folder
-from tutorial_lib.engines import EnginesUnavailable, install, stub
+from tutorial_lib.engines import EnginesUnavailable, install
 from tutorial_lib.engines.cli import FAILED
-from tutorial_lib.engines.process import environment
+from tutorial_lib.engines.worker import environment
 
 OK, BUT, NOT_OK, ABSENT, UNNEEDED = "OK", "OK, but", "NOT OK", "absent", "not needed here"
 PYTHONS = ("3.11", "3.12")
-TENSORRT = {"2.11": "10.15", "2.12": "10.16", "2.13": "11.0"}  # torch: the TensorRT that its Torch-TensorRT needs
+TORCHES = tuple(tensorrt.TENSORRT["standard"])
 SECONDS, SMI_SECONDS = 60.0, 10.0  # limits of any check, and of nvidia-smi, which some broken drivers hang
 COLUMNS = 110
 INSTALL = "run `make lab`, which installs it (`pip install -c constraints.txt -e .` by hand)."
@@ -163,8 +163,8 @@ def _python(name: str) -> Check:
 
 def _torch(name: str) -> Check:
     found = f"{torch.__version__}, {f'for CUDA {torch.version.cuda}' if torch.version.cuda else 'a CPU build'}"
-    known = f"{found}; the tutorial is made for {', '.join(TENSORRT)}"
-    return Check(name, OK, found) if install.torch_minor() in TENSORRT else Check(name, NOT_OK, known, INSTALL)
+    known = f"{found}; the tutorial is made for {', '.join(TORCHES)}"
+    return Check(name, OK, found) if install.torch_minor() in TORCHES else Check(name, NOT_OK, known, INSTALL)
 
 
 def _ready(name: str, look: Callable[[], object], missing: str) -> Check:
@@ -173,7 +173,7 @@ def _ready(name: str, look: Callable[[], object], missing: str) -> Check:
         return Check(name, OK, str(look()))
     except (_compiler.NoCompiler, EnginesUnavailable) as error:
         found, fix = _found_and_fix(str(error))
-        return Check(name, missing, found, fix or "run `make lab` on Linux, with the torch of constraints.txt.")
+        return Check(name, missing, found, fix or "run `make lab` on x86-64 Linux, with the torch of constraints.txt.")
 
 
 def _folder(name: str, folder: Callable[[], Path], variable: str, shared: str) -> Check:
@@ -284,16 +284,51 @@ def _gpu(name: str) -> Check:
     return Check(name, NOT_OK, f"{found}; torch {torch.__version__} cannot use it", reboot)
 
 
-def _torch_tensorrt(name: str) -> Check:
-    installed, engine = _version("torch-tensorrt"), _version("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
+def _fitting_tensorrt(name: str) -> Check:
+    """Which flavours of TensorRT run on this machine's GPU, the first of them, and what to type to get one."""
+    try:
+        gpus = _gpus()
+    except (RuntimeError, subprocess.TimeoutExpired):
+        return Check(name, UNNEEDED, "unknown, because the GPU gives no answer")
+    capability = re.search(r"compute capability (\d+)\.(\d+)", "".join(gpus[:1]))
+    if capability is None:
+        return Check(name, UNNEEDED, "none, without an NVIDIA GPU")
+    major, minor = map(int, capability.groups())
+    flavours = tensorrt.flavours_for((major, minor))
+    if not install.has_wheels():
+        flavours = tuple(flavour for flavour in flavours if flavour != "rtx")
+    if not flavours:
+        return Check(name, UNNEEDED, f"none runs on compute capability {major}.{minor}")
+    names = " or ".join(tensorrt.NAMES[flavour] for flavour in flavours)
+    found = f"{names}, on compute capability {major}.{minor}"
+    installed = tensorrt.flavour()
+    if installed in flavours:
+        return Check(name, OK, f"{found}; {tensorrt.NAMES[installed]} is installed")
+    fix = " or ".join(f"{tensorrt.SWITCH[flavour]} for {tensorrt.NAMES[flavour]}" for flavour in flavours)
     if installed is None:
+        return Check(name, ABSENT, f"{found}; not installed", f"{fix}.")
+    return Check(name, NOT_OK, f"{found}; {tensorrt.NAMES[installed]} is installed", f"{fix}.")
+
+
+def _torch_tensorrt(name: str) -> Check:
+    """Torch-TensorRT of the installed flavour, with a TensorRT and a torch that belong to it."""
+    flavour, torch_minor = tensorrt.flavour(), install.torch_minor()
+    if flavour is None:
         return Check(name, ABSENT, "not installed", f"for the backend tensorrt, {tensorrt.HOW_TO_GET_IT}.")
-    ours, found = install.torch_minor(), f"{installed}, tensorrt {engine or 'missing'}, torch {torch.__version__}"
-    needed = TENSORRT.get(ours, _minor(engine or ""))
-    if (_minor(installed), _minor(engine or "")) == (ours, needed):
-        return Check(name, OK, found)
-    fix = f"`pip install 'torch-tensorrt=={ours}.*' 'tensorrt=={needed}.*'`, which belong to torch {ours}, or "
-    return Check(name, NOT_OK, found, f"{fix}`pip uninstall torch-tensorrt` to do without.")
+    if mixed := tensorrt.mixed_flavours():
+        return Check(name, NOT_OK, mixed, f"{tensorrt.SWITCH['standard']} or {tensorrt.SWITCH['rtx']}, to have one.")
+    package, library = (
+        ("torch-tensorrt", "tensorrt") if flavour == "standard" else ("torch-tensorrt-rtx", "tensorrt-rtx")
+    )
+    installed, engine = _version(package), _version(library, f"{library}-cu13", f"{library}-cu12")
+    found = f"{installed}, {library} {engine or 'missing'}, torch {torch.__version__}"
+    needed = tensorrt.TENSORRT[flavour].get(torch_minor, _minor(engine or ""))
+    if (_minor(installed or ""), _minor(engine or "")) == (torch_minor, needed):
+        return Check(name, OK, found if flavour == "standard" else f"{package} {found}")
+    fix = (
+        f"`pip install '{package}=={torch_minor}.*' '{library}=={needed}.*'`, which belong to torch {torch_minor}, or "
+    )
+    return Check(name, NOT_OK, f"{package} {found}", f"{fix}`pip uninstall {package}` to do without.")
 
 
 def _on_gpu(status: backends.Status) -> Check:
@@ -301,16 +336,17 @@ def _on_gpu(status: backends.Status) -> Check:
     name, (found, fix) = f"{status.name} on {status.device}", _found_and_fix(status.reason)
     if status.works:
         return Check(name, OK, "works")
-    if status.name == "tensorrt" and _version("torch-tensorrt") is None:
+    if status.name == "tensorrt" and (flavour := tensorrt.flavour()) is None:
         return Check(name, ABSENT, found, fix)
-    if status.name == "tensorrt":
-        fix = "`pip install --force-reinstall -r requirements-tensorrt.txt`, without another one in LD_LIBRARY_PATH."
+    if status.name == "tensorrt" and "cannot be imported" in found:
+        file = f"requirements-tensorrt{'-rtx' if flavour == 'rtx' else ''}.txt"
+        fix = f"`pip install --force-reinstall -r {file}`, without another TensorRT in LD_LIBRARY_PATH."
     return Check(name, NOT_OK, found, fix or "`export CUDA_VISIBLE_DEVICES=`, to use the CPU instead.")
 
 
 def _statuses() -> tuple[backends.Status, ...]:
     """The status of every backend; where that imports Torch-TensorRT, from a process that may crash and print."""
-    if _version("torch-tensorrt") is None or not torch.cuda.is_available():
+    if tensorrt.flavour() is None or not torch.cuda.is_available():
         return backends.statuses()
     ask = [sys.executable, "-c", STATUSES]
     done = subprocess.run(ask, capture_output=True, text=True, env=environment(), timeout=SECONDS)
@@ -375,12 +411,12 @@ CHECKS: dict[str, Callable[[str], Check]] = {
     "matplotlib": _package,
     "pandas": _package,
     "cores and memory": _computer,
-    "preview front end": partial(_ready, look=lambda: install.located().folder, missing=ABSENT),
-    "C compiler": partial(_ready, look=lambda: stub.built(TENSORRT[install.torch_minor()][:2]), missing=ABSENT),
+    "engine builder": partial(_ready, look=install.located, missing=ABSENT),
     "nbval": partial(_package, fix="for `make test`, `pip install -c constraints.txt --group dev`.", missing=ABSENT),
     "Chromium": _chromium,
     "NVIDIA driver": _driver,
     "NVIDIA GPU": _gpu,
+    "TensorRT for the GPU": _fitting_tensorrt,
     "torch-tensorrt": _torch_tensorrt,
 }
 

@@ -231,8 +231,12 @@ MODELS: dict[str, Callable[..., Case]] = {
 
 
 def make_case(model: str, low: int | None = None, opt: int | None = None, high: int | None = None) -> Case:
-    """One of :data:`MODELS` with a range for its first dynamic dimension; what is None follows what is not."""
-    case = MODELS[model]()
+    """One of :data:`MODELS` with a range for its first dynamic dimension."""
+    return ranged(MODELS[model](), low, opt, high)
+
+
+def ranged(case: Case, low: int | None = None, opt: int | None = None, high: int | None = None) -> Case:
+    """A case with another range for its first dynamic dimension; omitted bounds are derived from the given ones."""
     name, dim = next(iter(case.dims.items()))
     low = dim.min if low is None else low
     high = max(dim.max, opt or 0, low) if high is None else high

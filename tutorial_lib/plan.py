@@ -34,6 +34,8 @@ class PlanTensor:
         outputs. For a shape tensor these are ranges of its values, not of its sizes.
     is_shape_tensor : bool
         Whether TensorRT reads its values, on the CPU, to compute sizes.
+    argument : str
+        For an input, the model's own name of it where that differs; else empty.
     """
 
     name: str
@@ -41,6 +43,7 @@ class PlanTensor:
     kind: str = ""
     profiles: tuple[Profile, ...] = ()
     is_shape_tensor: bool = False
+    argument: str = ""
 
     @property
     def is_dynamic(self) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from tutorial_lib.plan import Plan
+
 Sizes = tuple[int | None, ...]
 """One size per axis; None where the compiler set no bound."""
 
@@ -36,7 +38,7 @@ class EngineInput:
 
 @dataclass(frozen=True)
 class Engine:
-    """One thing that a compiler built: a graph with a range for each input."""
+    """One thing that a compiler built: a graph with a range for each input. `plan` is what TensorRT says of it."""
 
     inputs: tuple[EngineInput, ...]
     opt_source: str
@@ -44,6 +46,7 @@ class Engine:
     seconds: float
     engine_bytes: int | None = None
     after_build: bool = False
+    plan: Plan | None = None
 
     @property
     def data(self) -> tuple[EngineInput, ...]:
@@ -177,7 +180,7 @@ def versions(*packages: str) -> dict[str, str]:
     """Versions of Python, torch and the `packages` that are installed."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version(), "torch": torch.__version__}
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
     if torch.version.cuda:
         found["cuda"] = torch.version.cuda
     for package in packages:

@@ -3,8 +3,29 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 _listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far some work is.
+
+    Attributes
+    ----------
+    stage : str
+        What is being done: ``starting``, ``tracing``, ``converting``, ``building`` or ``calling``.
+    done, total : int, int or None
+        Steps of this stage; `total` is None where nobody knows how many there are.
+    text : str
+        The same for people.
+    """
+
+    stage: str
+    done: int
+    total: int | None
+    text: str
 
 
 class Cancelled(BaseException):

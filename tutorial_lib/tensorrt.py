@@ -1,8 +1,15 @@
 """Torch-TensorRT: whether it is here, its settings, and the engines it was asked to build.
 
-Written for Torch-TensorRT 2.11 to 2.13. Everything up to the engine build is tested with 2.11 and 2.13
-on a CPU, with stand-ins for the engines (:mod:`tutorial_lib.engines`); nothing here was run with TensorRT
-itself. The README lists what was verified on what.
+Written for Torch-TensorRT 2.11 to 2.13. Everything up to running an engine is tested with 2.11 and 2.13 on a CPU
+(:mod:`tutorial_lib.engines`); no engine was run on a GPU. The README lists what was verified on what.
+
+Two flavours
+------------
+The module ``torch_tensorrt`` comes in two packages, and an environment holds one of them: ``torch-tensorrt``, for
+data-centre TensorRT (``standard``), and ``torch-tensorrt-rtx``, for TensorRT for RTX (``rtx``). :func:`flavour` tells
+which is installed. TensorRT for RTX leaves the choice of kernels to the card at run time, so it has no timing cache,
+its plans run on every supported card without ``hardware_compatible``, and it runs on fewer kinds of cards
+(:data:`RTX_CAPABILITIES`).
 
 Batch 1 and an opt of 1
 -----------------------
@@ -33,12 +40,13 @@ engine behind the cut then starts at tokens 2 (``tests/preview/test_preview_prof
 
 import contextlib
 import importlib
+import importlib.metadata
 import importlib.util
 import io
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,14 +56,71 @@ import torch
 from tutorial_lib import record
 from tutorial_lib._files import cache_folder
 from tutorial_lib.models import Case
+from tutorial_lib.plan import PlanTensor
 from tutorial_lib.record import Engine, EngineInput, call_functions, operator_names
 from tutorial_lib.shapes import TensorSpec, export_dims
 
 HOW_TO_GET_IT = (
     "on a Linux machine with an NVIDIA GPU, `make lab` installs it (`pip install -r requirements-tensorrt.txt` by hand)"
 )
+SWITCH = {"standard": "`make lab TENSORRT=standard`", "rtx": "`make lab TENSORRT=rtx`"}
+"""What to type to get a flavour."""
+NAMES = {"standard": "data-centre TensorRT", "rtx": "TensorRT for RTX"}
+PACKAGES = ("torch-tensorrt", "tensorrt", "torch-tensorrt-rtx", "tensorrt-rtx-cu13")
+"""Packages whose versions decide what is built; which of them are installed tells the flavour."""
+TENSORRT = {
+    "standard": {"2.11": "10.15", "2.12": "10.16", "2.13": "11.0"},
+    "rtx": {"2.11": "1.4", "2.12": "1.4", "2.13": "1.5"},
+}
+"""By flavour and torch: the TensorRT that belongs to its Torch-TensorRT."""
+RTX_CAPABILITIES = ("7.5", "8.x", "12.x")
+"""Compute capabilities that TensorRT for RTX runs on: not Hopper (9.0), not Blackwell's data-centre cards (10.x)."""
+STANDARD_CAPABILITY = (7, 5)
+"""The oldest compute capability that data-centre TensorRT runs on (TensorRT 10.5 dropped 7.0)."""
+RTX_LACKS = frozenset({"hardware_compatible", "timing_cache_path"})
+"""Options that Torch-TensorRT takes and TensorRT for RTX ignores (``_settings.py``, and TensorRT's own warning)."""
 CACHE_OPTIONS = frozenset({"engine_cache_dir", "engine_cache_size", "custom_engine_cache"})
 """Accepted by ``compile`` beside the fields of ``CompilationSettings``."""
+
+
+def flavour() -> str | None:
+    """Which TensorRT the installed ``torch_tensorrt`` is for: ``standard``, ``rtx``, or None if there is none.
+
+    The name of the installed package decides, as it does upstream (``_TensorRTProxyModule.py``).
+    """
+    for name, package in (("rtx", "torch-tensorrt-rtx"), ("standard", "torch-tensorrt")):
+        if any(importlib.metadata.distributions(name=package)):
+            return name
+    return None
+
+
+def rtx_runs_on(capability: tuple[int, int]) -> bool:
+    """Whether TensorRT for RTX runs on cards of this compute capability.
+
+    >>> rtx_runs_on((8, 9)), rtx_runs_on((9, 0))
+    (True, False)
+    """
+    major, minor = capability
+    return not {f"{major}.{minor}", f"{major}.x"}.isdisjoint(RTX_CAPABILITIES)
+
+
+def flavours_for(capability: tuple[int, int]) -> tuple[str, ...]:
+    """The flavours that run on cards of this compute capability, the recommended one first.
+
+    >>> flavours_for((8, 9)), flavours_for((9, 0)), flavours_for((6, 1))
+    (('standard', 'rtx'), ('standard',), ())
+    """
+    standard = ("standard",) if capability >= STANDARD_CAPABILITY else ()
+    return (*standard, "rtx") if rtx_runs_on(capability) else standard
+
+
+def rtx_refusal(capability: tuple[int, int]) -> str | None:
+    """Why TensorRT for RTX does not run on cards of this compute capability, and what does; None if it runs."""
+    if rtx_runs_on(capability):
+        return None
+    major, minor = capability
+    instead = f"; use data-centre TensorRT there: {SWITCH['standard']}" if flavours_for(capability) else ""
+    return f"TensorRT for RTX does not run on compute capability {major}.{minor}{instead}."
 
 
 def why_not(device: torch.device) -> str | None:
@@ -65,21 +130,37 @@ def why_not(device: torch.device) -> str | None:
             build = "is a CPU build" if torch.version.cuda is None else "sees no NVIDIA GPU (driver missing?)"
             return f"TensorRT needs an NVIDIA GPU, and torch {torch.__version__} {build}; {HOW_TO_GET_IT}."
         return f"TensorRT needs the model on a GPU, and it is on {device}; use device 'cuda'."
-    if importlib.util.find_spec("torch_tensorrt") is None:
-        return f"the package torch-tensorrt is not installed; {HOW_TO_GET_IT}."
+    installed = flavour()
+    if installed is None or importlib.util.find_spec("torch_tensorrt") is None:
+        return f"neither the package torch-tensorrt nor torch-tensorrt-rtx is installed; {HOW_TO_GET_IT}."
+    if installed == "rtx" and (refusal := rtx_refusal(torch.cuda.get_device_capability(device))):
+        return refusal
+    if problem := mixed_flavours():
+        return f"{problem}; {SWITCH[installed]} leaves one."
     try:
-        installed = importlib.import_module("torch_tensorrt").__version__
+        version = importlib.import_module("torch_tensorrt").__version__
     except (
         Exception
     ) as error:  # without libnvinfer it raises a plain Exception, and on a driver problem an AssertionError
         reason = " ".join(str(error).split())[:300]
-        return f"torch_tensorrt is installed but cannot be imported ({reason}); {HOW_TO_GET_IT}."
-    if installed.split(".")[:2] != torch.__version__.split(".")[:2]:
+        how = HOW_TO_GET_IT if installed == "standard" else f"{SWITCH['rtx']} installs it"
+        return f"torch_tensorrt is installed but cannot be imported ({reason}); {how}."
+    if version.split(".")[:2] != torch.__version__.split(".")[:2]:
+        how = HOW_TO_GET_IT if installed == "standard" else f"{SWITCH['rtx']} installs what does"
         return (
-            f"torch_tensorrt {installed} and torch {torch.__version__} do not belong together: "
-            f"their first two numbers must be equal; {HOW_TO_GET_IT}."
+            f"torch_tensorrt {version} and torch {torch.__version__} do not belong together: "
+            f"their first two numbers must be equal; {how}."
         )
     return None
+
+
+def mixed_flavours() -> str | None:
+    """That both flavours are installed in one folder, so that ``torch_tensorrt`` is a mixture; None if it is not."""
+    packages = [importlib.metadata.distributions(name=name) for name in ("torch-tensorrt", "torch-tensorrt-rtx")]
+    standard, rtx = ({str(package.locate_file("")) for package in found} for found in packages)
+    if standard.isdisjoint(rtx):
+        return None
+    return "torch-tensorrt and torch-tensorrt-rtx are both installed, and each overwrites files of the other"
 
 
 def upstream() -> ModuleType:
@@ -88,9 +169,10 @@ def upstream() -> ModuleType:
 
 
 def option_names() -> frozenset[str]:
-    """Names that the installed Torch-TensorRT takes; it ignores any other without a word."""
+    """Names that the installed Torch-TensorRT takes, and its TensorRT heeds; any other is ignored without a word."""
     settings = importlib.import_module("torch_tensorrt.dynamo._settings").CompilationSettings
-    return frozenset(field.name for field in fields(settings)) | CACHE_OPTIONS
+    names = frozenset(field.name for field in fields(settings)) | CACHE_OPTIONS
+    return names - RTX_LACKS if flavour() == "rtx" else names
 
 
 def settings(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +185,8 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
     of a host.
     """
     version = upstream().__version__
-    folder = cache_folder() / f"torch_tensorrt-{version}-torch-{torch.__version__}"
+    package = "torch_tensorrt_rtx" if flavour() == "rtx" else "torch_tensorrt"
+    folder = cache_folder() / f"{package}-{version}-torch-{torch.__version__}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -118,7 +201,10 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "timing_cache_path": os.fspath(folder / "timing_cache.bin"),
         "engine_cache_dir": os.fspath(folder / "engines"),
     }
-    return {**{k: v for k, v in defaults.items() if k in option_names()}, **options}
+    heeded = option_names()
+    if version.startswith("2.11."):  # also writes a timing cache with TensorRT for RTX: not into the shared file
+        heeded |= {"timing_cache_path"}
+    return {**{name: value for name, value in defaults.items() if name in heeded}, **options}
 
 
 Names = Mapping[str, tuple[str, str]]
@@ -138,7 +224,9 @@ def observed(note: Callable[[Engine], None], opt_source: str, names: Names) -> I
     def noted(module: torch.fx.GraphModule, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
         engine = convert(module, inputs, *args, **kwargs)
-        built = getattr(engine, "serialized_engine", None)
+        built, plan = getattr(engine, "serialized_engine", None), getattr(engine, "plan", None)
+        if plan:
+            plan = replace(plan, inputs=tuple(_with_kind(tensor, inputs, names) for tensor in plan.inputs))
         profile = tuple(engine_input(i, names) for i in inputs)
         note(
             Engine(
@@ -146,7 +234,8 @@ def observed(note: Callable[[Engine], None], opt_source: str, names: Names) -> I
                 opt_source=record.opt_source(profile, opt_source),
                 operators=call_functions(module.graph),
                 seconds=time.perf_counter() - start,
-                engine_bytes=len(built) if built else None,
+                engine_bytes=plan.plan_bytes if plan else len(built) if built else None,
+                plan=plan,
             )
         )
         return engine
@@ -156,6 +245,15 @@ def observed(note: Callable[[Engine], None], opt_source: str, names: Names) -> I
         yield
     finally:
         compiler.convert_module = convert
+
+
+def _with_kind(tensor: PlanTensor, inputs: Sequence[Any], names: Names) -> PlanTensor:
+    """A plan's input with the name and the kind that it has in the model."""
+    spec = next((spec for spec in inputs if spec.name == tensor.name), None)
+    if spec is None:
+        return tensor
+    named = engine_input(spec, names)
+    return replace(tensor, kind=named.kind, argument=named.name)
 
 
 def graph_names(inputs: Sequence[EngineInput | None]) -> dict[str, tuple[str, str]]:

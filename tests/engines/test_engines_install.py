@@ -1,164 +1,370 @@
-"""What the preview needs on a machine, and what it says when something is missing."""
+"""Getting what builds engines onto a machine: what is kept, and what is said when something is in the way."""
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
+import types
+import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
-from tutorial_lib import expand_reshape
-from tutorial_lib.engines import EnginesUnavailable, cli, install, preview, stub
+from tutorial_lib.engines import EnginesUnavailable, cli, install
 
-PINS = install.pins(install.requirements())
+try:
+    PINS = install.pins(install.requirements())
+except EnginesUnavailable as error:
+    pytest.skip(str(error), allow_module_level=True)
+try:
+    MISSING = None if install.located() else ""
+except EnginesUnavailable as error:
+    MISSING = str(error)
+
+
+def dist_info(name, version):
+    return f"{name.replace('-', '_')}-{version}.dist-info"
 
 
 def put(folder, name, version):
     """A package with nothing but its name and version."""
-    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info = folder / dist_info(name, version)
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
+def put_all(folder, **others):
+    for name, version in {**PINS, **others}.items():
+        put(folder, name, version)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The only folder where the front end is looked for; empty."""
-    place = tmp_path / "frontend"
-    monkeypatch.setattr(install, "folders", lambda: iter([place]))
-    return place
+    """The only folder where the packages are looked for; it does not exist yet."""
+    parent = tmp_path / "share"
+    monkeypatch.setattr(install, "_parents", lambda: iter([parent]))
+    return next(install.folders())
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """A new cache folder."""
-    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+def pip(monkeypatch):
+    """Stands in for pip: writes what pip would, then calls ``pip.then()``."""
+    stand_in = types.SimpleNamespace(then=lambda: None, runs=0)
+
+    def run(path, target, scratch):
+        stand_in.runs += 1
+        put_all(target)
+        (target / "torch_tensorrt" / "lib").mkdir(parents=True)
+        (target / "torch_tensorrt" / "__init__.py").write_text("lib = 'is gone'\n")
+        stand_in.then()
+
+    monkeypatch.setattr(install, "_pip", run)
+    return stand_in
 
 
-def test_a_missing_wheel_is_one_sentence_with_the_command(folder):
+def wheel(folder, name, version, **files):
+    """Write a wheel that pip installs, with `files` by their path."""
+    info = dist_info(name, version)
+    files |= {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl", "w") as archive:
+        for file, content in files.items():
+            archive.writestr(file, content)
+
+
+def is_one_sentence(text):
+    return "\n" not in text.strip() and text.strip().endswith(".") and "Traceback" not in text
+
+
+def test_what_is_not_installed_is_one_sentence_with_the_command(folder):
     with pytest.raises(EnginesUnavailable, match=rf"which is not installed; run `{install.COMMAND}`\.$"):
-        preview(expand_reshape(), "jit")
+        install.located()
 
 
-def test_a_wheel_of_another_version_is_named(folder):
-    for name, version in {**PINS, "torch-tensorrt": "2.9.0"}.items():
-        put(folder, name, version)
+def test_another_version_is_named(folder):
+    put_all(folder, **{"torch-tensorrt-rtx": "2.9.0"})
     with pytest.raises(
-        EnginesUnavailable, match=r"torch-tensorrt in .* is 2\.9\.0, and torch .* needs 2\.\d+\.\d+; run"
+        EnginesUnavailable, match=r"torch-tensorrt-rtx in .* is 2\.9\.0, and torch .* needs 2\.\d+\.\d+; run"
     ):
         install.located()
 
 
-def test_a_wheel_that_is_not_there_is_named(folder):
-    for name in set(PINS) - {"dllist"}:
+@pytest.mark.parametrize("missing", ["dllist", "tensorrt-rtx-cu13-libs"])
+def test_a_package_that_is_not_there_is_named(folder, missing):
+    for name in set(PINS) - {missing}:
         put(folder, name, PINS[name])
-    with pytest.raises(EnginesUnavailable, match=r"dllist in .* is missing"):
+    with pytest.raises(EnginesUnavailable, match=rf"{missing} in .* is missing"):
         install.located()
 
 
 def test_another_torch_is_named(monkeypatch):
     monkeypatch.setattr(install.torch, "__version__", "2.99.0+cpu")
-    with pytest.raises(EnginesUnavailable, match=r"for torch 2\.11, 2\.13, and this is torch 2\.99\.0\+cpu\.$"):
+    with pytest.raises(EnginesUnavailable, match=r"with torch 2\.11 or 2\.13, and this is torch 2\.99\.0\+cpu\.$"):
         install.located()
 
 
-def test_another_system_is_named(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(EnginesUnavailable, match="runs on Linux only, and this is darwin"):
-        install.located()
-
-
-def test_installing_again_runs_no_installer(folder, monkeypatch):
-    for name, version in PINS.items():
-        put(folder, name, version)
-    monkeypatch.setattr(install.subprocess, "run", None)
-    assert str(folder) in install.install()
-
-
-@pytest.mark.skipif(
-    not (any(distributions(name="pip")) or shutil.which("uv")), reason="neither pip nor uv is here to say so"
-)
-def test_without_an_index_installing_says_so_and_optional_is_no_failure(folder, monkeypatch, capsys, tmp_path):
-    for prefix in ("PIP", "UV"):
-        monkeypatch.setenv(f"{prefix}_NO_INDEX", "1")
-        monkeypatch.setenv(f"{prefix}_FIND_LINKS", str(tmp_path))
+@pytest.mark.parametrize(("system", "machine"), [("darwin", "arm64"), ("linux", "aarch64"), ("win32", "AMD64")])
+def test_a_platform_without_wheels_is_one_sentence_and_nothing_is_tried(monkeypatch, pip, capsys, system, machine):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(install.platform, "machine", lambda: machine)
     assert cli.main(["install", "--optional"]) == 0
-    message = capsys.readouterr().err
-    assert message.startswith("the front end of Torch-TensorRT could not be installed (")
-    assert "everything else will" in message
-    assert cli.main(["install"]) == cli.FAILED
-    assert not folder.exists()
+    printed = capsys.readouterr()
+    assert printed.err == f"engines are built on Linux x86-64 only, and this is {system} on {machine}.\n"
+    assert not printed.out
+    assert not pip.runs
 
 
-def test_without_a_folder_to_write_installing_says_so(tmp_path, monkeypatch):
+@pytest.mark.parametrize("minor", ["2.11", "2.13"])
+def test_every_supported_torch_has_a_pair_that_belongs_to_it(monkeypatch, minor):
+    monkeypatch.setattr(install.torch, "__version__", f"{minor}.0")
+    pinned = install.pins(install.requirements())
+    assert pinned["torch-tensorrt-rtx"].startswith(f"{minor}.")
+    rtx = {pinned[f"tensorrt-rtx-cu13{part}"] for part in ("", "-libs", "-bindings")}
+    assert len(rtx) == 1
+    frontend = install.Frontend(Path("folder"), pinned)
+    assert {frontend.tensorrt_rtx} == rtx
+    assert frontend.torch_tensorrt == pinned["torch-tensorrt-rtx"]
+
+
+def test_installing_again_runs_no_installer_and_prints_no_licence(folder, pip, capsys):
+    put_all(folder)
+    assert str(folder) in install.install()
+    assert not pip.runs
+    assert not capsys.readouterr().out
+
+
+def test_before_the_download_it_says_how_much_comes_under_which_licence_and_how_to_do_without(folder, pip, capsys):
+    seen = []
+    pip.then = lambda: seen.append(capsys.readouterr().out)
+    install.install()
+    assert "100 MB to download, 220 MB on disk" in seen[0]
+    assert "NVIDIA's licence for TensorRT for RTX applies" in seen[0]
+    assert str(folder / dist_info("tensorrt-rtx-cu13", PINS["tensorrt-rtx-cu13"])) in seen[0]
+    assert "ENGINES=0" in seen[0]
+
+
+def test_the_folder_appears_whole_and_alone(folder, pip):
+    existed = []
+    pip.then = lambda: existed.append(folder.exists())
+    install.install()
+    assert existed == [False]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert install.located().folder == folder
+    assert not (folder / "torch_tensorrt" / "lib").exists()
+    (compiled,) = folder.rglob("*.pyc")
+    assert str(folder / "torch_tensorrt" / "__init__.py").encode() in compiled.read_bytes()
+
+
+def test_a_folder_of_other_versions_is_replaced(folder, pip):
+    put_all(folder, **{"tensorrt-rtx-cu13": "1.3.0.0"})
+    (folder / "left_over.py").touch()
+    install.install()
+    assert install.located().folder == folder
+    assert not (folder / "left_over.py").exists()
+
+
+def test_two_installs_at_once_both_succeed_and_leave_one_folder(folder, pip):
+    both, done, failed = threading.Barrier(2, timeout=20), [], []
+    pip.then = both.wait  # both are about to put their folder in its place
+
+    def run():
+        try:
+            done.append(install.install())
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not failed
+    assert len(done) == 2
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert install.located().folder == folder
+
+
+def test_an_install_that_finds_the_folder_put_there_meanwhile_leaves_it_alone(folder, pip):
+    def another_process():
+        put_all(folder)
+        (folder / "in_use").touch()
+
+    pip.then = another_process
+    install.install()
+    assert (folder / "in_use").exists()
+
+
+def test_an_interrupt_is_one_sentence_and_leaves_nothing(folder, pip, capsys):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    pip.then = interrupt
+    assert cli.main(["install", "--optional"]) == install.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted: nothing was installed.\n"
+    assert not list(folder.parent.iterdir())
+
+
+def test_what_a_killed_install_left_is_removed_a_day_later(folder, pip):
+    old, new = (folder.parent / f"{install.SCRATCH}{name}" for name in ("old", "new"))
+    for path in (old, new):
+        (path / "made").mkdir(parents=True)
+    os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
+    install.install()
+    assert not old.exists()
+    assert new.exists(), "another install may be using it"
+
+
+def test_the_folders_of_the_former_preview_are_removed_and_nothing_else(folder, pip):
+    parent = folder.parent
+    former = ["frontend-torch-2.13-cpython-311", "frontend-torch-2.11-cpython-312", "stub-libnvinfer-11-x86_64-0a1b2c"]
+    others = ["frontend-of-mine", "frontend-torch-2.13-cpython-311.backup", "packages"]
+    for name in [*former, *others]:
+        (parent / name / "torch_tensorrt").mkdir(parents=True)
+    elsewhere = parent.parent / "elsewhere"
+    elsewhere.mkdir()
+    (parent / "frontend-torch-2.12-cpython-311").symlink_to(elsewhere)
+    install.install()
+    assert not [name for name in former if (parent / name).exists()]
+    assert all((parent / name).is_dir() for name in others)
+    assert elsewhere.is_dir()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, pip):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(install, "folders", lambda: iter([tmp_path / "file" / "frontend"]))
-    with pytest.raises(EnginesUnavailable, match=r"file cannot be written .*; set TUTORIAL_LIB_CACHE"):
+    monkeypatch.setattr(install, "_parents", lambda: iter([tmp_path / "file" / "share"]))
+    with pytest.raises(EnginesUnavailable, match=r"share cannot be written .*; set TUTORIAL_LIB_CACHE") as refused:
+        install.install()
+    assert is_one_sentence(str(refused.value))
+    assert not pip.runs
+
+
+def test_where_the_first_folder_cannot_be_written_the_next_is_taken(tmp_path, monkeypatch, pip):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(install, "_parents", lambda: iter([tmp_path / "file" / "share", tmp_path / "cache"]))
+    assert str(tmp_path / "cache") in install.install()
+    assert install.located().folder.parent == tmp_path / "cache"
+
+
+def test_too_little_space_is_said_before_the_download(folder, pip, monkeypatch):
+    monkeypatch.setattr(install.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=12e6))
+    with pytest.raises(EnginesUnavailable, match=r"\(12 MB free, and installing takes 450\)"):
+        install.install()
+    assert not pip.runs
+
+
+def test_a_disk_that_is_full_while_the_folder_is_made_leaves_nothing(folder, pip):
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    pip.then = full
+    with pytest.raises(EnginesUnavailable, match="No space left on device") as refused:
+        install.install()
+    assert is_one_sentence(str(refused.value))
+    assert not list(folder.parent.iterdir())
+
+
+@pytest.fixture
+def installer(monkeypatch):
+    """What the installer is called with, and what it answers: ``installer.returncode``, ``installer.stderr``."""
+    answer = types.SimpleNamespace(returncode=1, stderr="", command=None, env=None, streams=None)
+
+    def run(command, env, stdout, stderr, text):
+        answer.command, answer.env, answer.streams = command, env, (stdout, stderr)
+        Path(env["TMPDIR"], "half").touch()
+        return answer
+
+    monkeypatch.setattr(install.subprocess, "run", run)
+    return answer
+
+
+def test_what_the_installer_says_last_is_the_reason(folder, installer, capsys):
+    installer.stderr = "WARNING: old\nERROR: Could not install packages due to an OSError: [Errno 28] No space left\n\n"
+    assert cli.main(["install"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: TensorRT for RTX could not be installed (Could not install packages due to")
+    assert is_one_sentence(message)
+    assert not list(folder.parent.iterdir()), "what the installer left goes too"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_its_progress_is_shown_on_a_terminal_only(folder, installer, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    with pytest.raises(EnginesUnavailable):
+        install.install()
+    assert ("--quiet" not in installer.command) == terminal
+    assert (installer.streams[0] is None) == terminal
+
+
+def test_uv_gets_pips_settings_where_there_is_no_pip(folder, installer, monkeypatch, tmp_path):
+    monkeypatch.setattr(install, "distributions", lambda **_: [])
+    monkeypatch.setattr(install.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    for name in ("UV_FIND_LINKS", "UV_NO_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(EnginesUnavailable):
+        install.install()
+    assert installer.command[:3] == ["/bin/uv", "pip", "install"]
+    assert (installer.env["UV_FIND_LINKS"], installer.env["UV_NO_INDEX"]) == (str(tmp_path), "1")
+
+
+def test_without_pip_and_uv_it_says_so(folder, installer, monkeypatch):
+    monkeypatch.setattr(install, "distributions", lambda **_: [])
+    monkeypatch.setattr(install.shutil, "which", lambda name: None)
+    with pytest.raises(EnginesUnavailable, match="neither pip nor uv"):
         install.install()
 
 
-def test_the_native_libraries_are_not_kept(frontend):
-    package = frontend.folder / "torch_tensorrt"
-    assert (package / "__init__.py").is_file()
-    assert not (package / "lib").exists()
-    assert not list(package.glob("*.so"))
-    assert sum(f.stat().st_size for f in frontend.folder.rglob("*.py")) < 10e6
+needs_installer = pytest.mark.skipif(
+    not (any(distributions(name="pip")) or shutil.which("uv")), reason="neither pip nor uv is here"
+)
 
 
-def test_a_missing_compiler_is_one_sentence(cache, monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    with pytest.raises(
-        EnginesUnavailable, match=r"needs a C compiler, and there is none on the PATH; install one .*\.$"
-    ):
-        stub.built("11")
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """A folder of wheels, and no index beside it."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for prefix in ("PIP", "UV"):
+        monkeypatch.setenv(f"{prefix}_NO_INDEX", "1")
+        monkeypatch.setenv(f"{prefix}_FIND_LINKS", str(wheels))
+    return wheels
 
 
-def test_it_crosses_from_the_previews_process_to_the_reader(frontend, cache, monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    with pytest.raises(EnginesUnavailable, match="needs a C compiler"):
-        preview(expand_reshape(), "export")
+@needs_installer
+def test_without_a_network_installing_says_so_and_optional_is_no_failure(folder, offline, capsys):
+    assert cli.main(["install", "--optional"]) == 0
+    message = capsys.readouterr().err
+    assert message.startswith("TensorRT for RTX could not be installed (")
+    assert "everything else works" in message
+    assert is_one_sentence(message)
+    assert cli.main(["install"]) == 1
+    assert not list(folder.parent.iterdir())
 
 
-def test_a_compiler_that_fails_is_quoted(cache, monkeypatch, tmp_path):
-    broken = tmp_path / "cc"
-    broken.write_text("#!/bin/sh\necho 'fatal error: no licence' >&2\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setenv("CC", str(broken))
-    with pytest.raises(EnginesUnavailable, match=r"cc cannot build a library \(fatal error: no licence\)"):
-        stub.built("11")
-
-
-def test_a_cache_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(
-        EnginesUnavailable, match=r"cache cannot be written \(.*\); set TUTORIAL_LIB_CACHE to a folder that"
-    ):
-        stub.built("11")
-
-
-def test_the_stub_is_built_once(cache):
-    folder = stub.built("11")
-    before = [f.stat().st_mtime_ns for f in sorted(folder.iterdir())]
-    assert len(before) == len(stub.LIBRARIES)
-    assert stub.built("11") == folder
-    assert [f.stat().st_mtime_ns for f in sorted(folder.iterdir())] == before
-
-
-def test_a_real_libnvinfer_is_used_and_never_shadowed(cache, tmp_path):
-    # Major versions that do not exist, so that a real TensorRT on this machine changes nothing.
-    real = tmp_path / "real"
-    shutil.copytree(stub.built("999"), real)
-    shutil.rmtree(cache)
-    code = "from tutorial_lib.engines import stub; print(stub.load('999'), stub.load('998'))"
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(real), "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["libnvinfer.so.999", "stub"]
-    assert [folder.name.split("-")[2] for folder in Path(cache).glob("stub-*")] == ["998"]
+@needs_installer
+def test_wheels_in_a_folder_are_enough(folder, offline):
+    for name, version in PINS.items():
+        files = {}
+        if name == "torch-tensorrt-rtx":
+            kept = {"torch_tensorrt/__init__.py": "", "torch_tensorrt/dynamo/__init__.py": ""}
+            removed = {"torch_tensorrt/lib/libtorchtrt.so": "", "torch_tensorrt/_C.cpython-311.so": "", "bin/run": ""}
+            files = kept | removed
+        if name == "tensorrt-rtx-cu13":
+            files = {"tensorrt_rtx/__init__.py": "", "tensorrt_rtx/plugin/__init__.py": "import absent"}
+        wheel(offline, name, version, **files)
+    install.install()
+    assert install.located().folder == folder
+    assert (folder / "tensorrt_rtx" / "__init__.py").is_file()
+    assert all((folder / file).is_file() for file in kept)
+    assert not any((folder / file).exists() for file in [*removed, "bin", "torch_tensorrt/lib", "tensorrt_rtx/plugin"])
 
 
 def test_installing_leaves_setuptools_usable_which_inductor_needs(tmp_path):
@@ -166,10 +372,28 @@ def test_installing_leaves_setuptools_usable_which_inductor_needs(tmp_path):
 from pathlib import Path
 from tutorial_lib.engines import install
 try:
-    install._pip(Path("missing.txt"), Path({str(tmp_path)!r}))
+    install._pip(Path("missing.txt"), Path({str(tmp_path)!r}), Path({str(tmp_path)!r}))
 except install.EnginesUnavailable:
     import setuptools
     print("usable")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout == "usable\n", done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MISSING is not None, reason="this environment could not get them either")
+def test_the_real_packages_are_what_the_pins_and_the_announcement_say(folder):
+    install.install()
+    frontend = install.located()
+    megabytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+    assert megabytes == pytest.approx(install.DISK_MB, rel=0.15)
+    assert "NVIDIA" in frontend.licence.read_text()
+    assert not (folder / "torch_tensorrt" / "lib").exists()
+    assert not list((folder / "torch_tensorrt").glob("*.so"))
+    code = (
+        f"import sys; sys.path.insert(0, {str(folder)!r}); import tensorrt_rtx as trt; "
+        "print(trt.__version__, trt.Builder(trt.Logger()).create_network(0).num_layers)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == [frontend.tensorrt_rtx, "0"], done.stderr

@@ -10,7 +10,7 @@ from tutorial_lib.engines import EnginesUnavailable, install
 
 def _installed():
     try:
-        return install.located().pins["torch-tensorrt"]
+        return install.located().torch_tensorrt
     except EnginesUnavailable:
         return torch.__version__.split("+")[0]  # nothing will run
 

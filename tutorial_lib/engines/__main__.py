@@ -1,7 +1,9 @@
-"""``python -m tutorial_lib.engines``."""
+"""``python -m tutorial_lib.engines install``."""
 
 import sys
 
-from tutorial_lib.engines.cli import main
+from tutorial_lib.engines import install
 
-sys.exit(main())
+if sys.argv[1:2] != ["install"]:
+    sys.exit("error: use `python -m tutorial_lib.engines install`, or, to build, `python -m tutorial_lib engines`.")
+sys.exit(install.main(sys.argv[2:]))

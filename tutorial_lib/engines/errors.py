@@ -1,12 +1,30 @@
-"""What can keep a preview from being made."""
+"""What can keep an engine from being built here, and what a builder's refusal is."""
+
+from tutorial_lib.explain import Explanation
 
 
 class EnginesUnavailable(RuntimeError):
-    """The preview cannot run on this machine; the message says what is missing and how to get it."""
+    """Engines cannot be built on this machine; the message says what is missing and how to get it."""
 
 
 class EngineProcessError(RuntimeError):
-    """The preview's process ended without an answer: it crashed, was killed, or took too long."""
+    """The process that builds engines ended without an answer: it crashed, was killed, or took too long."""
+
+
+class EngineRefused(RuntimeError):
+    """Torch-TensorRT's converters or TensorRT's builder refused a graph.
+
+    Attributes
+    ----------
+    log : tuple of str
+        TensorRT's own errors, where the reason often stands alone.
+    explanation : Explanation or None
+        Cause and fix, where the refusal is known.
+    """
+
+    def __init__(self, message: str, log: tuple[str, ...] = (), explanation: Explanation | None = None) -> None:
+        super().__init__(message)
+        self.log, self.explanation = log, explanation
 
 
 class TargetError(ValueError):

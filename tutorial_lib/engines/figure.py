@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from tutorial_lib.engines.record import ENDS, Call, EngineReport, shape
+from tutorial_lib.engines.report import BUILDER, ENDS, FRONT_END, GRAPH, Call, EngineReport, shape
 from tutorial_lib.plots import OTHER, STYLES
 from tutorial_lib.record import EngineInput
 
@@ -62,12 +62,12 @@ def profiles(previews: Sequence[EngineReport]) -> Figure:
 
 
 def _title(one: EngineReport) -> str:
-    version = one.versions.get("torch-tensorrt", "?")
+    version = one.versions.get(FRONT_END, "?")
     typed = f"{one.case}, typed: {', '.join(f'{i.name} {shape(i)}' for i in one.requested)} (min/opt/max)"
     typed = fill(typed, CHARACTERS)
-    if one.real:
-        return f"Engines built by TensorRT (Torch-TensorRT {version})\n{typed}"
-    return f"PREVIEW: what Torch-TensorRT {version} asks for. TensorRT built nothing.\n{typed}"
+    if one.mode == GRAPH:
+        return f"What Torch-TensorRT {version} asks for. TensorRT built nothing.\n{typed}"
+    return f"Engines built by TensorRT for RTX {one.versions[BUILDER]}, not run\n{typed}"
 
 
 def _dynamic(one: EngineReport) -> dict[tuple[str, int], str | None]:

@@ -1,6 +1,6 @@
-"""Previews for a notebook that has to run everywhere: made here, or else read from a file that goes with it.
+"""Engines for a notebook that has to run everywhere: built here, or else read from a file that goes with it.
 
-The file is written where the front end works, by running the notebook with ``TUTORIAL_LIB_RECORD=1``.
+The file is written where TensorRT for RTX works, by running the notebook with ``TUTORIAL_LIB_RECORD=1``.
 """
 
 import hashlib
@@ -14,24 +14,34 @@ from typing import Any, TypeVar
 
 import torch
 
-from tutorial_lib import tensorrt
 from tutorial_lib._files import save
-from tutorial_lib.engines import bare
-from tutorial_lib.engines.bare import FunctionReport
+from tutorial_lib.engines import install, requests
 from tutorial_lib.engines.errors import EnginesUnavailable
-from tutorial_lib.engines.process import Sizes, previews
-from tutorial_lib.engines.record import Call, EngineReport, requested
+from tutorial_lib.engines.report import (
+    BUILD,
+    FRONT_END,
+    GRAPH,
+    Call,
+    EngineReport,
+    FunctionReport,
+    engine_dict,
+    engine_from_dict,
+    input_from_dict,
+    requested,
+)
+from tutorial_lib.engines.tasks import Sizes
+from tutorial_lib.explain import Explanation
 from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.record import Engine, EngineInput
+from tutorial_lib.record import Engine
 
-T = TypeVar("T", FunctionReport, list[EngineReport])
+T = TypeVar("T", FunctionReport, tuple[EngineReport, ...])
 RECORD = "TUTORIAL_LIB_RECORD"
-"""Set this variable of the environment to write what is found into the file."""
+"""Set this variable of the environment to write the answers into the file."""
 
 
 class Recording:
-    """:func:`previews` and :func:`run_inside` of this package, with a file to fall back on.
+    """:func:`build_all` and :func:`run_inside` of this package, with a file to fall back on.
 
     What comes from the file says so in a line of its own. What the file does not hold, because the
     reader asks for something else, is :class:`EnginesUnavailable`, with what is missing on this machine.
@@ -42,7 +52,7 @@ class Recording:
         A JSON file.
     version : str, optional
         Major and minor of the one Torch-TensorRT that is meant, such as ``2.11``. Beside another torch, which goes
-        with another front end, nothing is run: all comes from the file.
+        with another Torch-TensorRT, nothing is run: all comes from the file.
     """
 
     def __init__(self, file: str | Path, version: str | None = None) -> None:
@@ -50,93 +60,110 @@ class Recording:
         self._other = None
         if version and not torch.__version__.startswith(f"{version}."):
             self._other = f"Torch-TensorRT {version} goes with torch {version}, and here is {torch.__version__}."
-        kept = self._file.is_file() and not os.environ.get(RECORD)  # what is recorded anew starts empty
-        self._known: dict[str, Any] = json.loads(self._file.read_text()) if kept else {}
+        reads = self._file.is_file() and not os.environ.get(RECORD)  # what is recorded anew starts empty
+        self._answers: dict[str, Any] = json.loads(self._file.read_text()) if reads else {}
 
     def __str__(self) -> str:
-        if not self._other and tensorrt.why_not(torch.device("cuda")) is None:
-            return "TensorRT works here: the engines of previews() are really built. The bare calls stay a preview."
-        missing = self._other or bare.why_not()
+        missing = self._other or why_not()
         if missing is None:
-            return "Torch-TensorRT's front end works here: all that follows is run now, as a PREVIEW, without TensorRT."
-        return f"Nothing is run here: {missing}\nYou see what was recorded elsewhere, and it says so."
+            pins = install.located().pins
+            return f"TensorRT for RTX {pins['tensorrt-rtx-cu13']} works here: it builds every engine that follows, now."
+        return f"Nothing is built here: {missing}\nYou see what was recorded elsewhere, and it says so."
 
-    def previews(
+    def build_all(
         self,
         case: Case,
         paths: Sequence[str] = tuple(PATHS),
         calls: Sequence[Sizes] = (),
         options: Mapping[str, Any] | None = None,
+        mode: str = BUILD,
     ) -> tuple[EngineReport, ...]:
-        """:func:`tutorial_lib.engines.previews`, or what was recorded of it."""
+        """:func:`tutorial_lib.engines.build_all`, or what was recorded of it."""
         ranges = ", ".join(map(str, requested(case)))
-        key = f"previews: {case.name}, {ranges}, {', '.join(paths)}, calls {list(calls)}, options {options}"
-        found = self._get(key, lambda: list(previews(case, paths, calls, options)), _plain_previews, _previews)
-        return tuple(found)
+        key = f"engines: {case.name}, {ranges}, {', '.join(paths)}, calls {list(calls)}, options {options}"
+        key += f", {GRAPH}" if mode == GRAPH else ""
 
-    def run_inside(self, function: Callable[..., Any], *args: Any) -> FunctionReport:
+        def make() -> tuple[EngineReport, ...]:
+            return requests.build_all(case, paths, calls, options, mode=mode)
+
+        return self._answer(key, make, _plain_reports, _reports)
+
+    def run_inside(self, function: Callable[..., Any], *args: Any, mode: str = BUILD) -> FunctionReport:
         """:func:`tutorial_lib.engines.run_inside`, or what was recorded of it; the result has to be JSON."""
         told = ", ".join(", ".join([a.name, *map(str, requested(a))]) if isinstance(a, Case) else repr(a) for a in args)
         source = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:8]
-        key = f"run_inside: {function.__name__}({told}), source {source}"
-        return self._get(key, lambda: bare.run_inside(function, *args), _plain_asked, _asked)
+        key = f"run_inside: {function.__name__}({told}), source {source}" + (f", {GRAPH}" if mode == GRAPH else "")
+        return self._answer(
+            key, lambda: requests.run_inside(function, *args, mode=mode), _plain_function, _function_report
+        )
 
-    def _get(self, key: str, make: Callable[[], T], plain: Callable[[T], Any], read: Callable[[Any], T]) -> T:
+    def _answer(self, key: str, make: Callable[[], T], plain: Callable[[T], Any], read: Callable[[Any], T]) -> T:
         try:
             if self._other:
                 raise EnginesUnavailable(self._other)
-            found = make()
+            answer = make()
         except EnginesUnavailable as error:
-            if key not in self._known:
+            if key not in self._answers:
                 raise EnginesUnavailable(f"this was not recorded, and it cannot run here: {error}") from None
-            print(f"(recorded with Torch-TensorRT {self._known[key]['version']}; not run here)")
-            return read(self._known[key]["found"])
+            recorded = self._answers[key]
+            print(f"(recorded with {recorded['versions']}; not run here)")
+            return read(recorded["answer"])
         if os.environ.get(RECORD):
-            version = found.version if isinstance(found, FunctionReport) else found[0].versions["torch-tensorrt"]
-            self._known[key] = {"version": version, "found": plain(found)}
-            save(self._file, json.dumps(self._known, indent=1, sort_keys=True) + "\n")
-        return found
+            pins = install.located().pins
+            told = f"Torch-TensorRT {pins[FRONT_END]} and TensorRT for RTX {pins['tensorrt-rtx-cu13']}"
+            self._answers[key] = {"versions": told, "answer": plain(answer)}
+            save(self._file, json.dumps(self._answers, indent=1, sort_keys=True) + "\n")
+        return answer
 
 
-def _plain_previews(found: list[EngineReport]) -> Any:
+def why_not() -> str | None:
+    """What is missing here for building engines, as a sentence; None if nothing is."""
+    try:
+        install.located()
+    except EnginesUnavailable as error:
+        return str(error)
+    return None
+
+
+def _plain_reports(reports: tuple[EngineReport, ...]) -> Any:
     # Neither options, which name folders of the machine, nor seconds, which differ in every recording.
-    return [asdict(replace(one, options={}, seconds=0.0, engines=_untimed(one.engines))) for one in found]
+    plain = []
+    for report in reports:
+        untimed = replace(report, options={}, seconds=0.0, tracing_seconds=0.0, engines=())
+        plain.append({**asdict(untimed), "engines": _plain_engines(report.engines)})
+    return plain
 
 
-def _plain_asked(found: FunctionReport) -> Any:
-    return asdict(replace(found, engines=_untimed(found.engines)))
+def _plain_function(report: FunctionReport) -> Any:
+    return {**asdict(replace(report, engines=())), "engines": _plain_engines(report.engines)}
 
 
-def _untimed(engines: tuple[Engine, ...]) -> tuple[Engine, ...]:
-    return tuple(replace(engine, seconds=0.0) for engine in engines)
+def _plain_engines(engines: tuple[Engine, ...]) -> list[Any]:
+    plain = []
+    for engine in engines:
+        plan = engine.plan and replace(engine.plan, conversion_seconds=0.0, build_seconds=0.0)
+        plain.append(engine_dict(replace(engine, seconds=0.0, plan=plan)))
+    return plain
 
 
-def _previews(plain: Any) -> list[EngineReport]:
-    return [
+def _reports(plain: Any) -> tuple[EngineReport, ...]:
+    return tuple(
         EngineReport(
             **{
-                **_tuples(one),
-                "requested": tuple(map(_input, one["requested"])),
-                "engines": tuple(map(_engine, one["engines"])),
-                "calls": tuple(Call(**_tuples(call)) for call in one["calls"]),
+                **_tuples(each),
+                "requested": tuple(map(input_from_dict, each["requested"])),
+                "engines": tuple(map(engine_from_dict, each["engines"])),
+                "calls": tuple(Call(**_tuples(call)) for call in each["calls"]),
+                "explanation": Explanation(**each["explanation"]) if each["explanation"] else None,
             }
         )
-        for one in plain
-    ]
-
-
-def _asked(plain: Any) -> FunctionReport:
-    return FunctionReport(
-        **{**_tuples(plain), "engines": tuple(map(_engine, plain["engines"])), "result": plain["result"]}
+        for each in plain
     )
 
 
-def _engine(plain: Any) -> Engine:
-    return Engine(**{**plain, "inputs": tuple(map(_input, plain["inputs"]))})
-
-
-def _input(plain: Any) -> EngineInput:
-    return EngineInput(**_tuples(plain))
+def _function_report(plain: Any) -> FunctionReport:
+    engines = tuple(map(engine_from_dict, plain["engines"]))
+    return FunctionReport(**{**_tuples(plain), "engines": engines, "result": plain["result"]})
 
 
 def _tuples(plain: Mapping[str, Any]) -> dict[str, Any]:

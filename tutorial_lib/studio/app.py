@@ -12,7 +12,7 @@ from tutorial_lib import recorded
 from tutorial_lib._files import save
 from tutorial_lib.backends import as_device
 from tutorial_lib.building import BuildError
-from tutorial_lib.engines.record import EngineReport
+from tutorial_lib.engines import EngineReport
 from tutorial_lib.models import MODELS, Case
 from tutorial_lib.setting import Setting
 from tutorial_lib.shapes import ShapeError
@@ -217,15 +217,15 @@ class Studio:
         """
         return self._runner.ask(self._in_question(), size, outside).result()
 
-    def preview(self, calls: Sequence[int] = ()) -> tuple[EngineReport, ...]:
-        """Which engines TensorRT would be asked for with the shown setting, and what it would do with `calls`.
+    def engines(self, calls: Sequence[int] = ()) -> tuple[EngineReport, ...]:
+        """The engines that TensorRT for RTX builds for the shown setting, not run, and what `calls` would do.
 
         Raises
         ------
-        EnginesUnavailable, EngineProcessError
-            If Torch-TensorRT's front end is not here or fails.
+        EnginesUnavailable
+            If TensorRT for RTX is not installed here, or has no library for this machine.
         """
-        return self._runner.preview(self._in_question(), calls).result()
+        return self._runner.engines(self._in_question(), calls).result()
 
     def script(self) -> str:
         """The setting as a script that stands alone, without this package."""
@@ -283,7 +283,7 @@ class Studio:
                 lambda: self._runner.ask(self._in_question(), panel.ask_size.value, OUTSIDE[panel.outside.value])
             )
         )
-        panel.preview.on_click(self._handler(lambda: self._runner.preview(self._in_question(), [panel.ask_size.value])))
+        panel.engines.on_click(self._handler(lambda: self._runner.engines(self._in_question(), [panel.ask_size.value])))
         panel.tabs.observe(self._handler(self._draw_later), "selected_index")
 
     def _handler(self, do: Callable[[], Any]) -> Callable[[Any], None]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tutorial_lib.engines.record import EngineReport
+from tutorial_lib.engines import EngineReport
 from tutorial_lib.setting import Setting
 from tutorial_lib.shapes import ShapeError
 from tutorial_lib.studio import take, views
@@ -75,9 +75,9 @@ class Display:
         self._answers = [told, *self._answers][:ASKED]
         self._panel.answers.value = answers(self._answers)
 
-    def previewed(self, found: Sequence[EngineReport]) -> None:
-        """Show what TensorRT would be asked for."""
-        self._panel.previewed.value = views.previewed(found)
+    def show_engines(self, reports: Sequence[EngineReport]) -> None:
+        """Show the engines that TensorRT built."""
+        self._panel.engine_reports.value = views.engine_reports(reports)
 
     def redraw(self) -> None:
         """Draw again what is shown."""

@@ -105,8 +105,8 @@ class Panel:
         self.stale = w.HTML()
         self.pins = w.HBox(layout={"flex_flow": "row wrap", "grid_gap": "4px"})
         self.figure, self.table, self.seconds = w.HTML(), w.HTML(), w.HTML()
-        self.more, self.built, self.previewed = w.HTML(), w.HTML(), w.HTML()
-        self.preview = _button("Preview TensorRT's engines", "Ask Torch-TensorRT's front end, in a process of its own")
+        self.more, self.built, self.engine_reports = w.HTML(), w.HTML(), w.HTML()
+        self.engines = _button("Build TensorRT's engines", "With TensorRT for RTX, in a process of its own; not run")
         self.ask_size = _entry("size", value=33)
         self.outside = w.Dropdown(options=list(OUTSIDE), description="outside the range", style=auto)
         self.ask = _button("Ask", "Call every path at this size")
@@ -116,7 +116,7 @@ class Panel:
             children=[
                 w.VBox([self.figure, self.table]),
                 w.VBox([self.more, self.seconds]),
-                w.VBox([self.built, _row(self.preview), self.previewed]),
+                w.VBox([self.built, _row(self.engines), self.engine_reports]),
                 w.VBox([_row(self.ask_size, self.outside, self.ask), self.answers]),
                 w.VBox([self.links, self.script]),
             ],

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tutorial_lib.engines import previews
-from tutorial_lib.engines.record import EngineReport
+from tutorial_lib.engines import EngineReport, build_all
 from tutorial_lib.setting import Setting
 from tutorial_lib.stages import Cancelled
 from tutorial_lib.studio.bench import Answer, Bench, failure
@@ -199,18 +198,18 @@ class Runner:
         panel.answers.value = status("waiting for another run" if WORKER.busy else "asking")
         return WORKER.submit((id(self), "ask"), work)
 
-    def preview(self, setting: Setting, calls: Sequence[int]) -> Job[tuple[EngineReport, ...]]:
-        """Ask Torch-TensorRT's front end which engines TensorRT would build for a settled setting."""
+    def engines(self, setting: Setting, calls: Sequence[int]) -> Job[tuple[EngineReport, ...]]:
+        """Let TensorRT for RTX build the engines of a settled setting."""
         panel = self._panel
 
         def work(job: Job[tuple[EngineReport, ...]]) -> tuple[EngineReport, ...]:
             try:
-                found = previews(self._bench.case(setting), setting.paths, calls)
+                reports = build_all(self._bench.case(setting), setting.paths, calls)
             except Exception as error:
-                panel.previewed.value = status(failure(error).sentence)
+                panel.engine_reports.value = status(failure(error).sentence)
                 raise
-            self._display.previewed(found)
-            return found
+            self._display.show_engines(reports)
+            return reports
 
-        panel.previewed.value = status("Asking Torch-TensorRT's front end, in a process of its own.")
-        return WORKER.submit((id(self), "preview"), work)
+        panel.engine_reports.value = status("TensorRT for RTX builds the engines, in a process of its own.")
+        return WORKER.submit((id(self), "engines"), work)

@@ -14,7 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tutorial_lib import plots
-from tutorial_lib.engines.record import EngineReport, shape
+from tutorial_lib.engines import EngineReport
+from tutorial_lib.engines.report import plan_lines, shape
 from tutorial_lib.record import Build, Engine
 from tutorial_lib.studio.result import Failure, Result
 from tutorial_lib.sweep import EAGER, Sweep
@@ -231,17 +232,20 @@ def _build(build: Build) -> str:
     return _block(head, build.engines, [*facts, *(f"note: {note}" for note in build.notes)])
 
 
-def previewed(previews: Iterable[EngineReport]) -> str:
-    """What TensorRT would be asked to build, in the same form."""
-    return "".join(_preview(one) for one in previews)
+def engine_reports(reports: Iterable[EngineReport]) -> str:
+    """The engines that TensorRT for RTX built, in the same form."""
+    return "".join(_engine_report(report) for report in reports)
 
 
-def _preview(one: EngineReport) -> str:
-    facts = [f"the build failed: {one.failed}"] if one.failed else []
-    facts += [f"left to PyTorch: {', '.join(one.left_to_pytorch)}"] if one.left_to_pytorch else []
-    facts += [*(f"call {call}" for call in one.calls), *(f"note: {note}" for note in one.notes)]
-    typed = {i.name: shape(i) for i in one.requested}
-    return _block(one.title, one.engines, facts, typed)
+def _engine_report(report: EngineReport) -> str:
+    facts = [f"the build failed: {report.failed}"] if report.failed else []
+    facts += [f"TensorRT's log: {line}" for line in report.log if line not in (report.failed or "")]
+    for number, engine in enumerate(report.engines, start=1):
+        facts += [f"engine {number}: {line}" for line in plan_lines(engine.plan)] if engine.plan else []
+    facts += [f"left to PyTorch: {', '.join(report.left_to_pytorch)}"] if report.left_to_pytorch else []
+    facts += [*(f"call {call}" for call in report.calls), *(f"note: {note}" for note in report.notes)]
+    typed = {i.name: shape(i) for i in report.requested}
+    return _block(report.title, report.engines, facts, typed)
 
 
 def _block(head: str, engines: Sequence[Engine], facts: Sequence[str], typed: Mapping[str, str] | None = None) -> str:

@@ -1,0 +1,256 @@
+"""Builds engines with TensorRT's own builder, listens to what it says, and can stop it.
+
+:func:`install` changes Torch-TensorRT's interpreter in this process: TensorRT logs to a :class:`Listener`, which
+follows its progress as well, and a plan is not deserialized, since that needs a driver. Everything up to and
+including ``IBuilder.build_serialized_network`` is upstream's.
+"""
+
+import importlib
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from tutorial_lib import record
+from tutorial_lib.engines import log, targets
+from tutorial_lib.engines.errors import EngineRefused
+from tutorial_lib.engines.stand_in import StandIn
+from tutorial_lib.explain import explain
+from tutorial_lib.plan import Plan
+from tutorial_lib.stages import Cancelled, Progress
+
+INTERVAL = 0.05
+"""Seconds between two reports of progress."""
+
+
+@dataclass
+class Request:
+    """What a build is asked for besides the graph.
+
+    Attributes
+    ----------
+    target : str or None
+        A compute capability (:mod:`tutorial_lib.engines.targets`), or TensorRT's portable default.
+    keep_plans : bool
+        Whether the serialized plans are wanted.
+    is_cancelled : callable
+        Asked at every step of the builder; True stops it.
+    report : callable
+        Called with a :class:`~tutorial_lib.stages.Progress`, also from threads of TensorRT's.
+    """
+
+    target: str | None = None
+    keep_plans: bool = False
+    is_cancelled: Callable[[], bool] = lambda: False
+    report: Callable[[Progress], None] = lambda progress: None
+
+
+class _SerializedPlan:
+    """Stands for a CUDA engine that is not loaded."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = bytes(data)
+
+    def serialize(self) -> bytes:
+        return self._data
+
+
+class _NoRuntime:
+    """Takes the place of ``trt.Runtime`` where no supported card is."""
+
+    def __init__(self, logger: Any) -> None:
+        pass
+
+    def deserialize_cuda_engine(self, data: Any) -> _SerializedPlan:
+        return _SerializedPlan(data)
+
+
+class Builder:
+    """The engine build of this process: TensorRT's builder, with a log and progress of each build."""
+
+    def __init__(self) -> None:
+        self._trt = importlib.import_module("tensorrt")  # TensorRT for RTX under that name, by torch_tensorrt
+        self._interpreter: Any = importlib.import_module("torch_tensorrt.dynamo.conversion._TRTInterpreter")
+        conversion = importlib.import_module("torch_tensorrt.dynamo.conversion._conversion")
+        self._interpret = conversion.interpret_module_to_result
+        self.request = Request()
+        self.versions = {
+            **record.versions(),
+            "torch-tensorrt-rtx": importlib.import_module("torch_tensorrt").__version__,
+            "tensorrt-rtx": self._trt.__version__,
+        }
+        self._network_layers = self._shape_layers = 0
+        self._targets: tuple[str, ...] = ()
+        self._network_done = 0.0
+        self._log = _logger(self._trt)()
+        self._monitor = _monitor(self._trt)(self)
+        self._patch()
+
+    def _patch(self) -> None:
+        """Make upstream's interpreter log here, report progress here, and leave out the deserialization."""
+        trt = self._trt
+        proxy: Any = types.ModuleType("tensorrt")
+        proxy.__getattr__ = lambda name: getattr(trt, name)
+        proxy.Runtime = _NoRuntime
+        self._interpreter.trt = proxy
+        self._interpreter.TRT_LOGGER = self._log
+        populate = self._interpreter.TRTInterpreter._populate_trt_builder_config
+
+        def populated(interpreter: Any, *args: Any) -> Any:
+            config = populate(interpreter, *args)
+            config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+            config.progress_monitor = self._monitor
+            targets.apply(config, self.request.target)
+            self._look_at(interpreter.ctx.net)
+            return config
+
+        self._interpreter.TRTInterpreter._populate_trt_builder_config = populated
+
+    def _look_at(self, network: Any) -> None:
+        """Note the layers of a complete network, and name each as its own source, so that the plan can tell."""
+        self._network_done = time.perf_counter()
+        self._network_layers, self._shape_layers = network.num_layers, 0
+        for index in range(network.num_layers):
+            layer = network.get_layer(index)
+            layer.metadata = layer.name
+            outputs = [layer.get_output(number) for number in range(layer.num_outputs)]
+            self._shape_layers += all(tensor.is_shape_tensor for tensor in outputs)
+        self.request.report(Progress("building", 0, None, "TensorRT builds an engine"))
+
+    def convert(
+        self,
+        module: torch.fx.GraphModule,
+        inputs: Sequence[Any],
+        settings: Any = None,
+        name: str = "",
+        engine_cache: Any = None,
+    ) -> StandIn:
+        """Build an engine for `module`; the signature is that of ``convert_module``.
+
+        Raises
+        ------
+        EngineRefused
+            If a converter or TensorRT's builder refuses.
+        Cancelled
+            If the request was cancelled.
+        """
+        self.request.report(Progress("converting", 0, None, "converting the graph to a TensorRT network"))
+        self._log.lines.clear()
+        start = time.perf_counter()
+        self._network_done = 0.0
+        with _frozen_parameters(module):
+            try:
+                result = self._interpret(module, inputs, settings, engine_cache=engine_cache)
+            except Exception as error:
+                if self.request.is_cancelled():
+                    raise Cancelled from None
+                raise self._refusal(error) from error
+        end = time.perf_counter()
+        facts = log.read("\n".join(text for _, text in self._log.lines))
+        plan = Plan(
+            plan_bytes=len(result.serialized_engine),
+            activation_bytes=max(facts.activation_bytes, default=0),
+            weight_bytes=facts.weight_bytes,
+            scratch_bytes=facts.scratch_bytes,
+            network_layers=self._network_layers,
+            shape_layers=self._shape_layers,
+            layers=facts.layers,
+            inputs=facts.inputs,
+            outputs=facts.outputs,
+            targets=targets.built_for(self.request.target, self.versions["tensorrt-rtx"]),
+            conversion_seconds=self._network_done - start,
+            build_seconds=end - self._network_done,
+            messages=tuple(dict.fromkeys(text for level, text in self._log.lines if level <= self._log.warning)),
+            versions=self.versions,
+            data=bytes(result.serialized_engine) if self.request.keep_plans else None,
+        )
+        refused = targets.refusal_after_build(self.request.target, plan.is_dynamic, self.versions["torch-tensorrt-rtx"])
+        if refused:
+            raise EngineRefused(refused, plan.messages)
+        return StandIn(module, inputs, plan)
+
+    def _refusal(self, error: Exception) -> EngineRefused:
+        """One sentence from the exception and TensorRT's log, and what it means where that is known."""
+        errors = tuple(dict.fromkeys(text for level, text in self._log.lines if level <= self._log.error))
+        reason = f"{type(error).__name__}: {error}"
+        if errors and (self._network_done or not str(error)):
+            reason = _sentence(errors[0])  # upstream says only that the build returned nothing
+        refusal = EngineRefused(reason, errors)
+        full = EngineRefused("\n".join([f"{type(error).__name__}: {error}", *errors]))
+        explanation = explain(full)
+        if explanation.translated:
+            refusal.explanation = replace(explanation, quote=reason)
+        return refusal
+
+
+def _sentence(text: str) -> str:
+    """TensorRT's message without the place in its source: ``[file.cpp::function::12] Error Code 2: ...``."""
+    return text.split("] ", 1)[-1].strip() if text.startswith("[") else text.strip()
+
+
+@contextmanager
+def _frozen_parameters(module: torch.fx.GraphModule) -> Iterator[None]:
+    """Give a graph its frozen parameters back, which upstream deletes after the conversion to save memory.
+
+    Copying the module instead would make fake constants on ``jit``, where Dynamo's fake mode is in force.
+    """
+    names = [name for name in dir(module) if name.startswith("_frozen_param")]
+    values = {name: getattr(module, name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in values.items():
+            if not hasattr(module, name):
+                setattr(module, name, value)
+
+
+def _logger(trt: Any) -> type[Any]:
+    class Log(trt.ILogger):  # type: ignore[misc]
+        """Collects what TensorRT says, as (severity, text); a small severity is a grave one."""
+
+        error, warning = int(trt.ILogger.ERROR), int(trt.ILogger.WARNING)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lines: list[tuple[int, str]] = []
+
+        def log(self, severity: Any, text: str) -> None:
+            self.lines.append((int(severity), text))
+
+    return Log
+
+
+def _monitor(trt: Any) -> type[Any]:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Reports the steps of a build, and stops it when asked to."""
+
+        def __init__(self, builder: Builder) -> None:
+            super().__init__()
+            self._builder = builder
+            self._phases: dict[str, int] = {}
+            self._root, self._steps, self._last = "", 0, 0.0
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            if not self._phases:
+                self._root, self._steps = phase, 0
+            self._phases[phase] = steps
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            self._steps += 1
+            now = time.monotonic()
+            if now - self._last >= INTERVAL:
+                self._last = now
+                total = self._phases.get(self._root)
+                done = min(step + 1, total) if phase == self._root and total else 0
+                text = f"TensorRT: {phase}, step {step + 1}"
+                self._builder.request.report(Progress("building", done, total, text))
+            return not self._builder.request.is_cancelled()
+
+        def phase_finish(self, phase: str) -> None:
+            self._phases.pop(phase, None)
+
+    return Monitor

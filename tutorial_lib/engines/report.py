@@ -1,0 +1,338 @@
+"""What came of building engines: every engine with its plan, what each call did, and what went wrong."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tutorial_lib.explain import Explanation
+from tutorial_lib.models import Case
+from tutorial_lib.plan import Plan
+from tutorial_lib.record import Build, Engine, EngineInput
+
+ENDS = ("min", "opt", "max")
+BUILD, GRAPH = MODES = ("build", "graph")
+"""Whether TensorRT builds the engines, or the graphs and profiles are all that is wanted."""
+DEFAULT_FACTOR = {"2.11": 2**16}
+"""Torch-TensorRT's upper bound where there is none is its lower bound times this."""
+FRONT_END, BUILDER = "torch-tensorrt-rtx", "tensorrt-rtx"
+Sizes = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call did. The graph ran in PyTorch, behind the engine's profile.
+
+    Attributes
+    ----------
+    sizes : dict
+        The size of every dynamic dimension.
+    outcome : str
+        ``served`` by engines that were there, ``built`` (the call built further engines and was then
+        served by them), or ``refused``.
+    by : str
+        Who served or refused it.
+    words : str or None
+        The words of the refusal.
+    ran, built : tuple of int
+        Numbers of the engines that ran, and of those that this call built, counted from 1.
+    range_check : str or None
+        What this package's range check says first, when the same program is called through
+        :class:`~tutorial_lib.compiled.Compiled`; None if it lets the call pass.
+    """
+
+    sizes: dict[str, int]
+    outcome: str
+    by: str
+    words: str | None
+    ran: tuple[int, ...]
+    built: tuple[int, ...]
+    range_check: str | None
+
+    def __str__(self) -> str:
+        where = ", ".join(f"{name} {size}" for name, size in self.sizes.items()) or "the only shape"
+        check = " (through tutorial_lib: refused first, by its range check)" if self.range_check else ""
+        if self.outcome == "refused":
+            return f"{where}: refused by {self.by}: {self.words}{check}"
+        if self.outcome == "built":
+            return f"{where}: built {numbered(self.built)}, which served it{check}"
+        return f"{where}: served by {self.by}{check}"
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """The engines of one compile path: built by TensorRT for RTX, not run.
+
+    Attributes
+    ----------
+    case, path : str
+        What was compiled, and how.
+    mode : str
+        ``build``, or ``graph``: then only graphs and profiles were made, and no engine has a plan.
+    target : str or None
+        The compute capability that it was built for; None for TensorRT's portable default.
+    requested : tuple of EngineInput
+        The model's inputs with the ranges that were typed.
+    engines : tuple of Engine
+        In the order in which they were built, those of the calls included.
+    calls : tuple of Call
+        What each call did, in order: an engine that one call built serves the next.
+    left_to_pytorch : tuple of str or None
+        Operators that run outside the engines; None if the build failed.
+    failed : str or None
+        Why the build failed, if it did.
+    explanation : Explanation or None
+        What that means and what to do, where it is known.
+    log : tuple of str
+        TensorRT's own errors of a build that failed.
+    notes : tuple of str
+        Where the engines differ from what was typed.
+    versions, options : dict
+        Versions of what took part, and every option in force.
+    seconds, tracing_seconds : float
+        Wall-clock seconds of the path and its calls, without the start of the process; and what remains of them
+        without conversion and build.
+    """
+
+    case: str
+    path: str
+    mode: str
+    target: str | None
+    requested: tuple[EngineInput, ...]
+    engines: tuple[Engine, ...]
+    calls: tuple[Call, ...]
+    left_to_pytorch: tuple[str, ...] | None
+    failed: str | None
+    explanation: Explanation | None
+    log: tuple[str, ...]
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+    options: dict[str, Any]
+    seconds: float
+    tracing_seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        case: Case,
+        path: str,
+        engines: tuple[Engine, ...],
+        versions: dict[str, str],
+        build: Build | None = None,
+        **fields: Any,
+    ) -> "EngineReport":
+        """The report on `case`, with what follows from its engines filled in."""
+        return cls(
+            case=case.name,
+            path=path,
+            requested=requested(case),
+            engines=engines,
+            left_to_pytorch=build.left_to_pytorch if build else None,
+            notes=(*(build.notes if build else ()), *differences(case, engines, versions[FRONT_END])),
+            versions=versions,
+            **fields,
+        )
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The plans that TensorRT built, in the order of the engines."""
+        return tuple(engine.plan for engine in self.engines if engine.plan)
+
+    @property
+    def activation_bytes(self) -> int | None:
+        """Activation memory of the engine that needs most; None where nothing was built."""
+        return max((plan.activation_bytes for plan in self.plans), default=None)
+
+    @property
+    def title(self) -> str:
+        """One line that says what this is, and what it is not."""
+        front_end = f"Torch-TensorRT {self.versions.get(FRONT_END, '?')}"
+        if self.mode == GRAPH:
+            return f"{self.case}, {self.path}: what {front_end} asks for; TensorRT built nothing"
+        builder = f"TensorRT for RTX {self.versions.get(BUILDER, '?')}"
+        if self.failed:
+            return f"{self.case}, {self.path}: not built by {builder} ({front_end})"
+        target = f" for {self.target}" if self.target else ""
+        return f"{self.case}, {self.path}: built by {builder}{target}, not run ({front_end})"
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row per engine input, as plain values, for a data frame."""
+        typed = {i.name: i for i in self.requested}
+        for number, engine in enumerate(self.engines, start=1):
+            for i in engine.inputs:
+                yield {
+                    "path": self.path,
+                    "engine": number,
+                    "input": i.name,
+                    "kind": i.kind,
+                    "dtype": i.dtype,
+                    "typed": shape(typed[i.name]) if i.kind == "data" and i.name in typed else "",
+                    "real": shape(i),
+                    "opt from": engine.opt_source,
+                    "operators": engine.operators,
+                    "built by a call": engine.after_build,
+                }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values, for JSON; without the bytes of the plans."""
+        options = {name: repr(value) for name, value in self.options.items()}
+        engines = [engine_dict(engine) for engine in self.engines]
+        return {"title": self.title, **asdict(replace(self, engines=())), "engines": engines, "options": options}
+
+    def __str__(self) -> str:
+        lines = [self.title]
+        lines += [f"  typed: {i.name} {shape(i)} {i.dtype}" for i in self.requested]
+        for number, engine in enumerate(self.engines, start=1):
+            late = ", built by a call" if engine.after_build else ""
+            plural = "s" if engine.operators != 1 else ""
+            lines.append(f"  engine {number}: {engine.operators} operator{plural}, opt from {engine.opt_source}{late}")
+            lines += [f"    {text}" for text in _engine_lines(engine)]
+            if engine.plan:
+                lines += [f"    {text}" for text in plan_lines(engine.plan)]
+        if self.left_to_pytorch:
+            lines.append(f"  left to PyTorch: {', '.join(self.left_to_pytorch)}")
+        if self.failed:
+            lines.append(f"  the build failed: {self.failed}")
+            lines += [f"  TensorRT's log: {text}" for text in self.log if text not in self.failed]
+        lines += [f"  call {call}" for call in self.calls]
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class FunctionReport:
+    """What a function's calls had built, where ``import torch_tensorrt`` works. Nothing of it ran on a GPU.
+
+    Attributes
+    ----------
+    engines : tuple of Engine
+        In the order in which they were built. Inputs have Torch-TensorRT's names; their kind is
+        ``data`` also for weights, which nothing tells from data here, or ``shape``.
+    result : object
+        What the function returned.
+    error : str or None
+        The type and message of the exception that ended it.
+    warnings : tuple of str
+        What Torch-TensorRT logged as a warning or worse.
+    version : str
+        Torch-TensorRT's.
+    mode : str
+        ``build``, or ``graph``: then no engine has a plan.
+    """
+
+    engines: tuple[Engine, ...]
+    result: Any
+    error: str | None
+    warnings: tuple[str, ...]
+    version: str
+    mode: str
+
+    def __str__(self) -> str:
+        count = f"{len(self.engines)} engine{'s' if len(self.engines) != 1 else ''}"
+        done = "had TensorRT build" if self.mode == BUILD else "asked for (nothing was built):"
+        lines = [f"Torch-TensorRT {self.version} {done} {count}"]
+        for number, engine in enumerate(self.engines, start=1):
+            lines.append(f"  engine {number}: {engine.operators} operators")
+            lines += [f"    {each}" for each in engine.inputs]
+            if engine.plan:
+                lines += [f"    {text}" for text in plan_lines(engine.plan)]
+        lines += [f"  warning: {text}" for text in self.warnings]
+        return "\n".join([*lines, *([f"  error: {self.error}"] if self.error else [])])
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """A plan in two lines: its size and memory, and its layers."""
+    yield (
+        f"plan {megabytes(plan.plan_bytes)}; memory: activation {megabytes(plan.activation_bytes)}, "
+        f"weights {megabytes(plan.weight_bytes)}"
+    )
+    shapes = f", {plan.shape_layers} of them for shapes" if plan.shape_layers else ""
+    yield f"{plan.network_layers} layers of the network{shapes} -> {len(plan.layers)} layers of the plan"
+
+
+def megabytes(count: int) -> str:
+    """Bytes in MB (10**6 bytes), or in GB or kB where that is easier to read."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count / size:.0f} {unit}"
+    return f"{count} bytes"
+
+
+def engine_dict(engine: Engine) -> dict[str, Any]:
+    """An engine as plain values, for JSON; without the bytes of its plan."""
+    plain = asdict(replace(engine, plan=None))
+    return {**plain, "plan": engine.plan.to_dict() if engine.plan else None}
+
+
+def engine_from_dict(plain: dict[str, Any]) -> Engine:
+    """The inverse of :func:`engine_dict`, also after a way through JSON."""
+    inputs = tuple(input_from_dict(each) for each in plain["inputs"])
+    plan = Plan.from_dict(plain["plan"]) if plain.get("plan") else None
+    return Engine(**{**plain, "inputs": inputs, "plan": plan})
+
+
+def input_from_dict(plain: dict[str, Any]) -> EngineInput:
+    """An engine's input from plain values."""
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+    return EngineInput(**values)
+
+
+def requested(case: Case) -> tuple[EngineInput, ...]:
+    """The inputs of a case with the ranges that were typed."""
+    inputs = []
+    for spec in case.inputs:
+        low, opt, high = (tuple(d if isinstance(d, int) else getattr(d, end) for d in spec.shape) for end in ENDS)
+        inputs.append(EngineInput(spec.name, str(spec.dtype).removeprefix("torch."), low, opt, high))
+    return tuple(inputs)
+
+
+def shape(engine_input: EngineInput) -> str:
+    """The ranges of an input, such as ``[1/4/32, 196, 768]`` (min/opt/max)."""
+    return str(replace(engine_input, name="", dtype="")).strip()
+
+
+def differences(case: Case, engines: tuple[Engine, ...], torch_tensorrt: str) -> tuple[str, ...]:
+    """A sentence for each min, opt or max of the model's inputs that is not what was typed.
+
+    Engines of a single size are left out: they are further engines, not another range.
+    """
+    notes: dict[str, None] = {}
+    factor = DEFAULT_FACTOR.get(".".join(torch_tensorrt.split(".")[:2]), 2**12)
+    for number, engine in enumerate(engines, start=1):
+        for each in engine.data:
+            spec = next((spec for spec in case.inputs if spec.name == each.name), None)
+            for axis, dim in spec.dynamic.items() if spec else ():
+                low, opt, high = (_at(corner, axis) for corner in (each.min, each.opt, each.max))
+                if low is None or low == high:
+                    continue
+                where = f"engine {number}, {dim.name}"
+                if low != dim.min:
+                    why = " (Torch-TensorRT turns a lower bound of 2 into 1)" if (low, dim.min) == (1, 2) else ""
+                    notes[f"{where}: min is {low}, not {dim.min}{why}"] = None
+                if opt != dim.opt:
+                    notes[f"{where}: opt is {opt}, not {dim.opt} ({engine.opt_source})"] = None
+                if high != dim.max:
+                    default = " (Torch-TensorRT's own, where Dynamo has no upper bound)" if high == low * factor else ""
+                    notes[f"{where}: max is {high}, not {dim.max}{default}"] = None
+    return tuple(notes)
+
+
+def _at(corner: Sizes, axis: int) -> int | None:
+    return corner[axis] if axis < len(corner) else None
+
+
+def _engine_lines(engine: Engine) -> Iterator[str]:
+    for each in engine.inputs:
+        if each.kind == "data":
+            yield str(each)
+        elif each.kind == "intermediate":
+            yield f"{each}, from another part of the model"
+        elif each.kind == "shape":
+            yield f"{each}, a size passed as a number"
+    weights = [each.name for each in engine.inputs if each.kind == "weight"]
+    if weights:
+        yield f"{len(weights)} weight{'s' if weights[1:] else ''} as inputs"
+
+
+def numbered(engines: tuple[int, ...]) -> str:
+    """Engines by their numbers: ``engine 1``, ``engines 1 and 2``."""
+    return f"engine{'s' if len(engines) > 1 else ''} {' and '.join(map(str, engines))}"

@@ -1,0 +1,189 @@
+"""The requests a reader makes of the engines' process: build the engines of a case, or run a function there."""
+
+import contextlib
+import inspect
+import io
+import pickle
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cloudpickle
+import torch
+
+from tutorial_lib import record
+from tutorial_lib.engines import install, targets
+from tutorial_lib.engines.errors import EngineProcessError
+from tutorial_lib.engines.report import BUILD, BUILDER, FRONT_END, MODES, EngineReport, FunctionReport
+from tutorial_lib.engines.tasks import BuildTask, FunctionTask, Sizes
+from tutorial_lib.engines.worker import SECONDS, ProcessEnded, Report, worker
+from tutorial_lib.models import Case
+from tutorial_lib.paths import PATHS
+from tutorial_lib.shapes import ShapeError
+
+
+def build(
+    case: Case,
+    path: str,
+    calls: Sequence[Sizes] = (),
+    options: Mapping[str, Any] | None = None,
+    *,
+    target: str | None = None,
+    mode: str = BUILD,
+    keep_plans: bool = False,
+    seconds: float = SECONDS,
+    report: Report = None,
+) -> EngineReport:
+    """The engines of one compile path, built by TensorRT for RTX in a process of its own. No GPU is needed.
+
+    Parameters
+    ----------
+    case : Case
+        The model and its ranges.
+    path : str
+        ``jit``, ``input`` or ``export``.
+    calls : sequence of int or dict
+        Sizes to call the compiled model with afterwards, in order, as in :meth:`Case.sizes`. They go
+        to the bare program, past this package's range check; the report says what the check would do. The graphs
+        run in PyTorch, so results and times are not TensorRT's.
+    options : dict, optional
+        Settings of Torch-TensorRT, over this package's defaults.
+    target : str, optional
+        A compute capability, such as ``sm89`` (:mod:`tutorial_lib.engines.targets`). Default: TensorRT's portable
+        default.
+    mode : str
+        ``build``, or ``graph`` for the graphs and profiles without the build, which is faster.
+    keep_plans : bool
+        Whether each ``engine.plan.data`` holds the serialized plan, for :func:`tutorial_lib.engines.save`.
+    seconds : float
+        Time limit, the start of the process included.
+    report : callable, optional
+        Called with :class:`~tutorial_lib.stages.Progress`, about ten times a second. What it raises, such as
+        :class:`~tutorial_lib.stages.Cancelled`, ends the build.
+
+    Returns
+    -------
+    EngineReport
+        Also if the build fails, the process crashes or the time is over: its ``failed`` then says why.
+
+    Raises
+    ------
+    EnginesUnavailable
+        If something is missing here; the message says how to get it.
+    OptionError, ShapeError, TargetError
+        If Torch-TensorRT does not have an option, a size cannot be used, or there is no such target.
+    """
+    if path not in PATHS:
+        raise ShapeError(f"there is no path {path!r}; use {', '.join(PATHS)}.")
+    if mode not in MODES:
+        raise ShapeError(f"there is no mode {mode!r}; use {' or '.join(MODES)}.")
+    target = targets.check_target(target)
+    for size in calls:
+        case.sizes(size)  # a typing error need not wait for a process
+    task = BuildTask(
+        case=_saved(case),
+        path=path,
+        calls=tuple(calls),
+        options=dict(options) if options else None,
+        target=target,
+        mode=mode,
+        keep_plans=keep_plans,
+        allow_tf32=torch.backends.cuda.matmul.allow_tf32,
+        folders=_folders(),
+    )
+    try:
+        return worker().ask("build", _pickled(task, case.name), seconds, report)
+    except ProcessEnded as error:
+        failed = f"the process that built {path} {error}."
+        return EngineReport.of(
+            case=case,
+            path=path,
+            engines=(),
+            versions=_versions(),
+            mode=mode,
+            target=target,
+            calls=(),
+            failed=failed,
+            explanation=None,
+            log=(),
+            options=dict(options or {}),
+            seconds=0.0,
+            tracing_seconds=0.0,
+        )
+
+
+def build_all(case: Case, paths: Sequence[str] = tuple(PATHS), *args: Any, **keywords: Any) -> tuple[EngineReport, ...]:
+    """:func:`build` of several paths, one after the other in the same process."""
+    return tuple(build(case, path, *args, **keywords) for path in paths)
+
+
+def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECONDS, mode: str = BUILD) -> FunctionReport:
+    """Run `function` where ``import torch_tensorrt`` works, and note the engines that it has built.
+
+    The reader's own process stays as it is: the function goes to another one, with what it uses. Nothing is
+    compiled there yet when it starts, and gradients are off.
+
+    Parameters
+    ----------
+    function : callable
+        Its arguments and its result have to be picklable.
+    *args
+        Its arguments. A :class:`Case` goes there on the CPU.
+    seconds : float
+        Time limit, the start of the process included.
+    mode : str
+        ``build``, or ``graph`` for the graphs and profiles without the build.
+
+    Raises
+    ------
+    EnginesUnavailable
+        If something is missing here; the message says how to get it.
+    EngineProcessError
+        If the process crashed or took longer than `seconds`.
+    ShapeError
+        If the function or its arguments cannot be sent.
+    """
+    name = getattr(function, "__name__", repr(function))
+    if not inspect.isroutine(function):
+        raise ShapeError(f"{name} is not a function; write it as a def.")
+    sent = tuple(arg.to("cpu") if isinstance(arg, Case) else arg for arg in args)  # there is no GPU there
+    task = FunctionTask(_pickled((function, sent), name), mode, _folders())
+    try:
+        return worker().ask("function", pickle.dumps(task), seconds)
+    except ProcessEnded as error:
+        raise EngineProcessError(f"the process that ran {name} {error}.") from None
+
+
+def _versions() -> dict[str, str]:
+    pins = install.located().pins
+    return {**record.versions(), FRONT_END: pins[FRONT_END], BUILDER: pins["tensorrt-rtx-cu13"]}
+
+
+def _saved(case: Case) -> bytes:
+    """A case on the CPU, as ``torch.save`` writes it; classes of a notebook go along by value."""
+    buffer = io.BytesIO()
+    with _sending(case.name):
+        on_cpu = case if case.device.type == "cpu" else case.to("cpu")
+        torch.save(on_cpu, buffer, pickle_module=cloudpickle)
+    return buffer.getvalue()
+
+
+def _pickled(value: Any, name: str) -> bytes:
+    with _sending(name):
+        return cloudpickle.dumps(value)
+
+
+@contextlib.contextmanager
+def _sending(name: str) -> Any:
+    try:
+        yield
+    except Exception as error:  # pickling raises whatever the objects' own code raises
+        reason = " ".join(str(error).split())[:200]
+        raise ShapeError(
+            f"{name} cannot be sent to the engines' process ({type(error).__name__}: {reason})."
+        ) from error
+
+
+def _folders() -> tuple[str, ...]:
+    """Where this process imports from now; the other one started with what was there then."""
+    return tuple(filter(None, sys.path))

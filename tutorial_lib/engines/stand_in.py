@@ -1,0 +1,86 @@
+"""What takes an engine's place where it cannot run: the same graph in PyTorch, behind the engine's profile."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tutorial_lib.plan import Plan
+
+
+class ProfileRefusal(RuntimeError):
+    """Inputs that an engine's optimization profile does not hold.
+
+    `position` is the input's number, counted from 0, `reason` the sentence without a name in front.
+    """
+
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(f"input {position} {reason}")
+        self.position, self.reason = position, reason
+
+
+class StandIn(torch.nn.Module):
+    """The graph of an engine in PyTorch, behind the same profile.
+
+    Parameters
+    ----------
+    graph : torch.fx.GraphModule
+        What TensorRT was asked to build.
+    inputs : sequence of torch_tensorrt.Input
+        The profile: a range, or one shape, for each input of the graph.
+    plan : Plan or None
+        What TensorRT built of it; None where nothing was built.
+    """
+
+    def __init__(self, graph: torch.fx.GraphModule, inputs: Sequence[Any], plan: Plan | None = None) -> None:
+        super().__init__()
+        self.graph = graph
+        self.profile = [profile(spec) for spec in inputs]
+        self.plan = plan
+
+    def forward(self, *inputs: Any) -> Any:
+        """Run the graph.
+
+        Raises
+        ------
+        ProfileRefusal
+            If an input is outside the profile, or not of its dtype.
+        """
+        for position, (bounds, value) in enumerate(zip(self.profile, inputs, strict=True)):
+            refuse(position, *bounds, value)
+        return self.graph(*inputs)
+
+    def set_output_tensors_as_unowned(self, unowned: bool) -> None:
+        """Called by the compiler on the last engine of a graph."""
+
+    def setup_engine(self) -> None:
+        """Called by the compiler with ``lazy_engine_init``."""
+
+
+def profile(spec: Any) -> tuple[torch.dtype, tuple[int, ...], tuple[int, ...], bool]:
+    """Dtype, smallest and largest shape of one engine input, and whether it is a number (a shape tensor)."""
+    dynamic = isinstance(spec.shape, dict)
+    low = tuple(spec.shape["min_shape"] if dynamic else spec.shape)
+    high = tuple(spec.shape["max_shape"] if dynamic else spec.shape)
+    is_number = bool(getattr(spec, "is_shape_tensor", False))
+    return spec.dtype.to(torch.dtype, use_default=True), low, high, is_number
+
+
+def refuse(
+    position: int, dtype: torch.dtype, low: tuple[int, ...], high: tuple[int, ...], is_number: bool, value: Any
+) -> None:
+    """Raise :class:`ProfileRefusal` if `value` is not in the profile, else return."""
+    if is_number:
+        sizes, what = (int(value),), "value"
+    else:
+        if value.dtype != dtype:
+            raise ProfileRefusal(position, f"is {value.dtype}, and the engine takes {dtype}")
+        sizes, what = tuple(value.shape), "size"
+    if len(sizes) != len(low):
+        raise ProfileRefusal(position, f"has {len(sizes)} dimensions, and the engine takes {len(low)}")
+    for axis, (size, smallest, largest) in enumerate(zip(sizes, low, high, strict=True)):
+        if not smallest <= size <= largest:
+            allowed = str(smallest) if smallest == largest else f"{smallest} to {largest}"
+            raise ProfileRefusal(
+                position, f"has {what} {size} in dim {axis}, and the optimization profile holds {allowed}"
+            )

@@ -1,0 +1,272 @@
+"""The process in which engines are built, as the reader's process sees it.
+
+There is one, started by the first request and kept warm for the next ones, which wait for their turn. It ends with
+the process that started it. Requests and answers are pickles on its own standard input and output, which no other
+user can write to. While it works it reports progress; a request that is cancelled ends within two seconds, at
+a step of TensorRT's builder if it can, else with the process, which the next request then replaces.
+"""
+
+import atexit
+import contextlib
+import itertools
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tutorial_lib.engines import install
+from tutorial_lib.engines.errors import EngineProcessError
+from tutorial_lib.engines.frontend import HIDDEN
+from tutorial_lib.engines.install import Frontend
+from tutorial_lib.stages import Progress, stage
+
+SECONDS = 120
+"""Time limit of a request, in seconds."""
+PATIENCE = 1.5
+"""Seconds that a cancelled request has for ending by itself."""
+POLL = 0.1
+"""Seconds between two looks at whether a request was cancelled."""
+
+Report = Callable[[Progress], None] | None
+
+
+class ProcessEnded(EngineProcessError):
+    """The process ended, or was ended, before it answered."""
+
+
+class Worker:
+    """One process that builds engines, with one request at a time.
+
+    Parameters
+    ----------
+    frontend : Frontend
+        The installed Torch-TensorRT and TensorRT for RTX.
+    """
+
+    def __init__(self, frontend: Frontend) -> None:
+        self.frontend = frontend
+        self._turn = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._messages: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._last_lines: deque[str] = deque(maxlen=20)
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process while there is one."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def ask(self, task: str, payload: bytes, seconds: float = SECONDS, report: Report = None) -> Any:
+        """What the process answers to one request.
+
+        Parameters
+        ----------
+        task : str
+            ``build``, ``function`` or ``warm`` (:mod:`tutorial_lib.engines.server`).
+        payload : bytes
+            A pickle of what the task needs.
+        seconds : float
+            Time limit, the start of the process included.
+        report : callable, optional
+            Called with :class:`~tutorial_lib.stages.Progress`, again and again. What it raises cancels the request.
+
+        Raises
+        ------
+        ProcessEnded
+            If the process crashed, was killed, or took longer than `seconds`.
+        """
+        while not self._turn.acquire(timeout=POLL):
+            _tell(report, Progress("starting", 0, None, "waiting for another build of engines"))
+        try:
+            kind, value = self._answer(task, payload, seconds, report)
+            if kind == "outdated":  # it had imported a file that was changed since; a new process reads it again
+                self.stop()
+                kind, value = self._answer(task, payload, seconds, report)
+        finally:
+            self._turn.release()
+        if kind == "raise":
+            raise value
+        return value
+
+    def stop(self) -> None:
+        """End the process if there is one."""
+        process, self._process = self._process, None
+        if process:
+            _kill(process)
+
+    def _answer(self, task: str, payload: bytes, seconds: float, report: Report) -> tuple[str, Any]:
+        number, deadline = next(self._numbers), time.monotonic() + seconds
+        try:
+            self._send(("ask", number, task, payload))
+            return self._wait(number, deadline, seconds, report)
+        except BaseException:  # also an interrupt, and whatever `report` raises
+            self._cancel(number)
+            raise
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        process = self._running()
+        assert process.stdin
+        try:
+            pickle.dump(message, process.stdin)
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise ProcessEnded(self._ended()) from None
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self.pid is None or self._process is None:
+            self._process = process = subprocess.Popen(
+                [sys.executable, "-m", "tutorial_lib.engines.server"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment(gpu=False),
+                start_new_session=True,  # an interrupt at the keyboard is the reader's process's to handle
+            )
+            self._messages, self._last_lines = queue.SimpleQueue(), deque(maxlen=20)
+            threading.Thread(target=_receive, args=(process, self._messages), daemon=True).start()
+            threading.Thread(target=_keep_lines, args=(process, self._last_lines), daemon=True).start()
+            assert process.stdin
+            pickle.dump(self.frontend, process.stdin)
+        return self._process
+
+    def _wait(self, number: int, deadline: float, seconds: float, report: Report) -> tuple[str, Any]:
+        last = Progress("starting", 0, None, "starting the process that builds engines")
+        while True:
+            _tell(report, last)
+            try:
+                message = self._messages.get(timeout=POLL)
+            except queue.Empty:
+                if time.monotonic() > deadline:
+                    self.stop()
+                    raise ProcessEnded(
+                        f"took longer than {seconds:g} s and was stopped; allow more with seconds="
+                    ) from None
+                continue
+            if message[0] == "end":
+                raise ProcessEnded(self._ended())
+            if message[1] != number:
+                continue  # of a request that was cancelled
+            if message[0] == "answer":
+                return message[2], message[3]
+            last = message[2]
+
+    def _cancel(self, number: int) -> None:
+        """Let the process end this request; if it does not do so soon, end the process."""
+        if self.pid is None:
+            return
+        with contextlib.suppress(ProcessEnded):
+            self._send(("cancel", number))
+            deadline = time.monotonic() + PATIENCE
+            while (left := deadline - time.monotonic()) > 0:
+                with contextlib.suppress(queue.Empty):
+                    message = self._messages.get(timeout=left)
+                    if message[0] == "end":
+                        break
+                    if message[0] == "answer" and message[1] == number:
+                        return
+        self.stop()
+
+    def _ended(self) -> str:
+        """How the process ended, for the reader."""
+        process, self._process = self._process, None
+        if process is None:
+            return "ended"
+        _kill(process, wait=1)
+        code = process.returncode
+        if code < 0:
+            memory = " (out of memory?)" if -code == signal.SIGKILL else ""
+            return f"was ended by {signal.Signals(-code).name}{memory}"
+        last = self._last_lines[-1][:200] if self._last_lines else "no output"
+        return f"ended with exit code {code} ({last})"
+
+
+def _tell(report: Report, progress: Progress) -> None:
+    """Report progress, to give whoever listens the chance to cancel."""
+    stage(progress.text)
+    if report:
+        report(progress)
+
+
+def _receive(process: subprocess.Popen[bytes], messages: "queue.SimpleQueue[tuple[Any, ...]]") -> None:
+    assert process.stdout
+    while True:
+        try:
+            message = pickle.load(process.stdout)
+        except Exception:  # its end, also in the middle of a message
+            messages.put(("end",))
+            return
+        messages.put(message)
+
+
+def _keep_lines(process: subprocess.Popen[bytes], lines: deque[str]) -> None:
+    assert process.stderr
+    for line in process.stderr:
+        if text := line.decode(errors="replace").strip():
+            lines.append(text)
+
+
+def _kill(process: subprocess.Popen[bytes], wait: float = 0) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        if wait:
+            process.wait(wait)
+    if process.poll() is None:
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def environment(gpu: bool = True) -> dict[str, str]:
+    """The environment of a process that imports what this one can import; without `gpu`, it sees no GPU."""
+    hidden = {} if gpu else HIDDEN
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **hidden}
+
+
+_workers: dict[Path, Worker] = {}
+_workers_lock = threading.Lock()
+
+
+def worker() -> Worker:
+    """The worker of this process, made at the first call.
+
+    Raises
+    ------
+    EnginesUnavailable
+        If something is missing here; the message says how to get it.
+    """
+    frontend = install.located()
+    with _workers_lock:
+        if frontend.folder not in _workers:
+            _workers[frontend.folder] = Worker(frontend)
+        return _workers[frontend.folder]
+
+
+def warm() -> None:
+    """Start the process now, in the background, so that the first request does not wait for it."""
+    threading.Thread(target=lambda: worker().ask("warm", b""), daemon=True).start()
+
+
+def stop() -> None:
+    """End the process, if there is one; the next request starts another."""
+    with _workers_lock:
+        for each in _workers.values():
+            each.stop()
+
+
+atexit.register(stop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_workers.clear)  # the process belongs to the parent
