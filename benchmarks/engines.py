@@ -2,8 +2,9 @@
 
     python benchmarks/engines.py [--model expand-reshape] [--repeats 7]
 
-**Start** is a new process of engines until it answers. **Cold** is the first build of all three paths in it, **warm** each
-one after that, tracing and conversion included: the median of the repeats, with the least and the most. No engine runs.
+**Start** is a new process of engines until it answers. **Cold** is the first build of all three paths in it, **warm**
+each one after that, tracing and conversion included: the median of the repeats, with the least and the most. No engine
+runs.
 """
 
 import argparse
@@ -39,7 +40,8 @@ def main() -> None:
     runs = [timed(args.model) for _ in range(max(1, args.repeats))]
     for name in runs[0]:
         values = [run[name] for run in runs]
-        print(f"warm   {name:7} {statistics.median(values):.2f} s ({min(values):.2f} to {max(values):.2f}, {len(values)} runs)")
+        spread = f"{min(values):.2f} to {max(values):.2f}, {len(values)} runs"
+        print(f"warm   {name:7} {statistics.median(values):.2f} s ({spread})")
 
 
 if __name__ == "__main__":
