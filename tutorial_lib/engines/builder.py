@@ -23,6 +23,8 @@ from tutorial_lib.explain import explain
 from tutorial_lib.plan import Plan, PlanTensor, Profile
 from tutorial_lib.stages import Cancelled, Progress
 
+NO_DRIVER = "Cuda Runtime ("
+"""In errors that TensorRT for RTX 1.4 logs without a driver, also for builds that succeed."""
 INTERVAL = 0.05
 """Seconds between two reports of progress."""
 
@@ -170,7 +172,7 @@ class Builder:
             targets=targets.built_for(self.request.target, self.versions["tensorrt-rtx"]),
             conversion_seconds=self._network_done - start,
             build_seconds=end - self._network_done,
-            messages=tuple(dict.fromkeys(text for level, text in self._log.lines if level <= self._log.warning)),
+            messages=self._messages(self._log.warning),
             versions=self.versions,
             data=bytes(result.serialized_engine) if self.request.keep_plans else None,
         )
@@ -183,9 +185,14 @@ class Builder:
         values = self._values.get(tensor.name)
         return replace(tensor, profiles=values, is_shape_tensor=True) if values else tensor
 
+    def _messages(self, severity: int) -> tuple[str, ...]:
+        """What TensorRT said of this severity or a graver one, each sentence once."""
+        said = dict.fromkeys(text for level, text in self._log.lines if level <= severity)
+        return tuple(text for text in said if NO_DRIVER not in text)
+
     def _refusal(self, error: Exception) -> EngineRefused:
         """One sentence from the exception and TensorRT's log, and what it means where that is known."""
-        errors = tuple(dict.fromkeys(text for level, text in self._log.lines if level <= self._log.error))
+        errors = self._messages(self._log.error)
         reason = f"{type(error).__name__}: {error}"
         if errors and (self._network_done or not str(error)):
             reason = _sentence(errors[0])  # upstream says only that the build returned nothing
