@@ -180,7 +180,7 @@ def versions(*packages: str) -> dict[str, str]:
     """Versions of Python, torch and the `packages` that are installed."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version(), "torch": torch.__version__}
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
     if torch.version.cuda:
         found["cuda"] = torch.version.cuda
     for package in packages:

@@ -11,7 +11,7 @@ import fake_tensorrt_rtx
 import pytest
 import rtx
 import torch
-from plans import PLAN, VERSION, S, W, X, Y
+from plans import PLAN, VERSION, S, W, X
 
 from tutorial_lib.engines import EnginesUnavailable, install, running
 from tutorial_lib.engines.errors import PlanError
@@ -19,7 +19,6 @@ from tutorial_lib.engines.files import description_of, save
 from tutorial_lib.engines.install import Frontend
 from tutorial_lib.engines.running import check_inputs, run
 from tutorial_lib.guard import OutOfRange
-from tutorial_lib.plan import PlanTensor
 from tutorial_lib.shapes import ShapeError
 
 CPU = torch.device("cpu")
@@ -378,7 +377,7 @@ def no_own(monkeypatch, tmp_path):
     monkeypatch.setattr(install, "located", lambda: Frontend(tmp_path, {}))
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("tensorrt_rtx")]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]  # for good: what monkeypatch takes away comes back
 
 
 def test_else_only_tensorrt_is_taken_from_the_folder_of_engines(no_own):

@@ -9,9 +9,11 @@ process of their own. Engines run only on a supported card: :func:`save` and :fu
 """
 
 from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable
+from tutorial_lib.engines.files import save
 from tutorial_lib.engines.recording import Recording
 from tutorial_lib.engines.report import Call, EngineReport, FunctionReport
 from tutorial_lib.engines.requests import build, build_all, run_inside
+from tutorial_lib.engines.running import run
 
 __all__ = [
     "Call",
@@ -22,5 +24,7 @@ __all__ = [
     "Recording",
     "build",
     "build_all",
+    "run",
     "run_inside",
+    "save",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 from tutorial_lib import _files
 from tutorial_lib.backends import BackendUnavailable, OptionError
 from tutorial_lib.engines import files
-from tutorial_lib.engines.errors import EnginesUnavailable, TargetError
+from tutorial_lib.engines.errors import EnginesUnavailable, PlanError, TargetError
 from tutorial_lib.engines.report import EngineReport, plan_lines
 from tutorial_lib.engines.requests import build
 from tutorial_lib.engines.targets import TARGETS
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         written = list(_write(reports, out)) if out else []
     except (ShapeError, OptionError, BackendUnavailable, TargetError, ModelSourceError, _files.FolderError) as error:
         return _say(error, BAD_INPUT)
-    except (EnginesUnavailable, OSError) as error:
+    except (EnginesUnavailable, PlanError, OSError) as error:
         return _say(error, FAILED)
     except KeyboardInterrupt:
         return _say("interrupted; nothing was written.", INTERRUPTED)
@@ -121,7 +121,7 @@ def _write(reports: list[EngineReport], out: Path) -> Iterator[Path]:
         for number, engine in enumerate(report.engines, start=1):
             if engine.plan:
                 file = out / f"{report.case}-{report.path}-{number}.plan"
-                files.save(engine, file)
+                files.save(engine, file, overwrite=True)
                 yield file
     summary = out / f"{reports[0].case}-engines.json"
     _files.save(summary, json.dumps([report.to_dict() for report in reports], indent=2) + "\n")

@@ -42,8 +42,9 @@ def check_inputs(
     plan : Plan
         What TensorRT built.
     inputs : sequence or mapping
-        Tensors on `device`, in binding order or by name. If the plan takes weights or sizes as inputs, all inputs have
-        to be given by name. A size is an int, a sequence of ints, or a tensor of these on the CPU.
+        Tensors on `device`, by the plan's names or the model's. One input alone need no name; several do, since
+        TensorRT's order need not be the model's, and so do weights and sizes that the plan takes as inputs. A size is
+        an int, a sequence of ints, or a tensor of these on the CPU.
     device : torch.device
         The GPU that the plan will run on.
 
@@ -78,6 +79,8 @@ def check_inputs(
 def _named(plan: Plan, inputs: Any) -> Mapping[str, Any]:
     names = [tensor.name for tensor in plan.inputs]
     if isinstance(inputs, Mapping):
+        names_of_plan = {tensor.argument: tensor.name for tensor in plan.inputs if tensor.argument}
+        inputs = {names_of_plan.get(name, name): value for name, value in inputs.items()}
         if unknown := [str(name) for name in inputs if name not in names]:
             raise ShapeError(f"{_list(unknown)} is no input of the plan; it takes {_list(names)}.")
         if missing := [name for name in names if name not in inputs]:
@@ -90,6 +93,8 @@ def _named(plan: Plan, inputs: Any) -> Mapping[str, Any]:
         raise ShapeError(f"the plan also takes {_kinds(plan, hidden)}; give all inputs by name, in a dictionary.")
     if len(inputs) != len(data):
         raise ShapeError(f"{len(inputs)} inputs were given; the plan takes {len(data)} ({_list(data)}).")
+    if len(data) > 1:
+        raise ShapeError(f"the plan takes {_list(data)}; give them by name, in a dictionary: their order may differ.")
     return dict(zip(data, inputs, strict=True))
 
 
