@@ -71,7 +71,7 @@ def test_every_link_leads_to_a_file(file):
 @each_text
 def test_every_file_exists_here_or_upstream(file):
     here = [ROOT, ROOT / "tutorial_lib", ROOT / "notebooks", Path(torch.__file__).parent.parent]
-    upstream, missing = None, "Torch-TensorRT's front end is not installed"
+    upstream, missing = None, "Torch-TensorRT is not installed"
     with contextlib.suppress(tutorial_lib.engines.EnginesUnavailable):
         found = install.located()
         if f"torch-tensorrt-rtx=={found.torch_tensorrt}" in PINS:

@@ -14,6 +14,7 @@ import pytest
 
 from tutorial_lib import PATHS, BuildError, OptionError, PrecisionError, ShapeError, Sweep, stages
 from tutorial_lib.backends import BackendUnavailable
+from tutorial_lib.engines import EnginesUnavailable
 from tutorial_lib.studio import Studio, app, runner, views
 from tutorial_lib.studio import bench as bench_module
 from tutorial_lib.studio import display as display_module
@@ -826,26 +827,29 @@ def test_a_question_waits_for_a_run_and_does_not_end_it(studio, stoppable):
     until(lambda: "served" in text(studio._panel.answers))
 
 
-def test_a_preview_is_of_the_shown_setting(studio, monkeypatch):
-    asked = []
+def test_engines_are_built_of_the_shown_setting(studio, monkeypatch):
+    requests = []
 
-    def previews(case, paths, calls):
-        asked.append((str(case.dims["batch"]), paths, tuple(calls)))
+    def build_all(case, paths, calls):
+        requests.append((str(case.dims["batch"]), paths, tuple(calls)))
         return ()
 
-    monkeypatch.setattr(runner, "previews", previews)
-    assert studio.preview([3]) == ()
+    monkeypatch.setattr(runner, "build_all", build_all)
+    assert studio.engines([3]) == ()
     studio._panel.ask_size.value = 12
-    studio._panel.preview.click()
+    studio._panel.engines.click()
     idle()
-    assert asked == [("batch 1/4/8", tuple(PATHS), (3,)), ("batch 1/4/8", tuple(PATHS), (12,))]
+    assert requests == [("batch 1/4/8", tuple(PATHS), (3,)), ("batch 1/4/8", tuple(PATHS), (12,))]
 
 
-def test_a_preview_that_fails_is_a_sentence_in_the_panel(studio, monkeypatch):
-    monkeypatch.setattr(runner, "previews", lambda *_: (_ for _ in ()).throw(RuntimeError("no front end")))
-    with pytest.raises(RuntimeError, match="no front end"):
-        studio.preview()
-    assert text(studio._panel.previewed) == "RuntimeError: no front end"
+def test_engines_that_cannot_be_built_are_a_sentence_in_the_panel(studio, monkeypatch):
+    def build_all(*_):
+        raise EnginesUnavailable("no builder here.")
+
+    monkeypatch.setattr(runner, "build_all", build_all)
+    with pytest.raises(EnginesUnavailable, match="no builder here"):
+        studio.engines()
+    assert text(studio._panel.engine_reports).endswith("no builder here.")
 
 
 # ---- taking along -----------------------------------------------------------------------------------------------
@@ -970,7 +974,7 @@ def test_cancelling_one_studio_leaves_the_other_at_work(studio, masked, stoppabl
 
 
 def test_two_hundred_random_operations_end_idle_with_the_last_request(both, monkeypatch, builds):
-    monkeypatch.setattr(runner, "previews", lambda *_: ())
+    monkeypatch.setattr(runner, "build_all", lambda *_: ())
     monkeypatch.setattr(app, "SETTLE", 0.001)
     choose, panel = random.Random(7), both._panel
 
@@ -1014,7 +1018,7 @@ def test_two_hundred_random_operations_end_idle_with_the_last_request(both, monk
     def pause():
         time.sleep(choose.random() * 0.1)
 
-    clicks = [panel.build.click] * 3 + [panel.scratch.click, panel.cancel.click, both.cancel, panel.preview.click]
+    clicks = [panel.build.click] * 3 + [panel.scratch.click, panel.cancel.click, both.cancel, panel.engines.click]
     operations = [valid, valid, types, invalid, path, slides, model, pins, asks, tab, pause, pause, *clicks]
     for _ in range(200):
         choose.choice(operations)()

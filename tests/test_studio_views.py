@@ -10,6 +10,7 @@ import pytest
 
 from tutorial_lib import PATHS, DynamicDim, sweep
 from tutorial_lib.engines import Call, EngineReport
+from tutorial_lib.plan import Plan
 from tutorial_lib.record import Engine, EngineInput
 from tutorial_lib.setting import Setting
 from tutorial_lib.studio import views
@@ -85,26 +86,45 @@ def failing(result):
     return replace(result, failures={"export": why})
 
 
-PREVIEW = EngineReport(
-    "seed",
-    "jit",
-    (EngineInput("x", "float32", (2, 7), (4, 7), (8, 7)),),
-    (
-        Engine((EngineInput("x", "float32", (1, 7), (4, 7), (8, 7)),), "the size of the first call", 5, 0.0),
+PLAN = Plan(
+    plan_bytes=294_772,
+    activation_bytes=85_655_552,
+    weight_bytes=132,
+    scratch_bytes=0,
+    network_layers=42,
+    shape_layers=33,
+    layers=(),
+    inputs=(),
+    outputs=(),
+    targets=("sm89",),
+    conversion_seconds=0.0,
+    build_seconds=0.0,
+    messages=(),
+    versions={},
+)
+ENGINES = EngineReport(
+    case="seed",
+    path="jit",
+    mode="build",
+    target=None,
+    requested=(EngineInput("x", "float32", (2, 7), (4, 7), (8, 7)),),
+    engines=(
+        Engine((EngineInput("x", "float32", (1, 7), (4, 7), (8, 7)),), "the size of the first call", 5, 0.0, plan=PLAN),
         Engine((EngineInput("x", "float32", (1, 7), (1, 7), (1, 7)),), "a call", 5, 0.0, after_build=True),
     ),
-    (
+    calls=(
         Call({"batch": 1}, "built", "", None, (2,), (2,), None),
         Call({"batch": 9}, "refused", "it", HOSTILE, (), (), None),
     ),
-    ("aten.cat",),
-    None,
-    ("engine 1, batch: min is 1, not 2",),
-    False,
-    "stub",
-    {"torch-tensorrt": "2.13.0"},
-    {},
-    0.0,
+    left_to_pytorch=("aten.cat",),
+    failed=None,
+    explanation=None,
+    log=(),
+    notes=("engine 1, batch: min is 1, not 2",),
+    versions={"torch-tensorrt-rtx": "2.13.0", "tensorrt-rtx": "1.5.0.114"},
+    options={},
+    seconds=0.0,
+    tracing_seconds=0.0,
 )
 
 
@@ -203,7 +223,7 @@ def test_hostile_text_stays_text(result, pin):
     bad = replace(result, sweep=replace(result.sweep, provenance=about), builds=builds)
     figure = views.figure(bad, [(HOSTILE, pin[1])])
     shown = [views.table(bad, [(HOSTILE, pin[1])]), views.built(bad), views.image(figure, views.alt(bad))]
-    for html in (*shown, views.previewed([PREVIEW]), views.seconds(bad)):
+    for html in (*shown, views.engine_reports([ENGINES]), views.seconds(bad)):
         found = page(html)
         assert not found.all("script")
         assert HOSTILE in "".join([*found.text, *(attrs.get("alt", "") for attrs in found.all("img"))])
@@ -264,14 +284,23 @@ def test_built_marks_recompiled_engines_bytes_reuse_and_notes(result):
         assert said in text
 
 
-def test_a_preview_says_that_it_is_one(result):
-    found = page(views.previewed((PREVIEW,)))
-    text = "|".join(found.text)
-    assert text.startswith(PREVIEW.title)
-    assert "PREVIEW" in text
-    assert ["1", "x", "[2/4/8, 7]", "[1/4/8, 7] float32"] in [row[:4] for row in found.rows]
-    for said in (*map(str, PREVIEW.calls), *PREVIEW.notes, "aten.cat", "after the build, by a call"):
+def test_engines_of_a_report_say_by_what_they_were_built_and_what_they_need():
+    shown = page(views.engine_reports((ENGINES,)))
+    text = "|".join(shown.text)
+    assert text.startswith("seed, jit: built by TensorRT for RTX 1.5.0.114, not run")
+    assert ["1", "x", "[2/4/8, 7]", "[1/4/8, 7] float32"] in [row[:4] for row in shown.rows]
+    for said in (*map(str, ENGINES.calls), *ENGINES.notes, "aten.cat", "after the build, by a call"):
         assert said in text
+    assert "engine 1: plan 295 kB; memory: activation 85.7 MB, weights 132 bytes" in text
+    assert "engine 2: " not in text
+
+
+def test_a_report_on_a_build_that_failed_has_the_reason_and_tensorrts_log():
+    failed = replace(ENGINES, engines=(), calls=(), failed="TensorRT refused it.", log=(f"its own words {HOSTILE}",))
+    text = "|".join(page(views.engine_reports((failed,))).text)
+    assert "not built by TensorRT for RTX 1.5.0.114" in text
+    assert "the build failed: TensorRT refused it." in text
+    assert f"TensorRT's log: its own words {HOSTILE}" in text
 
 
 def test_seconds_are_on_one_line_with_what_was_reused(result):
@@ -282,7 +311,7 @@ def test_seconds_are_on_one_line_with_what_was_reused(result):
 
 
 def test_every_class_has_a_style_inside_the_studio(failing, pin):
-    html = views.table(failing, [pin]) + views.built(failing) + views.previewed([PREVIEW])
+    html = views.table(failing, [pin]) + views.built(failing) + views.engine_reports([ENGINES])
     used = {name for _, attrs in page(html).tags for name in (attrs.get("class") or "").split()}
     assert used
     for name in used | {"tl-problem", "tl-status", "tl-stale-note", "tl-stale"}:

@@ -1,4 +1,4 @@
-"""What the tests of saved programs run in the process with the front end.
+"""What the tests of saved programs run in the engines' process.
 
 Every function takes and returns plain values, because they cross a process boundary.
 """

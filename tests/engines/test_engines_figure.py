@@ -1,4 +1,4 @@
-"""The figure of previews: what it draws is what the record says, and all of it can be read."""
+"""The figure of engine reports: what it draws is what a report says, and all of it can be read."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -20,16 +20,17 @@ def engine(*range_of_x, late=False, **more):
 
 
 def made(path, engines, calls=(), **more):
-    return EngineReport(
-        "seed", path, (of_x(2, 4, 32),), engines, calls, (), None, (), False, "stub", VERSIONS, {}, 0.0, **more
-    )
+    values = dict.fromkeys(("target", "failed", "explanation"))
+    values |= {"left_to_pytorch": (), "log": (), "notes": (), "options": {}, "seconds": 0.0, "tracing_seconds": 0.0}
+    values |= {"case": "seed", "path": path, "mode": "build", "requested": (of_x(2, 4, 32),), "versions": VERSIONS}
+    return EngineReport(engines=engines, calls=calls, **{**values, **more})
 
 
 def call(size, outcome, built=()):
     return Call({"batch": size}, outcome, "", None, (), built, None)
 
 
-VERSIONS = {"torch-tensorrt": "2.13.0"}
+VERSIONS = {"torch-tensorrt-rtx": "2.13.0", "tensorrt-rtx": "1.5.0.114"}
 JIT = made(
     "jit",
     (engine(1, 4, 32), engine(1, 1, 1, late=True), engine(1, 33, 65536, late=True)),
@@ -88,15 +89,15 @@ def test_ticks_are_sizes_that_occur():
     assert axes.get_xlabel() == "batch (x, dim 0)"
 
 
-def test_it_says_that_it_is_a_preview_and_of_what():
+def test_it_says_by_what_the_engines_were_built_and_that_they_did_not_run():
     title = profiles([JIT, AHEAD]).get_suptitle()
-    assert title.startswith("PREVIEW: what Torch-TensorRT 2.13.0 asks for. TensorRT built nothing.")
+    assert title.startswith("Engines built by TensorRT for RTX 1.5.0.114, not run\n")
     assert "seed, typed: x [2/4/32, 196]" in title
 
 
-def test_real_engines_are_not_called_a_preview():
-    title = profiles([replace(JIT, real=True)]).get_suptitle()
-    assert title.startswith("Engines built by TensorRT (Torch-TensorRT 2.13.0)")
+def test_it_does_not_say_so_where_nothing_was_built():
+    title = profiles([replace(JIT, mode="graph")]).get_suptitle()
+    assert title.startswith("What Torch-TensorRT 2.13.0 asks for. TensorRT built nothing.\n")
 
 
 def test_a_failed_build_says_so():

@@ -246,13 +246,17 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         f"weights {megabytes(plan.weight_bytes)}"
     )
     shapes = f", {plan.shape_layers} of them for shapes" if plan.shape_layers else ""
-    yield f"{plan.network_layers} layers of the network{shapes} -> {len(plan.layers)} layers of the plan"
+    yield f"{_layers(plan.network_layers)} of the network{shapes} -> {_layers(len(plan.layers))} of the plan"
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' if count != 1 else ''}"
 
 
 def megabytes(count: int) -> str:
     """Bytes in MB (10**6 bytes), or in GB or kB where that is easier to read."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
+        if count >= 0.9995 * size:  # rounded to three digits, this is 1
             return f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count / size:.0f} {unit}"
     return f"{count} bytes"
 
@@ -330,7 +334,7 @@ def _engine_lines(engine: Engine) -> Iterator[str]:
             yield f"{each}, a size passed as a number"
     weights = [each.name for each in engine.inputs if each.kind == "weight"]
     if weights:
-        yield f"{len(weights)} weight{'s' if weights[1:] else ''} as inputs"
+        yield f"{len(weights)} weights as inputs" if weights[1:] else "1 weight as an input"
 
 
 def numbered(engines: tuple[int, ...]) -> str:

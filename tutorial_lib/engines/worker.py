@@ -197,20 +197,22 @@ def _tell(report: Report, progress: Progress) -> None:
 
 def _receive(process: subprocess.Popen[bytes], messages: "queue.SimpleQueue[tuple[Any, ...]]") -> None:
     assert process.stdout
-    while True:
-        try:
-            message = pickle.load(process.stdout)
-        except Exception:  # its end, also in the middle of a message
-            messages.put(("end",))
-            return
-        messages.put(message)
+    with process.stdout:
+        while True:
+            try:
+                message = pickle.load(process.stdout)
+            except Exception:  # its end, also in the middle of a message
+                messages.put(("end",))
+                return
+            messages.put(message)
 
 
 def _keep_lines(process: subprocess.Popen[bytes], lines: deque[str]) -> None:
     assert process.stderr
-    for line in process.stderr:
-        if text := line.decode(errors="replace").strip():
-            lines.append(text)
+    with process.stderr:
+        for line in process.stderr:
+            if text := line.decode(errors="replace").strip():
+                lines.append(text)
 
 
 def _kill(process: subprocess.Popen[bytes], wait: float = 0) -> None:
@@ -224,10 +226,9 @@ def _kill(process: subprocess.Popen[bytes], wait: float = 0) -> None:
         else:
             process.kill()
     process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream:
-            with contextlib.suppress(OSError):
-                stream.close()
+    if process.stdin:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
 
 def environment(gpu: bool = True) -> dict[str, str]:
