@@ -3,6 +3,7 @@ import os
 import shutil
 import stat
 import sys
+import types
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tutorial_lib import (
     expand_reshape,
     status,
     statuses,
+    tensorrt,
 )
 from tutorial_lib import inductor as inductor_module
 from tutorial_lib.backends import BACKENDS, as_device, settings
@@ -307,3 +309,144 @@ def test_cuda_graphs_of_inductor_are_refused_with_what_to_use_instead():
     with pytest.raises(OptionError, match=r"next call overwrites.*tutorial_lib\.graphs\.Graphed"):
         settings("inductor", as_device("cpu"), {"triton.cudagraphs": True})
     assert settings("inductor", as_device("cpu"), {"triton.cudagraphs": False})["triton.cudagraphs"] is False
+
+
+@pytest.fixture
+def card(monkeypatch, tmp_path):
+    """``card((8, 9), "rtx")``: a machine with such a card, and with this flavour (or both) installed."""
+
+    def pretend(capability, *flavours, version=None, broken=None, folders=("here", "here")):
+        packages = {"standard": "torch-tensorrt", "rtx": "torch-tensorrt-rtx"}
+        installed = {packages[flavour]: folder for flavour, folder in zip(flavours, folders, strict=False)}
+
+        def distributions(name):
+            return [types.SimpleNamespace(locate_file=lambda _: installed[name])] if name in installed else []
+
+        monkeypatch.setattr(tensorrt.importlib.metadata, "distributions", distributions)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        module = tmp_path / "torch_tensorrt"
+        module.mkdir(exist_ok=True)
+        (module / "dynamo").mkdir(exist_ok=True)
+        code = f"raise Exception({broken!r})" if broken else f"__version__ = {version or torch.__version__!r}"
+        (module / "__init__.py").write_text(f"{code}\n")
+        (module / "dynamo" / "__init__.py").touch()
+        (module / "dynamo" / "_settings.py").write_text(
+            "import dataclasses\n@dataclasses.dataclass\nclass CompilationSettings:\n    min_block_size: int = 5\n"
+            "    timing_cache_path: str = ''\n    hardware_compatible: bool = False\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        forget()
+
+    def forget():
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torch_tensorrt"]:
+            monkeypatch.delitem(sys.modules, name)
+
+    yield pretend
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torch_tensorrt"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("flavour", ["standard", "rtx"])
+def test_either_flavour_of_tensorrt_works_on_a_card_that_runs_both(card, flavour):
+    card((8, 9), flavour)
+    assert tensorrt.flavour() == flavour
+    assert tensorrt.why_not(torch.device("cuda:0")) is None
+
+
+def test_tensorrt_for_rtx_on_hopper_is_refused_with_what_to_type(card):
+    card((9, 0), "rtx", broken="it must not even be imported")
+    assert tensorrt.why_not(torch.device("cuda:0")) == (
+        "TensorRT for RTX does not run on compute capability 9.0; use data-centre TensorRT there: "
+        "`make lab TENSORRT=standard`."
+    )
+    card((9, 0), "standard")
+    assert tensorrt.why_not(torch.device("cuda:0")) is None
+
+
+def test_no_other_tensorrt_is_offered_for_a_card_that_runs_none(card):
+    card((6, 1), "rtx")
+    assert tensorrt.why_not(torch.device("cuda:0")) == "TensorRT for RTX does not run on compute capability 6.1."
+
+
+def test_on_a_gpu_without_tensorrt_both_packages_are_named(card):
+    card((8, 9))
+    reason = tensorrt.why_not(torch.device("cuda:0"))
+    assert reason.startswith("neither the package torch-tensorrt nor torch-tensorrt-rtx is installed; ")
+    assert "make lab" in reason
+    assert is_one_sentence(reason)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "command"), [("standard", "requirements-tensorrt.txt"), ("rtx", "`make lab TENSORRT=rtx`")]
+)
+def test_a_tensorrt_that_does_not_load_or_belongs_to_another_torch_is_one_sentence(card, flavour, command):
+    card((8, 9), flavour, broken="Could not find libtensorrt_rtx.so.1\n  Search paths: []")
+    reason = tensorrt.why_not(torch.device("cuda:0"))
+    assert "cannot be imported (Could not find libtensorrt_rtx.so.1 Search paths: [])" in reason
+    assert command in reason
+    card((8, 9), flavour, version="2.9.0")
+    reason = tensorrt.why_not(torch.device("cuda:0"))
+    assert f"torch_tensorrt 2.9.0 and torch {torch.__version__} do not belong together" in reason
+    assert command in reason
+
+
+def test_both_flavours_in_one_folder_are_refused_and_in_two_folders_the_rtx_one_counts(card):
+    card((8, 9), "standard", "rtx")
+    reason = tensorrt.why_not(torch.device("cuda:0"))
+    assert "are both installed" in reason
+    assert is_one_sentence(reason)
+    card((8, 9), "standard", "rtx", folders=("environment", "engines"))  # as in the process that builds engines
+    assert tensorrt.flavour() == "rtx"
+    assert tensorrt.why_not(torch.device("cuda:0")) is None
+
+
+def test_options_that_tensorrt_for_rtx_does_not_have_are_neither_passed_nor_taken(card, monkeypatch, tmp_path):
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "cache"))
+    device = torch.device("cuda:0")
+    card((8, 9), "standard", version="2.13.0")
+    standard = settings("tensorrt", device, {"hardware_compatible": True})
+    card((8, 9), "rtx", version="2.13.0")
+    rtx = settings("tensorrt", device, {})
+    assert "timing_cache_path" in standard
+    assert "timing_cache_path" not in rtx
+    assert standard["engine_cache_dir"] != rtx["engine_cache_dir"], "engines of one are no engines of the other"
+    for option in tensorrt.RTX_LACKS:
+        with pytest.raises(OptionError, match=rf"TensorRT for RTX, which is installed here, has no option '{option}'"):
+            settings("tensorrt", device, {option: True})
+
+
+def test_before_2_12_tensorrt_for_rtx_writes_a_timing_cache_and_it_is_this_users_own(card, monkeypatch, tmp_path):
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "cache"))
+    card((8, 9), "rtx", version="2.11.0")
+    assert settings("tensorrt", torch.device("cuda:0"), {})["timing_cache_path"].startswith(str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("capability", "flavours"),
+    [
+        ((7, 0), ()),
+        ((7, 5), ("standard", "rtx")),
+        ((8, 0), ("standard", "rtx")),
+        ((8, 9), ("standard", "rtx")),
+        ((9, 0), ("standard",)),
+        ((10, 0), ("standard",)),
+        ((12, 0), ("standard", "rtx")),
+        ((12, 1), ("standard", "rtx")),
+    ],
+)
+def test_which_flavours_run_on_a_card(capability, flavours):
+    assert tensorrt.flavours_for(capability) == flavours
+    assert tensorrt.rtx_runs_on(capability) == ("rtx" in flavours)
+    assert (tensorrt.rtx_refusal(capability) is None) == ("rtx" in flavours)
+
+
+@pytest.mark.parametrize(("flavour", "version"), [("torch-tensorrt-rtx", "2.13.0"), ("tensorrt-rtx-cu13", "1.5.0.114")])
+def test_a_build_report_names_the_flavour(monkeypatch, tmp_path, flavour, version):
+    info = tmp_path / f"{flavour.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {flavour}\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    build = jit(expand_reshape((2, 3, 4), 48, 7), "eager").build
+    assert build.versions[flavour] == version

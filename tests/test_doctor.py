@@ -8,20 +8,26 @@ import sys
 import threading
 import tomllib
 import types
+from functools import partial
 from pathlib import Path
 
 import jupyter_core.paths
 import pytest
 import torch
 
-from tutorial_lib import BackendUnavailable, Status, doctor, status
+from tutorial_lib import BackendUnavailable, Status, doctor, status, tensorrt
 from tutorial_lib.doctor import ABSENT, BUT, NOT_OK, OK, UNNEEDED, Check, Report, diagnose
 from tutorial_lib.engines import install
 
 ROOT = Path(__file__).parent.parent
 MINOR = install.torch_minor()
 H100 = "NVIDIA H100 80GB HBM3, compute capability 9.0, driver 580.159.04"
-VERSIONS = {"torch-tensorrt": f"{MINOR}.0", "tensorrt": f"{doctor.TENSORRT[MINOR]}.0.114"}
+NEEDED = {flavour: tensorrt.TENSORRT[flavour][MINOR] for flavour in ("standard", "rtx")}
+VERSIONS = {"torch-tensorrt": f"{MINOR}.0", "tensorrt": f"{NEEDED['standard']}.0.114", "torch-tensorrt-rtx": None}
+RTX = {"torch-tensorrt": None, "torch-tensorrt-rtx": f"{MINOR}.0", "tensorrt-rtx": f"{NEEDED['rtx']}.0.114"}
+NEITHER = {"torch-tensorrt": None, "torch-tensorrt-rtx": None}
+L4 = "NVIDIA L4, compute capability 8.9, driver 580.159.04"
+GTX1080 = "NVIDIA GeForce GTX 1080, compute capability 6.1, driver 580.159.04"
 
 on_cpu_machine = pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without an NVIDIA GPU")
 on_posix = pytest.mark.skipif(os.name != "posix", reason="uses scripts and file modes of POSIX")
@@ -59,7 +65,7 @@ def versions(monkeypatch):
             if name.replace("_", "-") not in changed:
                 return list(real(name=name))
             version = changed[name.replace("_", "-")]
-            return [types.SimpleNamespace(version=version)] if version else []
+            return [types.SimpleNamespace(version=version, locate_file=lambda _: "here")] if version else []
 
         monkeypatch.setattr(doctor.importlib.metadata, "distributions", distributions)
 
@@ -119,14 +125,16 @@ def test_what_is_supported_is_what_the_project_says():
     assert project["requires-python"] == ">=3.11,<3.13"
     assert doctor.PYTHONS == ("3.11", "3.12")
     assert "torch>=2.11,<2.14" in project["dependencies"]
-    assert list(doctor.TENSORRT) == ["2.11", "2.12", "2.13"]
-    for minor, engine in doctor.TENSORRT.items():
-        pins = install.pins(ROOT / "constraints.txt")
-        if pins["torch-tensorrt"].startswith(f"{minor}."):
-            assert pins["tensorrt"].startswith(f"{engine}.")
-        preview = Path(install.__file__).with_name(f"requirements-{minor}.txt")
-        if preview.is_file():
-            assert install.pins(preview)["tensorrt-cu13-bindings"].startswith(f"{engine}.")
+    assert doctor.TORCHES == ("2.11", "2.12", "2.13")
+    assert set(tensorrt.TENSORRT) == {"standard", "rtx"}
+    pins = install.pins(ROOT / "constraints.txt")
+    for minor in doctor.TORCHES:
+        if pins["torch"].startswith(f"{minor}."):
+            assert pins["tensorrt"].startswith(f"{tensorrt.TENSORRT['standard'][minor]}.")
+            assert pins["tensorrt-rtx"].startswith(f"{tensorrt.TENSORRT['rtx'][minor]}.")
+        builder = Path(install.__file__).with_name(f"requirements-{minor}.txt")
+        if builder.is_file():
+            assert install.pins(builder)["tensorrt-rtx-cu13"].startswith(f"{tensorrt.TENSORRT['rtx'][minor]}.")
 
 
 @on_cpu_machine
@@ -153,8 +161,6 @@ def test_without_a_compiler_only_eager_works_and_the_verdict_begins_with_how_to_
     told = "1 thing is" if wrong == 1 else f"{wrong} things are"
     assert report["verdict"].startswith(f"{told} NOT OK. First, for C++ compiler: install g++ ")
     assert "these work here: eager on " in report["verdict"]
-    (c_compiler,) = (check for check in report["checks"] if check["name"] == "C compiler")
-    assert c_compiler["state"] in (ABSENT, UNNEEDED)
     assert all(len(line) <= 110 for line in text.splitlines())
 
 
@@ -424,16 +430,115 @@ def test_a_driver_that_fails_or_hangs_is_not_ok(monkeypatch, program, script, sa
     ],
 )
 def test_torch_and_torch_tensorrt_and_tensorrt_have_to_belong_together(versions, torch_tensorrt, engine, state):
-    versions(torch_tensorrt=torch_tensorrt, tensorrt=engine, tensorrt_cu13=None, tensorrt_cu12=None)
+    versions(
+        torch_tensorrt=torch_tensorrt, tensorrt=engine, tensorrt_cu13=None, tensorrt_cu12=None, torch_tensorrt_rtx=None
+    )
     check = look("torch-tensorrt")
     assert check.state == state
     if state == NOT_OK:
-        assert f"'torch-tensorrt=={MINOR}.*' 'tensorrt=={doctor.TENSORRT[MINOR]}.*'" in check.fix
+        assert f"'torch-tensorrt=={MINOR}.*' 'tensorrt=={NEEDED['standard']}.*'" in check.fix
 
 
 def test_tensorrt_is_found_under_the_name_of_its_cuda_too(versions):
-    versions(torch_tensorrt=VERSIONS["torch-tensorrt"], tensorrt=None, tensorrt_cu13=VERSIONS["tensorrt"])
+    versions(**{**VERSIONS, "tensorrt": None, "tensorrt-cu13": VERSIONS["tensorrt"]})
     assert look("torch-tensorrt").state == OK
+
+
+@pytest.mark.parametrize(
+    ("changed", "state"),
+    [
+        ({}, OK),
+        ({"tensorrt-rtx": None, "tensorrt-rtx-cu13": RTX["tensorrt-rtx"]}, OK),
+        ({"tensorrt-rtx": "0.9.0", "tensorrt-rtx-cu13": None}, NOT_OK),
+        ({"tensorrt-rtx": None, "tensorrt-rtx-cu13": None, "tensorrt-rtx-cu12": None}, NOT_OK),
+        ({"torch-tensorrt-rtx": "2.9.0"}, NOT_OK),
+    ],
+)
+def test_the_rtx_flavour_has_to_belong_together_too(versions, changed, state):
+    versions(**RTX | changed)
+    check = look("torch-tensorrt")
+    assert check.state == state
+    assert check.found.startswith("torch-tensorrt-rtx ")
+    if state == NOT_OK:
+        assert f"'torch-tensorrt-rtx=={MINOR}.*' 'tensorrt-rtx=={NEEDED['rtx']}.*'" in check.fix
+
+
+def test_both_flavours_in_one_environment_are_not_ok(versions):
+    versions(**{**VERSIONS, **RTX, "torch-tensorrt": VERSIONS["torch-tensorrt"]})
+    check = look("torch-tensorrt")
+    assert check.state == NOT_OK
+    assert "both installed" in check.found
+    assert "`make lab TENSORRT=standard`" in check.fix
+
+
+@pytest.mark.parametrize(
+    ("gpus", "installed", "state", "found", "fix"),
+    [
+        (
+            [H100],
+            VERSIONS,
+            OK,
+            "data-centre TensorRT, on compute capability 9.0; data-centre TensorRT is installed",
+            "",
+        ),
+        ([H100], NEITHER, ABSENT, "data-centre TensorRT, on compute capability 9.0", "`make lab TENSORRT=standard`"),
+        ([H100], RTX, NOT_OK, "9.0; TensorRT for RTX is installed", "`make lab TENSORRT=standard`"),
+        ([L4], VERSIONS, OK, "data-centre TensorRT or TensorRT for RTX, on compute capability 8.9", ""),
+        ([L4], RTX, OK, "TensorRT for RTX is installed", ""),
+        ([L4, H100], RTX, OK, "on compute capability 8.9", ""),
+        ([L4], NEITHER, ABSENT, "not installed", "`make lab TENSORRT=rtx` for TensorRT for RTX"),
+        ([GTX1080], NEITHER, UNNEEDED, "none runs on compute capability 6.1", ""),
+        ([], NEITHER, UNNEEDED, "none, without an NVIDIA GPU", ""),
+    ],
+)
+def test_it_says_which_tensorrt_runs_on_the_card_and_what_to_type(
+    gpu, versions, monkeypatch, gpus, installed, state, found, fix
+):
+    monkeypatch.setattr(install, "has_wheels", lambda: True)
+    gpu(gpus=gpus)
+    versions(**installed)
+    check = look("TensorRT for the GPU")
+    assert check.state == state
+    assert found in check.found
+    assert fix in check.fix
+    assert ("TENSORRT=rtx" in check.fix) == (gpus == [L4] and installed is NEITHER), "offered where it does not run"
+
+
+def test_tensorrt_for_rtx_is_not_offered_where_it_has_no_wheels(gpu, versions, monkeypatch):
+    monkeypatch.setattr(install, "has_wheels", lambda: False)
+    gpu(gpus=[L4])
+    versions(**NEITHER)
+    check = look("TensorRT for the GPU")
+    assert "RTX" not in check.found + check.fix
+
+
+def test_a_gpu_that_gives_no_answer_is_reported_once(monkeypatch):
+    def fails():
+        raise RuntimeError("nvidia-smi says: no")
+
+    monkeypatch.setattr(doctor, "_gpus", fails)
+    assert look("TensorRT for the GPU").state == UNNEEDED
+    assert look("NVIDIA GPU").state == NOT_OK
+
+
+def test_tensorrt_for_rtx_on_hopper_is_not_ok_and_says_what_to_type(gpu, versions):
+    gpu(why_not={"tensorrt": tensorrt.rtx_refusal((9, 0))})
+    versions(**RTX)
+    (check,) = (check for check in diagnose().checks if check.name == "tensorrt on cuda:0")
+    assert_useful(check)
+    assert check.state == NOT_OK
+    assert check.found == "TensorRT for RTX does not run on compute capability 9.0"
+    assert check.fix == "use data-centre TensorRT there: `make lab TENSORRT=standard`."
+
+
+@pytest.mark.parametrize(
+    ("installed", "file"), [(VERSIONS, "requirements-tensorrt.txt"), (RTX, "requirements-tensorrt-rtx.txt")]
+)
+def test_libraries_that_do_not_load_are_installed_again_from_the_flavours_file(gpu, versions, installed, file):
+    gpu(why_not={"tensorrt": "torch_tensorrt is installed but cannot be imported (why); on a Linux machine ..."})
+    versions(**installed)
+    (check,) = (check for check in diagnose().checks if check.name == "tensorrt on cuda:0")
+    assert f"`pip install --force-reinstall -r {file}`" in check.fix
 
 
 def test_libraries_of_tensorrt_that_do_not_load_are_not_ok(gpu, versions):
@@ -451,8 +556,8 @@ def test_libraries_of_tensorrt_that_do_not_load_are_not_ok(gpu, versions):
 
 
 def test_tensorrt_that_is_not_installed_on_a_gpu_machine_is_absent(gpu, versions):
-    gpu(why_not={"tensorrt": f"the package torch-tensorrt is not installed; {doctor.tensorrt.HOW_TO_GET_IT}."})
-    versions(torch_tensorrt=None)
+    gpu(why_not={"tensorrt": f"the package torch-tensorrt is not installed; {tensorrt.HOW_TO_GET_IT}."})
+    versions(**NEITHER)
     check = diagnose().checks[-3]
     assert_useful(check)
     assert (check.name, check.state) == ("tensorrt on cuda:0", ABSENT)
@@ -530,11 +635,33 @@ def test_more_threads_than_cores_are_said(monkeypatch):
     assert look("cores and memory").state == BUT
 
 
-def test_a_preview_that_is_not_installed_is_absent(monkeypatch, tmp_path):
+def test_an_engine_builder_that_is_not_installed_is_absent_and_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(install, "folders", lambda: iter([tmp_path / "nowhere"]))
-    assert look("preview front end").state == ABSENT
+    monkeypatch.setattr(install, "has_wheels", lambda: True)
+    check = look("engine builder")
+    assert check.state == ABSENT
+    assert "100 MB" in check.found
+    assert "`python -m tutorial_lib.engines install`" in check.fix
+    monkeypatch.undo()
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert "Linux only" in look("preview front end").found
+    check = look("engine builder")
+    assert check.state == ABSENT
+    assert "Linux x86-64 only" in check.found
+
+
+def test_an_engine_builder_is_named_with_its_versions(monkeypatch, tmp_path):
+    pins = {"torch-tensorrt-rtx": f"{MINOR}.0", "tensorrt-rtx-cu13": "1.2.3"}
+    monkeypatch.setattr(install, "located", lambda: install.Frontend(tmp_path, pins))
+    monkeypatch.setitem(doctor.CHECKS, "engine builder", partial(doctor._ready, look=install.located, missing=ABSENT))
+    check = look("engine builder")
+    assert check.state == OK
+    assert check.found == f"TensorRT for RTX 1.2.3 and Torch-TensorRT {MINOR}.0 in {tmp_path}"
+
+
+def test_the_doctor_names_no_preview_and_asks_for_no_c_compiler():
+    report = str(diagnose())
+    assert "preview" not in report
+    assert "C compiler" not in {check.name for check in diagnose().checks}
 
 
 EXAMPLE = Report(

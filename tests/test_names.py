@@ -74,7 +74,7 @@ def test_every_file_exists_here_or_upstream(file):
     upstream, missing = None, "Torch-TensorRT's front end is not installed"
     with contextlib.suppress(tutorial_lib.engines.EnginesUnavailable):
         found = install.located()
-        if f"torch-tensorrt=={found.pins['torch-tensorrt']}" in PINS:
+        if f"torch-tensorrt-rtx=={found.torch_tensorrt}" in PINS:
             upstream = [found.folder, found.folder / "torch_tensorrt"]
         missing = "the notebooks name files of another Torch-TensorRT than the one that is installed"
     inside_an_archive = {"about.json", "program.pt2"}

@@ -14,7 +14,7 @@ its plans run on every supported card without ``hardware_compatible``, and it ru
 Batch 1 and an opt of 1
 -----------------------
 torch specializes sizes 0 and 1, and Torch-TensorRT turns a lower bound of 2 into 1. What follows from
-the two, and the ways round it, on this tutorial's models (``tests/preview/test_preview_batch_one.py``):
+the two, and the ways round it, on this tutorial's models (``tests/engines/test_engines_batch_one.py``):
 
 ==================================  =======================================  ================================
 route                               jit                                      input, export
@@ -35,7 +35,7 @@ price: it is a private setting of torch, and with other backends some models fai
 wrongly under it. Avoid ``mark_unbacked``: opt is not yours to choose, and torch 2.11 takes no bounds for it.
 
 On 2.11, jit cuts a model in two where it computes with a second dynamic size, such as tokens + 1; the
-engine behind the cut then starts at tokens 2 (``tests/preview/test_preview_profiles.py``).
+engine behind the cut then starts at tokens 2 (``tests/engines/test_engines_profiles.py``).
 """
 
 import contextlib

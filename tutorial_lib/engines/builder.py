@@ -20,9 +20,11 @@ from tutorial_lib.engines import log, targets
 from tutorial_lib.engines.errors import EngineRefused
 from tutorial_lib.engines.stand_in import StandIn
 from tutorial_lib.explain import explain
-from tutorial_lib.plan import Plan
+from tutorial_lib.plan import Plan, PlanTensor, Profile
 from tutorial_lib.stages import Cancelled, Progress
 
+NO_DRIVER = "Cuda Runtime ("
+"""In errors that TensorRT for RTX 1.4 logs without a driver, also for builds that succeed."""
 INTERVAL = 0.05
 """Seconds between two reports of progress."""
 
@@ -84,7 +86,7 @@ class Builder:
             "tensorrt-rtx": self._trt.__version__,
         }
         self._network_layers = self._shape_layers = 0
-        self._targets: tuple[str, ...] = ()
+        self._values: dict[str, tuple[Profile, ...]] = {}
         self._network_done = 0.0
         self._log = _logger(self._trt)()
         self._monitor = _monitor(self._trt)(self)
@@ -105,14 +107,20 @@ class Builder:
             config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
             config.progress_monitor = self._monitor
             targets.apply(config, self.request.target)
-            self._look_at(interpreter.ctx.net)
+            self._look_at(interpreter.ctx.net, interpreter.optimization_profiles or [])
             return config
 
         self._interpreter.TRTInterpreter._populate_trt_builder_config = populated
 
-    def _look_at(self, network: Any) -> None:
-        """Note the layers of a complete network, and name each as its own source, so that the plan can tell."""
+    def _look_at(self, network: Any, profiles: Sequence[Any]) -> None:
+        """Note the layers of a complete network, and name each as its own source, so that the plan can tell.
+
+        Of a shape tensor the log tells the size, and its profile holds the values.
+        """
         self._network_done = time.perf_counter()
+        tensors = [network.get_input(number) for number in range(network.num_inputs)]
+        names = [tensor.name for tensor in tensors if tensor.is_shape_tensor]
+        self._values = {name: _values(name, profiles) for name in names}
         self._network_layers, self._shape_layers = network.num_layers, 0
         for index in range(network.num_layers):
             layer = network.get_layer(index)
@@ -159,12 +167,12 @@ class Builder:
             network_layers=self._network_layers,
             shape_layers=self._shape_layers,
             layers=facts.layers,
-            inputs=facts.inputs,
+            inputs=tuple(self._with_values(tensor) for tensor in facts.inputs),
             outputs=facts.outputs,
             targets=targets.built_for(self.request.target, self.versions["tensorrt-rtx"]),
             conversion_seconds=self._network_done - start,
             build_seconds=end - self._network_done,
-            messages=tuple(dict.fromkeys(text for level, text in self._log.lines if level <= self._log.warning)),
+            messages=self._messages(self._log.warning),
             versions=self.versions,
             data=bytes(result.serialized_engine) if self.request.keep_plans else None,
         )
@@ -173,9 +181,18 @@ class Builder:
             raise EngineRefused(refused, plan.messages)
         return StandIn(module, inputs, plan)
 
+    def _with_values(self, tensor: PlanTensor) -> PlanTensor:
+        values = self._values.get(tensor.name)
+        return replace(tensor, profiles=values, is_shape_tensor=True) if values else tensor
+
+    def _messages(self, severity: int) -> tuple[str, ...]:
+        """What TensorRT said of this severity or a graver one, each sentence once."""
+        said = dict.fromkeys(text for level, text in self._log.lines if level <= severity)
+        return tuple(text for text in said if NO_DRIVER not in text)
+
     def _refusal(self, error: Exception) -> EngineRefused:
         """One sentence from the exception and TensorRT's log, and what it means where that is known."""
-        errors = tuple(dict.fromkeys(text for level, text in self._log.lines if level <= self._log.error))
+        errors = self._messages(self._log.error)
         reason = f"{type(error).__name__}: {error}"
         if errors and (self._network_done or not str(error)):
             reason = _sentence(errors[0])  # upstream says only that the build returned nothing
@@ -185,6 +202,12 @@ class Builder:
         if explanation.translated:
             refusal.explanation = replace(explanation, quote=reason)
         return refusal
+
+
+def _values(name: str, profiles: Sequence[Any]) -> tuple[Profile, ...]:
+    """(min, opt, max) of a shape tensor's values in each profile that has any."""
+    ranges = [profile.get_shape_input(name) for profile in profiles]
+    return tuple(tuple(tuple(map(int, values)) for values in each) for each in ranges if each)  # type: ignore[misc]
 
 
 def _sentence(text: str) -> str:

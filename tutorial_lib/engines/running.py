@@ -42,7 +42,7 @@ def check_inputs(
     plan : Plan
         What TensorRT built.
     inputs : sequence or mapping
-        Tensors on `device`, by the plan's names or the model's. One input alone need no name; several do, since
+        Tensors on `device`, by the plan's names or the model's. One input alone needs no name; several do, since
         TensorRT's order need not be the model's, and so do weights and sizes that the plan takes as inputs. A size is
         an int, a sequence of ints, or a tensor of these on the CPU.
     device : torch.device
@@ -80,7 +80,10 @@ def _named(plan: Plan, inputs: Any) -> Mapping[str, Any]:
     names = [tensor.name for tensor in plan.inputs]
     if isinstance(inputs, Mapping):
         names_of_plan = {tensor.argument: tensor.name for tensor in plan.inputs if tensor.argument}
-        inputs = {names_of_plan.get(name, name): value for name, value in inputs.items()}
+        renamed = [names_of_plan.get(name, name) for name in inputs]
+        if twice := [str(name) for name in names if renamed.count(name) > 1]:
+            raise ShapeError(f"{_list(twice)} was given twice, by the plan's name and the model's; give it once.")
+        inputs = dict(zip(renamed, inputs.values(), strict=True))
         if unknown := [str(name) for name in inputs if name not in names]:
             raise ShapeError(f"{_list(unknown)} is no input of the plan; it takes {_list(names)}.")
         if missing := [name for name in names if name not in inputs]:
