@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from plans import PLAN
 
+from tutorial_lib.builds.plan import show_bytes
 from tutorial_lib.builds.report import Engine, EngineInput
-from tutorial_lib.engines.report import Call, EngineReport, FunctionReport, engine_from_dict, megabytes
+from tutorial_lib.engines.report import Call, EngineReport, FunctionReport, engine_from_dict
 
 X = EngineInput("x", "float32", (1, 8), (4, 8), (32, 8))
 STATIC = EngineInput("x", "float32", (1, 8), (1, 8), (1, 8))
@@ -120,7 +121,7 @@ def test_an_engine_without_a_plan_comes_back_from_json_too():
     ],
 )
 def test_bytes_are_said_in_the_largest_unit_that_fits(count, text):
-    assert megabytes(count) == text
+    assert show_bytes(count) == text
 
 
 def test_a_functions_report_tells_engines_warnings_and_errors():

@@ -157,3 +157,11 @@ class Plan:
             if isinstance(value, int | float) and value < 0:
                 raise ValueError(f"plan.{one.name} is {value}, not 0 or more")
         return plan
+
+
+def show_bytes(size: int) -> str:
+    """Bytes for people: ``9.92 GB``."""
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= step:
+            return f"{size / step:.3g} {unit}"
+    return f"{size} bytes"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tutorial_lib.builds.plan import Plan
+from tutorial_lib.builds.plan import Plan, show_bytes
 from tutorial_lib.builds.report import Build, Engine, EngineInput
 from tutorial_lib.core.models import Case
 from tutorial_lib.explain import Explanation
@@ -242,8 +242,8 @@ class FunctionReport:
 def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan in two lines: its size and memory, and its layers."""
     yield (
-        f"plan {megabytes(plan.plan_bytes)}; memory: activation {megabytes(plan.activation_bytes)}, "
-        f"weights {megabytes(plan.weight_bytes)}"
+        f"plan {show_bytes(plan.plan_bytes)}; memory: activation {show_bytes(plan.activation_bytes)}, "
+        f"weights {show_bytes(plan.weight_bytes)}"
     )
     shapes = f", {plan.shape_layers} of them for shapes" if plan.shape_layers else ""
     yield f"{_layers(plan.network_layers)} of the network{shapes} -> {_layers(len(plan.layers))} of the plan"
@@ -251,14 +251,6 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 def _layers(count: int) -> str:
     return f"{count} layer{'s' if count != 1 else ''}"
-
-
-def megabytes(count: int) -> str:
-    """Bytes in MB (10**6 bytes), or in GB or kB where that is easier to read."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= 0.9995 * size:  # rounded to three digits, this is 1
-            return f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count / size:.0f} {unit}"
-    return f"{count} bytes"
 
 
 def engine_dict(engine: Engine) -> dict[str, Any]:
