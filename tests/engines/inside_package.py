@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 from upstream import DEVICE
 
-from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, shapes, text_encoder, vit, vit_any_size
+from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, text_encoder, vit, vit_any_size
+from tutorial_lib.core import shapes
 from tutorial_lib.engines import frontend
 from tutorial_lib.engines.stand_in import ProfileRefusal, StandIn
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from plans import PLAN
 
+from tutorial_lib.builds.report import Engine, EngineInput
 from tutorial_lib.engines.report import Call, EngineReport, FunctionReport, engine_from_dict, megabytes
-from tutorial_lib.record import Engine, EngineInput
 
 X = EngineInput("x", "float32", (1, 8), (4, 8), (32, 8))
 STATIC = EngineInput("x", "float32", (1, 8), (1, 8), (1, 8))

@@ -8,7 +8,7 @@ import torch
 import upstream
 
 from tutorial_lib import OptionError, ShapeError, expand_reshape
-from tutorial_lib.backends import as_device
+from tutorial_lib.builds.backends import as_device
 from tutorial_lib.engines import EnginesUnavailable, build, build_all, install, run_inside
 from tutorial_lib.engines.errors import TargetError
 from tutorial_lib.engines.worker import Worker

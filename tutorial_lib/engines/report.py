@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from tutorial_lib.builds.plan import Plan
+from tutorial_lib.builds.report import Build, Engine, EngineInput
+from tutorial_lib.core.models import Case
 from tutorial_lib.explain import Explanation
-from tutorial_lib.models import Case
-from tutorial_lib.plan import Plan
-from tutorial_lib.record import Build, Engine, EngineInput
 
 ENDS = ("min", "opt", "max")
 BUILD, GRAPH = MODES = ("build", "graph")
@@ -37,7 +37,7 @@ class Call:
         Numbers of the engines that ran, and of those that this call built, counted from 1.
     range_check : str or None
         What this package's range check says first, when the same program is called through
-        :class:`~tutorial_lib.compiled.Compiled`; None if it lets the call pass.
+        :class:`~tutorial_lib.builds.program.Compiled`; None if it lets the call pass.
     """
 
     sizes: dict[str, int]
