@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from tutorial_lib.builds import report
+from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.plan import Plan, PlanTensor
 from tutorial_lib.core.progress import Cancelled, Progress
 from tutorial_lib.engines import log, targets
@@ -189,12 +190,11 @@ class Builder:
     def _refusal(self, error: Exception) -> EngineRefused:
         """One sentence from the exception and TensorRT's log, and what it means where that is known."""
         errors = self._messages(self._log.error)
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         if errors and (self._network_done or not str(error)):
             reason = _sentence(errors[0])  # upstream says only that the build returned nothing
         refusal = EngineRefused(reason, errors)
-        full = EngineRefused("\n".join([f"{type(error).__name__}: {error}", *errors]))
-        explanation = explain(full)
+        explanation = explain(RuntimeError("\n".join([f"{type(error).__name__}: {error}", *errors])))
         if explanation.translated:
             refusal.explanation = replace(explanation, quote=reason)
         return refusal

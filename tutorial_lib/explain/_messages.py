@@ -355,6 +355,15 @@ RULES = (
         "The C++ compiler refused code that Inductor generated, or could not run.",
         "python -m tutorial_lib doctor tries the compiler. If Python.h is missing: sudo apt install python3-dev.",
     ),
+    Rule(
+        "tensorrt needs a GPU",
+        "RuntimeError",
+        r"Myelin[\s\S]*CHECK\(status == CUDA_SUCCESS\) failed",
+        "TensorRT for RTX asks for a GPU where it builds an engine whose weights can be replaced "
+        "(immutable_weights=False), and there is none here.",
+        "Leave immutable_weights at True. Replacing weights and the cache of engines need the other value: build on a "
+        "machine with a supported GPU there.",
+    ),
 )
 """What was provoked here, the particular before the general."""
 
