@@ -21,9 +21,11 @@ from tutorial_lib.engines import log, targets
 from tutorial_lib.engines.errors import EngineRefused
 from tutorial_lib.engines.stand_in import StandIn
 from tutorial_lib.explain import explain
-from tutorial_lib.plan import Plan
+from tutorial_lib.plan import Plan, PlanTensor
 from tutorial_lib.stages import Cancelled, Progress
 
+NO_DRIVER = "Cuda Runtime ("
+"""In errors that TensorRT for RTX 1.4 logs without a driver, also for builds that succeed."""
 INTERVAL = 0.05
 """Seconds between two reports of progress."""
 
@@ -111,7 +113,8 @@ class Builder:
             "tensorrt-rtx": self._trt.__version__,
         }
         self._network_layers = self._shape_layers = 0
-        self._targets: tuple[str, ...] = ()
+        self._inputs: tuple[PlanTensor, ...] = ()
+        self._outputs: tuple[PlanTensor, ...] = ()
         self._network_done = 0.0
         self._log = _logger(self._trt)()
         self._monitor = _monitor(self._trt)(self)
@@ -132,14 +135,19 @@ class Builder:
             config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
             config.progress_monitor = self._monitor
             targets.apply(config, self.request.target)
-            self._look_at(interpreter.ctx.net)
+            self._look_at(interpreter.ctx.net, interpreter.optimization_profiles or [])
             return config
 
         self._interpreter.TRTInterpreter._populate_trt_builder_config = populated
 
-    def _look_at(self, network: Any) -> None:
-        """Note the layers of a complete network, and name each as its own source, so that the plan can tell."""
+    def _look_at(self, network: Any, profiles: Sequence[Any]) -> None:
+        """Note the inputs and the layers of a complete network, and name each layer as its own source.
+
+        With that, the plan can tell what its layers were made from.
+        """
         self._network_done = time.perf_counter()
+        self._inputs = tuple(_tensor(network.get_input(number), profiles) for number in range(network.num_inputs))
+        self._outputs = tuple(_tensor(network.get_output(number), ()) for number in range(network.num_outputs))
         self._network_layers, self._shape_layers = network.num_layers, 0
         for index in range(network.num_layers):
             layer = network.get_layer(index)
@@ -186,12 +194,12 @@ class Builder:
             network_layers=self._network_layers,
             shape_layers=self._shape_layers,
             layers=facts.layers,
-            inputs=facts.inputs,
-            outputs=facts.outputs,
+            inputs=self._inputs,
+            outputs=self._outputs,
             targets=targets.built_for(self.request.target, self.versions["tensorrt-rtx"]),
             conversion_seconds=self._network_done - start,
             build_seconds=end - self._network_done,
-            messages=tuple(dict.fromkeys(text for level, text in self._log.lines if level <= self._log.warning)),
+            messages=self._messages(self._log.warning),
             versions=self.versions,
             data=bytes(result.serialized_engine) if self.request.keep_plans else None,
         )
@@ -200,9 +208,14 @@ class Builder:
             raise EngineRefused(refused, plan.messages)
         return StandIn(module, inputs, plan)
 
+    def _messages(self, severity: int) -> tuple[str, ...]:
+        """What TensorRT said of this severity or a graver one, each sentence once."""
+        said = dict.fromkeys(text for level, text in self._log.lines if level <= severity)
+        return tuple(text for text in said if NO_DRIVER not in text)
+
     def _refusal(self, error: Exception) -> EngineRefused:
         """One sentence from the exception and TensorRT's log, and what it means where that is known."""
-        errors = tuple(dict.fromkeys(text for level, text in self._log.lines if level <= self._log.error))
+errors = self._messages(self._log.error)
         reason = f"{type(error).__name__}: {first_line(error)}"
         if errors and (self._network_done or not str(error)):
             reason = _sentence(errors[0])  # upstream says only that the build returned nothing
@@ -211,6 +224,25 @@ class Builder:
         if explanation.translated:
             refusal.explanation = replace(explanation, quote=reason)
         return refusal
+
+
+def _tensor(tensor: Any, profiles: Sequence[Any]) -> PlanTensor:
+    """An input or output of a network. A profile names an input with a range; another has one shape."""
+    shape = tuple(tensor.shape)
+    if tensor.is_shape_tensor:
+        ranges = [profile.get_shape_input(tensor.name) for profile in profiles]
+    elif -1 in shape:
+        ranges = [profile.get_shape(tensor.name) for profile in profiles]
+    else:
+        ranges = [(shape, shape, shape)] * len(profiles)
+    if tensor.is_network_input and not ranges:
+        ranges = [(shape, shape, shape)]
+    return PlanTensor(
+        name=tensor.name,
+        dtype=log.dtype_name(tensor.dtype.name),
+        profiles=tuple((tuple(low), tuple(opt), tuple(high)) for low, opt, high in ranges),
+        is_shape_tensor=tensor.is_shape_tensor,
+    )
 
 
 def _sentence(text: str) -> str:

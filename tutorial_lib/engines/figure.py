@@ -1,6 +1,6 @@
-"""A figure of previews: the range that was typed, and the profile of every engine.
+"""A figure of engine reports: the range that was typed, and the profile and memory of every engine.
 
-A module of its own, because it needs matplotlib and nothing else of the preview does. Colours and
+A module of its own, because it needs matplotlib and building engines does not. Colours and
 manners are those of :mod:`tutorial_lib.plots`; show the figure with :func:`tutorial_lib.plots.show`.
 """
 
@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from tutorial_lib.engines.report import BUILDER, ENDS, FRONT_END, GRAPH, Call, EngineReport, shape
+from tutorial_lib.engines.report import BUILDER, ENDS, FRONT_END, GRAPH, Call, EngineReport, megabytes, shape
 from tutorial_lib.plots import OTHER, STYLES
 from tutorial_lib.record import EngineInput
 
@@ -29,29 +29,30 @@ OPT: dict[str, Any] = {"marker": "o", "markerfacecolor": "white", "markeredgecol
 REFUSED: dict[str, Any] = {"marker": "x", "color": "black", "markersize": 7, "markeredgewidth": 1.8}
 
 
-def profiles(previews: Sequence[EngineReport]) -> Figure:
+def profiles(reports: Sequence[EngineReport]) -> Figure:
     """The range that was typed against the real optimization profile of every engine, path by path.
 
     One row of panels for each path, one column for each dynamic axis. Engines that a call built are
-    hatched and name the call; a cross marks a size that was refused.
+    hatched and name the call; a cross marks a size that was refused. Where TensorRT built an engine, its activation
+    memory stands beside its range.
 
     Parameters
     ----------
-    previews : sequence of EngineReport
-        Of one case, such as :func:`~tutorial_lib.engines.previews` returns.
+    reports : sequence of EngineReport
+        Of one case, such as :func:`~tutorial_lib.engines.build_all` returns.
     """
-    dynamic = _dynamic(previews[0])
-    rows = [1 + max(1, len(one.engines)) for one in previews]
+    dynamic = _dynamic(reports[0])
+    rows = [1 + max(1, len(one.engines)) for one in reports]
     figure = Figure(figsize=(3 + 4.5 * len(dynamic), 1.7 + 0.29 * sum(rows) + 0.25 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(previews), len(dynamic), sharex="col", squeeze=False, height_ratios=rows)
+    grid = figure.subplots(len(reports), len(dynamic), sharex="col", squeeze=False, height_ratios=rows)
     for column, place in enumerate(dynamic):
-        for axes, one in zip(grid[:, column], previews, strict=True):
-            _draw(axes, one, *place, name=dynamic[place])
+        for axes, one in zip(grid[:, column], reports, strict=True):
+            _draw(axes, one, *place, name=dynamic[place], memory=column == len(dynamic) - 1)
             axes.tick_params(axis="y", length=0, labelleft=column == 0)
-            _scale(axes, _ticks(previews, *place))
+            _scale(axes, _ticks(reports, *place))
         label = "{}, dim {}".format(*place)
         grid[-1, column].set_xlabel(f"{dynamic[place]} ({label})" if dynamic[place] else label)
-    figure.suptitle(_title(previews[0]), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    figure.suptitle(_title(reports[0]), x=0.01, ha="left", fontsize=11, fontweight="bold")
     legend = [
         Line2D([], [], linestyle="", label="opt", **OPT),
         Patch(facecolor="white", edgecolor="black", hatch="////", label="built by a call"),
@@ -67,7 +68,8 @@ def _title(one: EngineReport) -> str:
     typed = fill(typed, CHARACTERS)
     if one.mode == GRAPH:
         return f"What Torch-TensorRT {version} asks for. TensorRT built nothing.\n{typed}"
-    return f"Engines built by TensorRT for RTX {one.versions[BUILDER]}, not run\n{typed}"
+    built = f"Engines built by TensorRT for RTX {one.versions[BUILDER]}, not run; beside each: activation memory"
+    return f"{built}\n{typed}"
 
 
 def _dynamic(one: EngineReport) -> dict[tuple[str, int], str | None]:
@@ -82,8 +84,8 @@ def _dynamic(one: EngineReport) -> dict[tuple[str, int], str | None]:
     return dict(zip(places, names if len(names) == len(places) else [None] * len(places), strict=True))
 
 
-def _draw(axes: Axes, one: EngineReport, name_of_input: str, axis: int, name: str | None) -> None:
-    """One path, one axis: the typed range on top, an engine in each row below."""
+def _draw(axes: Axes, one: EngineReport, name_of_input: str, axis: int, name: str | None, memory: bool) -> None:
+    """One path, one axis: the typed range on top, an engine in each row below, with its `memory` or without."""
     color = STYLES.get(one.path, OTHER)["color"]
     labels = ["typed"]
     _bar(axes, 0, _find(one.requested, name_of_input), axis, GREY, late=False)
@@ -91,7 +93,8 @@ def _draw(axes: Axes, one: EngineReport, name_of_input: str, axis: int, name: st
         call = next((c for c in one.calls if number in c.built), None)
         by = f", built at {', '.join(f'{n} {s}' for n, s in call.sizes.items())}" if call else ""
         labels.append(f"engine {number}{by}")
-        _bar(axes, number, _find(engine.data, name_of_input), axis, color, late=engine.after_build)
+        activation = f", {megabytes(engine.plan.activation_bytes)}" if memory and engine.plan else ""
+        _bar(axes, number, _find(engine.data, name_of_input), axis, color, engine.after_build, activation)
     if not one.engines:
         labels.append("no engine")
     for call in one.calls:
@@ -118,16 +121,17 @@ def _to_blame(one: EngineReport, call: Call) -> set[str | None]:
     return outside or set(call.sizes)
 
 
-def _bar(axes: Axes, row: int, found: EngineInput | None, axis: int, color: str, late: bool) -> None:
+def _bar(axes: Axes, row: int, found: EngineInput | None, axis: int, color: str, late: bool, memory: str = "") -> None:
     beside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 9}
     if found is None or axis >= len(found.min):
-        axes.text(1.02, row, "not an input here", **beside)
+        axes.text(1.02, row, f"not an input here{memory}", **beside)
         return
     low, opt, high = (getattr(found, end)[axis] for end in ENDS)
     style: dict[str, Any] = {"facecolor": "white", "hatch": "////"} if late else {"facecolor": color}
     axes.barh(row, high - low, left=low, height=HEIGHT, edgecolor=color, linewidth=1.5, **style)
     axes.plot(opt, row, linestyle="", **OPT)
-    axes.text(1.02, row, f"only {low}" if low == high else f"{low} / {opt} / {high}", **beside)
+    sizes = f"only {low}" if low == high else f"{low} / {opt} / {high}"
+    axes.text(1.02, row, f"{sizes}{memory}", **beside)
 
 
 def _find(inputs: Sequence[EngineInput], name: str) -> EngineInput | None:
@@ -142,10 +146,10 @@ def _scale(axes: Axes, ticks: Sequence[int]) -> None:
     axes.set_xlim(ticks[0] / margin, ticks[-1] * margin)
 
 
-def _ticks(previews: Sequence[EngineReport], name_of_input: str, axis: int) -> list[int]:
+def _ticks(reports: Sequence[EngineReport], name_of_input: str, axis: int) -> list[int]:
     """Sizes that really occur, as many as a logarithmic axis has room for: what is left out stands beside its bar."""
-    inputs = [i for one in previews for i in one.requested]
-    inputs += [i for one in previews for engine in one.engines for i in engine.data]
+    inputs = [i for one in reports for i in one.requested]
+    inputs += [i for one in reports for engine in one.engines for i in engine.data]
     ends: set[int] = set()
     opts: set[int] = set()
     for found in inputs:

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from tutorial_lib import tensorrt
 from tutorial_lib.engines.errors import TargetError
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
@@ -148,7 +149,7 @@ def refusal_after_build(target: str | None, is_dynamic: bool, torch_tensorrt_ver
 
 def runs_on(capability: tuple[int, int]) -> bool:
     """Whether TensorRT for RTX runs on a card of this compute capability: 7.5, 8.x and 12.x."""
-    return capability == (7, 5) or capability[0] in (8, 12)
+    return tensorrt.rtx_runs_on(capability)
 
 
 def why_not_on(capability: tuple[int, int], targets: Iterable[str] | None = None) -> str | None:
