@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -53,7 +54,7 @@ class Deep(nn.Module):
         super().__init__()
         widths = [64 + 8 * number for number in range(depth + 1)]
         layers = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.GELU(), nn.LayerNorm(after), nn.Softmax(dim=-1)]
         self.layers = nn.Sequential(*layers)
 

@@ -264,7 +264,7 @@ def vit():
     from transformers import ViTConfig, ViTModel
 
     config = ViTConfig(image_size=32, patch_size=8, **SMALL)
-    return _case("vit (transformers)", OneInput(ViTModel(config), "last_hidden_state"), _images())
+    return _case("vit (transformers)", OneInput(ViTModel(config), "last_hidden_state"), _images("x"))
 
 
 def llama():

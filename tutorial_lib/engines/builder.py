@@ -215,7 +215,7 @@ class Builder:
 
     def _refusal(self, error: Exception) -> EngineRefused:
         """One sentence from the exception and TensorRT's log, and what it means where that is known."""
-errors = self._messages(self._log.error)
+        errors = self._messages(self._log.error)
         reason = f"{type(error).__name__}: {first_line(error)}"
         if errors and (self._network_done or not str(error)):
             reason = _sentence(errors[0])  # upstream says only that the build returned nothing
