@@ -34,10 +34,10 @@ class Slow(nn.Module):
 
 
 class Pool(nn.Module):
-    """Pools images of any size to 3 by 3."""
+    """Pools images of any size to 3 by 3, between two steps of an engine's."""
 
     def forward(self, x):
-        return nn.functional.adaptive_avg_pool2d(x, (3, 3))
+        return torch.relu(nn.functional.adaptive_avg_pool2d(x * 2, (3, 3)))
 
 
 class Item(nn.Module):
@@ -84,3 +84,45 @@ def deep(depth=30):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Case("deep", Deep(depth).eval(), (TensorSpec("x", (DynamicDim("batch", 2, 4, 8), 64)),))
+
+
+class Up(nn.Module):
+    """Scales one image to the size of another."""
+
+    def forward(self, x, y):
+        return nn.functional.interpolate(x, size=y.shape[-2:], mode="bilinear", align_corners=False) + y
+
+
+class Places(nn.Module):
+    """Counts on from a size that varies."""
+
+    def forward(self, x, past):
+        first = past.shape[0]
+        return x + torch.arange(first, first + x.shape[0], device=x.device)[:, None]
+
+
+class Heads(nn.Module):
+    """Attention whose keys and values have as many heads as are left over: a decoder's reshape."""
+
+    def forward(self, q, k, v):
+        batch, _, length, width = k.shape
+        k, v = (part.reshape(batch, -1, length, width) for part in (k, v))
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+def up():
+    batch = DynamicDim("batch", 1, 2, 4)
+    x = (batch, 3, DynamicDim("small_height", 8, 16, 32), DynamicDim("small_width", 8, 16, 32))
+    y = (batch, 3, DynamicDim("height", 16, 32, 64), DynamicDim("width", 16, 32, 64))
+    return Case("up", Up(), (TensorSpec("x", x), TensorSpec("y", y)))
+
+
+def places():
+    past = TensorSpec("past", (DynamicDim("past", 2, 4, 8), 3))
+    return Case("places", Places(), (ROWS, past))
+
+
+def heads():
+    batch, new, past = DynamicDim("batch", 1, 2, 4), DynamicDim("new", 2, 4, 8), DynamicDim("past", 2, 6, 16)
+    inputs = (TensorSpec(name, (batch, 4, length, 8)) for name, length in (("q", new), ("k", past), ("v", past)))
+    return Case("heads", Heads(), tuple(inputs))
