@@ -11,7 +11,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, Recompile, ShapeError, TensorSpec
-from tutorial_lib import inductor as inductor_module
+from tutorial_lib.builds.backends import inductor as inductor_module
 
 
 @pytest.fixture
@@ -43,6 +43,17 @@ def own(seed):
 def ranges(engine):
     """(min, opt, max) of every axis of the model's inputs, by the input's name."""
     return {i.name: list(zip(i.min, i.opt, i.max, strict=True)) for i in engine.data}
+
+
+def test_an_argument_has_the_models_name_whatever_the_graph_calls_it(path):
+    class AwkwardNames(nn.Module):
+        def forward(self, input, Scale):
+            return (input * Scale).relu()
+
+    batch = DynamicDim("batch", 2, 4, 8)
+    specs = TensorSpec("input", (batch, 3)), TensorSpec("Scale", (batch, 3))
+    build = PATHS[path](Case("awkward names", AwkwardNames(), specs), "eager").build
+    assert sorted(ranges(build.engines[0])) == ["Scale", "input"]
 
 
 # ---- sizes ------------------------------------------------------------------------------------------------------

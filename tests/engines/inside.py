@@ -396,6 +396,6 @@ def weight_streaming_attributes():
 
 def settings_fields():
     """Names of all settings of the installed version."""
-    from tutorial_lib import tensorrt
+    from tutorial_lib.builds.backends import tensorrt
 
     return sorted(tensorrt.option_names())

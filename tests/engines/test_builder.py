@@ -13,7 +13,8 @@ import upstream
 from tutorial_lib import expand_reshape, perceptron
 from tutorial_lib.engines import build, build_all
 from tutorial_lib.engines.targets import PORTABLE
-from tutorial_lib.explain import UNKNOWN, explain
+from tutorial_lib.explain import explain
+from tutorial_lib.explain.explanation import UNKNOWN
 
 AHEAD = ("input", "export")
 numbers_of_1_5 = pytest.mark.skipif(upstream.MINOR < (2, 13), reason="the numbers are those of TensorRT for RTX 1.5")

@@ -10,8 +10,9 @@ import pytest
 import torch
 import upstream
 
-from tutorial_lib import BuildError, EngineInput, OptionError, tensorrt
-from tutorial_lib.building import Job
+from tutorial_lib import BuildError, EngineInput, OptionError
+from tutorial_lib.builds.backends import tensorrt
+from tutorial_lib.builds.job import Job
 
 AHEAD = ("input", "export")
 NAMES = ["min_block_size", "pass_through_build_failures"]

@@ -13,13 +13,13 @@ import rtx
 import torch
 from plans import PLAN, VERSION, S, W, X
 
+from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EnginesUnavailable, install, running
 from tutorial_lib.engines.errors import PlanError
 from tutorial_lib.engines.files import description_of, save
 from tutorial_lib.engines.install import Frontend
 from tutorial_lib.engines.running import check_inputs, run
-from tutorial_lib.guard import OutOfRange
-from tutorial_lib.shapes import ShapeError
 
 CPU = torch.device("cpu")
 GIB = 1 << 30

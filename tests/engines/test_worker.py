@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from tutorial_lib import Case, ShapeError, TensorSpec, expand_reshape
+from tutorial_lib.core import Cancelled
 from tutorial_lib.engines import EngineProcessError, EnginesUnavailable, build, run_inside, worker
-from tutorial_lib.stages import Cancelled
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from tutorial_lib import record
-from tutorial_lib.building import first_line
+from tutorial_lib.builds import report
+from tutorial_lib.builds.job import first_line
+from tutorial_lib.builds.plan import Plan, PlanTensor
+from tutorial_lib.core.progress import Cancelled, Progress
 from tutorial_lib.engines import log, targets
 from tutorial_lib.engines.errors import EngineRefused
 from tutorial_lib.engines.stand_in import StandIn
 from tutorial_lib.explain import explain
-from tutorial_lib.plan import Plan, PlanTensor
-from tutorial_lib.stages import Cancelled, Progress
 
 NO_DRIVER = "Cuda Runtime ("
 """In errors that TensorRT for RTX 1.4 logs without a driver, also for builds that succeed."""
@@ -43,7 +43,7 @@ class Request:
     is_cancelled : callable
         Asked at every step of the builder; True stops it.
     report : callable
-        Called with a :class:`~tutorial_lib.stages.Progress`, also from threads of TensorRT's.
+        Called with a :class:`~tutorial_lib.core.progress.Progress`, also from threads of TensorRT's.
     """
 
     target: str | None = None
@@ -108,7 +108,7 @@ class Builder:
         self._interpret = conversion.interpret_module_to_result
         self.request = Request()
         self.versions = {
-            **record.versions(),
+            **report.versions(),
             "torch-tensorrt-rtx": importlib.import_module("torch_tensorrt").__version__,
             "tensorrt-rtx": self._trt.__version__,
         }

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tutorial_lib.plan import PlanLayer
+from tutorial_lib.builds.plan import PlanLayer
 
 _DTYPES = {
     "float": "float32",

@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.building import first_line
+from tutorial_lib.builds.job import first_line
+from tutorial_lib.builds.plan import Plan, PlanTensor, Profile
+from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import install, targets
 from tutorial_lib.engines.errors import EnginesUnavailable, PlanError
 from tutorial_lib.engines.files import fits, read
 from tutorial_lib.engines.log import dtype_name
-from tutorial_lib.guard import OutOfRange
-from tutorial_lib.plan import Plan, PlanTensor, Profile
-from tutorial_lib.shapes import ShapeError
 
 ALIGNMENT = 256
 """Bytes, as TensorRT's documentation of ``setTensorAddress`` asks. Torch's allocations on a GPU have it, views of them

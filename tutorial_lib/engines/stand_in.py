@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from tutorial_lib.builds.plan import Plan
 from tutorial_lib.explain import Explanation
-from tutorial_lib.plan import Plan
 
 NUMBER = Explanation(
     "number from a tensor",
@@ -79,6 +79,7 @@ def refuse(
     position: int, dtype: torch.dtype, low: tuple[int, ...], high: tuple[int, ...], is_number: bool, value: Any
 ) -> None:
     """Raise :class:`ProfileRefusal` if `value` is not in the profile, else return."""
+    sizes: tuple[int, ...]
     if is_number:
         sizes, what = (int(value),), "value"
     elif not isinstance(value, torch.Tensor):

@@ -22,11 +22,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tutorial_lib.core.progress import Progress, stage
 from tutorial_lib.engines import install
 from tutorial_lib.engines.errors import EngineProcessError
 from tutorial_lib.engines.frontend import HIDDEN
 from tutorial_lib.engines.install import Frontend
-from tutorial_lib.stages import Progress, stage
 
 SECONDS = 120
 """Time limit of a request, in seconds."""
@@ -76,7 +76,8 @@ class Worker:
         seconds : float
             Time limit, the start of the process included.
         report : callable, optional
-            Called with :class:`~tutorial_lib.stages.Progress`, again and again. What it raises cancels the request.
+            Called with :class:`~tutorial_lib.core.progress.Progress`, again and again. What it raises cancels the
+            request.
 
         Raises
         ------
