@@ -275,6 +275,10 @@ class Job:
             try:
                 output = program(*inputs)
             except RuntimeError as error:
+                if (explanation := explain(error)).kind == "number from a tensor":  # at any size
+                    failure = BuildError(f"the {self.path} path cannot run: {explanation.cause} {explanation.fix}")
+                    failure.explanation = explanation
+                    raise failure from error
                 cut = f"; cut into {len(self.engines)} engines, only the first accepts it" if self.engines[1:] else ""
                 raise BuildError(
                     f"the {self.path} path cannot run at {where} ({first_line(error)}{cut}); use a min of 2."
@@ -346,8 +350,10 @@ def _graph_inputs(graph: torch.fx.GraphModule, case: Case) -> list[EngineInput |
             inputs.append(EngineInput(node.name, "int", (low,), (opt,), (high,), kind="shape"))
         elif isinstance(value, torch.Tensor):
             where = getattr(source, "name", "")
-            argument = re.fullmatch(r"L\['input_(\d+)'\]", where() if callable(where) else where)
-            name, kind = (case.inputs[int(argument[1])].name, "data") if argument else (node.name, "weight")
+            path = where() if callable(where) else where
+            argument = re.fullmatch(r"L\['input_(\d+)'\]", path)
+            other = "intermediate" if "___stack" in path else "weight"  # Dynamo's name for what another graph computed
+            name, kind = (case.inputs[int(argument[1])].name, "data") if argument else (node.name, other)
             dtype = str(value.dtype).removeprefix("torch.")
             inputs.append(EngineInput(name, dtype, *report.range_of(value), kind=kind))
         else:
