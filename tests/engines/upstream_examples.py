@@ -496,7 +496,7 @@ def own_converter(batch):
         raised = step(impl.elementwise.add, "raised", tanh, 1.0)
         return step(impl.elementwise.mul, "result", step(impl.elementwise.mul, "half", x, 0.5), raised)
 
-    before = DYNAMO_ATEN_CONVERTERS[gelu]
+    before = list(DYNAMO_ATEN_CONVERTERS[gelu])
     dynamo_tensorrt_converter(
         gelu,
         capability_validator=lambda node, settings: node.kwargs.get("approximate") == "tanh",
