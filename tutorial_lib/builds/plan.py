@@ -162,6 +162,6 @@ class Plan:
 def show_bytes(size: int) -> str:
     """Bytes for people: ``9.92 GB``."""
     for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= step:
-            return f"{size / step:.3g} {unit}"
+        if size >= 0.9995 * step:  # in three digits, 1
+            return f"{size / step:.3g} {unit}" if size < 999.5 * step else f"{size / step:.0f} {unit}"
     return f"{size} bytes"
