@@ -85,7 +85,8 @@ class Plan:
     plan_bytes : int
         Size of the serialized plan.
     activation_bytes : int
-        GPU memory for intermediate results that a context of this plan needs: the most over all profiles.
+        GPU memory for intermediate results that a context of this plan needs: the most over all profiles. Where
+        :attr:`allocates_at_run_time` is true, it is more.
     weight_bytes : int
         Weights inside the plan; where the weights are inputs there are hardly any.
     scratch_bytes : int
@@ -128,6 +129,14 @@ class Plan:
     def tensorrt_version(self) -> str:
         """Version of TensorRT for RTX that built it, the only one that can run it; empty if it is not known."""
         return self.versions.get("tensorrt-rtx", "")
+
+    @property
+    def allocates_at_run_time(self) -> bool:
+        """Whether it has results for which TensorRT reserves nothing, so that `activation_bytes` leaves them out.
+
+        TensorRT for RTX 1.5 does so with results that have 2**31 elements or more at max.
+        """
+        return any(layer.type == "allocate" for layer in self.layers)
 
     @property
     def is_dynamic(self) -> bool:

@@ -9,6 +9,7 @@ from plans import PLAN, VERSION
 
 from tutorial_lib.engines import EngineReport
 from tutorial_lib.engines.memory_figure import memory
+from tutorial_lib.plan import PlanLayer
 from tutorial_lib.plots import STYLES
 from tutorial_lib.record import Engine, EngineInput
 
@@ -93,6 +94,14 @@ def test_an_engine_that_a_call_built_is_hollow_and_on_no_line():
 def test_what_opt_does_to_memory_is_said_at_the_marker():
     assert "seed, export\nopt 4 and 256: 520 MB" in labels(memory([*SEED, OTHER_OPT], "batch").axes[0])
     assert "vit, export\nopt 4: 221 MB\nopt 128: 241 MB" in labels(memory([*VIT, VIT_OPT], "batch").axes[0])
+
+
+def test_memory_that_leaves_out_what_is_allocated_at_run_time_says_so():
+    late = engine(1, 33, 65536, 8_192_000, late=True)
+    allocate = PlanLayer("allocate_0", "allocate")
+    late = replace(late, plan=replace(late.plan, layers=(allocate,)))
+    (axes,) = memory([*SEED, replace(JIT, engines=(late,))], "batch").axes
+    assert "seed, jit: built by a call out of range\n8.19 MB and more at run time" in labels(axes)
 
 
 def test_the_same_memory_on_two_paths_is_labelled_once():

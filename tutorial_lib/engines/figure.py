@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from tutorial_lib.engines.report import BUILDER, ENDS, FRONT_END, GRAPH, Call, EngineReport, megabytes, shape
+from tutorial_lib.engines.report import BUILDER, ENDS, FRONT_END, GRAPH, Call, EngineReport, activation, shape
 from tutorial_lib.plots import OTHER, STYLES
 from tutorial_lib.record import EngineInput
 
@@ -93,8 +93,8 @@ def _draw(axes: Axes, one: EngineReport, name_of_input: str, axis: int, name: st
         call = next((c for c in one.calls if number in c.built), None)
         by = f", built at {', '.join(f'{n} {s}' for n, s in call.sizes.items())}" if call else ""
         labels.append(f"engine {number}{by}")
-        activation = f", {megabytes(engine.plan.activation_bytes)}" if memory and engine.plan else ""
-        _bar(axes, number, _find(engine.data, name_of_input), axis, color, engine.after_build, activation)
+        amount = f", {activation(engine.plan)}" if memory and engine.plan else ""
+        _bar(axes, number, _find(engine.data, name_of_input), axis, color, engine.after_build, amount)
     if not one.engines:
         labels.append("no engine")
     for call in one.calls:

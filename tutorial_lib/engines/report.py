@@ -242,11 +242,16 @@ class FunctionReport:
 def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan in two lines: its size and memory, and its layers."""
     yield (
-        f"plan {megabytes(plan.plan_bytes)}; memory: activation {megabytes(plan.activation_bytes)}, "
+        f"plan {megabytes(plan.plan_bytes)}; memory: activation {activation(plan)}, "
         f"weights {megabytes(plan.weight_bytes)}"
     )
     shapes = f", {plan.shape_layers} of them for shapes" if plan.shape_layers else ""
     yield f"{plan.network_layers} layers of the network{shapes} -> {len(plan.layers)} layers of the plan"
+
+
+def activation(plan: Plan) -> str:
+    """Activation memory in words; it is only a part of it where the plan allocates results at run time."""
+    return megabytes(plan.activation_bytes) + (" and more at run time" if plan.allocates_at_run_time else "")
 
 
 def megabytes(count: int) -> str:
