@@ -49,10 +49,11 @@ test-slow: $(VENV)/.ready ## run the slowest tests, most of which wait for a C++
 test-gpu: $(VENV)/.ready ## run every test and every notebook on a GPU; without one, this fails
 	TUTORIAL_LIB_TEST_GPU=1 $(PYTEST)
 
-lint: $(VENV)/.ready ## check style, format, types and that notebooks are clean
+lint: $(VENV)/.ready ## check style, format, types, imports and that notebooks are clean
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify --keep-output --keep-count notebooks/*.ipynb
 
 format: $(VENV)/.ready ## format the code and clean the notebooks

@@ -11,7 +11,9 @@ from tutorial_lib import ExpandReshapeModel, status
 
 BARE = """
 import sys, torch
-from tutorial_lib import expand_reshape, inductor, shapes
+from tutorial_lib import expand_reshape
+from tutorial_lib.builds.backends import inductor
+from tutorial_lib.core import shapes
 from pathlib import Path
 
 case = expand_reshape((1, 4, 8), embed_dim=48, tokens=64)

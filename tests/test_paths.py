@@ -11,7 +11,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, Recompile, ShapeError, TensorSpec
-from tutorial_lib import inductor as inductor_module
+from tutorial_lib.builds.backends import inductor as inductor_module
 
 
 @pytest.fixture

@@ -16,15 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tutorial_lib import tensorrt
+from tutorial_lib.builds.backends import tensorrt
 
 ROOT = Path(__file__).parent.parent
-LAYERS = ["shapes", "precision", "stages", "explain", "nets", "models", "plan", "record", "agreement", "guard"]
-LAYERS += ["inductor"]
-LAYERS += ["tensorrt", "backends", "store", "compiled", "building", "artefact", "paths", "graphs", "latency", "memory"]
-LAYERS += ["sweep", "setting", "journal", "processes", "conditions", "campaign", "recorded", "advisor", "plots"]
-LAYERS += ["heatmap", "doctor", "__main__"]
-ADVISOR = ["traffic", "curves", "policies", "router", "footprint", "measuring", "replay", "advice", "figure"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -38,22 +32,6 @@ def cells_of(notebook):
 def pins(text):
     """Exact versions by name, those in comments too."""
     return dict(re.findall(r"^[\s#-]*([A-Za-z0-9_.-]+)==(\S+)$", text, flags=re.MULTILINE))
-
-
-def imports(module, package="tutorial_lib"):
-    """Names that `module` (a file, or a folder of them) imports: modules of `package`, and others' top levels."""
-    file = ROOT.joinpath(*package.split("."), f"{module}.py")
-    found = set()
-    for each in [file] if file.exists() else file.with_suffix("").glob("*.py"):
-        for node in ast.walk(ast.parse(each.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package):
-                inside = node.module.removeprefix(package).lstrip(".")
-                found |= {inside.split(".")[0]} if inside else {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                found.add((node.module or "").split(".")[0])
-            elif isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-    return found
 
 
 def test_conda_users_get_the_same_versions():
@@ -103,29 +81,6 @@ def test_what_builds_engines_is_the_same_release_as_the_backend():
 def test_tensorrt_is_not_an_extra_of_the_project():
     text = (ROOT / "pyproject.toml").read_text()
     assert "optional-dependencies" not in text
-
-
-@pytest.mark.parametrize("module", LAYERS)
-def test_a_module_imports_only_from_the_layers_below(module):
-    below = LAYERS[: LAYERS.index(module)]
-    inside = {"advisor", "plots"} if module == "advisor" else set()  # the figure of an advice draws as plots does
-    assert imports(module) & set(LAYERS) <= set(below) | inside
-
-
-@pytest.mark.parametrize("module", ADVISOR)
-def test_a_module_of_the_advisor_imports_only_from_those_before_it(module):
-    assert imports(module, "tutorial_lib.advisor") & set(ADVISOR) <= set(ADVISOR[: ADVISOR.index(module)])
-
-
-def test_every_module_has_a_layer():
-    modules = {file.stem for file in (ROOT / "tutorial_lib").glob("*.py")}
-    assert modules - {"__init__", "_files", "_compiler", "_messages", "_plain"} == set(LAYERS) - {"advisor"}
-    assert {file.stem for file in (ROOT / "tutorial_lib" / "advisor").glob("*.py")} - {"__init__"} == set(ADVISOR)
-
-
-def test_the_core_imports_neither_widgets_nor_plots():
-    for module in LAYERS[: LAYERS.index("advisor")]:
-        assert not imports(module) & {"matplotlib", "ipywidgets", "IPython"}, module
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -197,11 +152,12 @@ def test_a_student_version_finds_the_files_beside_the_notebooks():
             assert not beside.exists() or (notebook.parent / "student" / name).resolve() == beside
 
 
-def test_the_readme_lists_every_module():
+def test_the_readme_lists_every_package():
     text = (ROOT / "README.md").read_text()
     listed = re.search(r"```\ntutorial_lib/\n(.*?)```", text, flags=re.DOTALL).group(1)
-    modules = set(re.findall(r"(\w+)\.py", listed))
-    assert modules == set(LAYERS) - {"advisor"}
+    packages = {file.parent.name for file in (ROOT / "tutorial_lib").glob("*/**/__init__.py")}
+    assert set(re.findall(r"(\w+)/ ", listed)) == packages
+    assert re.findall(r"(\w+)\.py", listed) == ["paths"]
 
 
 @pytest.mark.parametrize("package", ["advisor", "studio"])

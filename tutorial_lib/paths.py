@@ -1,6 +1,6 @@
 """The three compile paths. Each is the upstream API, called the way you would write it.
 
-Around each stands :func:`tutorial_lib.building.building`, which chooses the backend, takes the
+Around each stands :func:`tutorial_lib.builds.job.building`, which chooses the backend, takes the
 build lock, turns gradients off and notes what is built; ``job.done`` adds the range guard.
 """
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from tutorial_lib import shapes, tensorrt
-from tutorial_lib.building import building
-from tutorial_lib.compiled import Compiled
-from tutorial_lib.models import Case
+from tutorial_lib.builds.backends import tensorrt
+from tutorial_lib.builds.job import building
+from tutorial_lib.builds.program import Compiled
+from tutorial_lib.core import shapes
+from tutorial_lib.core.models import Case
 
 Options = Mapping[str, Any] | None
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from tutorial_lib.plan import Plan, PlanLayer, PlanTensor
-from tutorial_lib.record import Engine
+from tutorial_lib.builds.plan import Plan, PlanLayer, PlanTensor
+from tutorial_lib.builds.report import Engine
 
 VERSION = "1.5.0.114"
 X = PlanTensor("x", "float32", "data", (((1, 8), (4, 8), (32, 8)),))

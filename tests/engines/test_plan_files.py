@@ -10,7 +10,7 @@ import plans
 import pytest
 from plans import PLAN, Built, engine
 
-from tutorial_lib import _files
+from tutorial_lib.core import files
 from tutorial_lib.engines.errors import PlanError
 from tutorial_lib.engines.files import description_of, fits, read, save
 
@@ -148,7 +148,7 @@ def test_where_one_file_cannot_get_its_name_neither_does(file, monkeypatch, ther
             raise OSError(5, "Input/output error")
         replace_file(source, target)
 
-    monkeypatch.setattr(_files.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     other = engine(data=b"other", plan_bytes=5)
     assert "Input/output error" in refused(save, other, file, overwrite=True)
     assert len(os.listdir(file.parent)) == (2 if there else 0)

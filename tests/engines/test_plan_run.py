@@ -13,13 +13,13 @@ import rtx
 import torch
 from plans import PLAN, VERSION, S, W, X
 
+from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EnginesUnavailable, install, running
 from tutorial_lib.engines.errors import PlanError
 from tutorial_lib.engines.files import description_of, save
 from tutorial_lib.engines.install import Frontend
 from tutorial_lib.engines.running import check_inputs, run
-from tutorial_lib.guard import OutOfRange
-from tutorial_lib.shapes import ShapeError
 
 CPU = torch.device("cpu")
 GIB = 1 << 30
@@ -451,7 +451,7 @@ def test_the_stand_in_has_only_what_tensorrt_has(real):
 
 
 def test_every_type_of_tensorrt_that_torch_has_is_known_by_torch_s_name(real):
-    names = {running.TORCH_NAMES.get(name.lower(), name.lower()) for name in real[1]["dtypes"]}
+    names = {running.dtype_name(name) for name in real[1]["dtypes"]}
     without = {name for name in names if not isinstance(getattr(torch, name, None), torch.dtype)}
     assert without <= {"int4", "fp4", "e8m0"}
 

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from tutorial_lib import agreement, paths, precision
+from tutorial_lib import paths
 from tutorial_lib.advisor.policies import Policy
-from tutorial_lib.building import BuildError
-from tutorial_lib.compiled import Compiled
-from tutorial_lib.models import MODELS, Case
-from tutorial_lib.shapes import ShapeError
+from tutorial_lib.builds.job import BuildError
+from tutorial_lib.builds.program import Compiled
+from tutorial_lib.checks import agreement
+from tutorial_lib.core import precision
+from tutorial_lib.core.models import MODELS, Case
+from tutorial_lib.core.shapes import ShapeError
 
 Axes = Mapping[str, Sequence[tuple[int, int]]]
 """For each dimension where it is found: (place of the tensor, axis), in inputs or in outputs."""

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from tutorial_lib import record
+from tutorial_lib.builds import report
+from tutorial_lib.builds.plan import Plan, PlanTensor
+from tutorial_lib.core.progress import Cancelled, Progress
 from tutorial_lib.engines import log, targets
 from tutorial_lib.engines.errors import EngineRefused
 from tutorial_lib.engines.stand_in import StandIn
 from tutorial_lib.explain import explain
-from tutorial_lib.plan import Plan, PlanTensor, Profile
-from tutorial_lib.stages import Cancelled, Progress
 
 NO_DRIVER = "Cuda Runtime ("
 """In errors that TensorRT for RTX 1.4 logs without a driver, also for builds that succeed."""
@@ -42,7 +42,7 @@ class Request:
     is_cancelled : callable
         Asked at every step of the builder; True stops it.
     report : callable
-        Called with a :class:`~tutorial_lib.stages.Progress`, also from threads of TensorRT's.
+        Called with a :class:`~tutorial_lib.core.progress.Progress`, also from threads of TensorRT's.
     """
 
     target: str | None = None
@@ -81,12 +81,13 @@ class Builder:
         self._interpret = conversion.interpret_module_to_result
         self.request = Request()
         self.versions = {
-            **record.versions(),
+            **report.versions(),
             "torch-tensorrt-rtx": importlib.import_module("torch_tensorrt").__version__,
             "tensorrt-rtx": self._trt.__version__,
         }
         self._network_layers = self._shape_layers = 0
-        self._values: dict[str, tuple[Profile, ...]] = {}
+        self._inputs: tuple[PlanTensor, ...] = ()
+        self._outputs: tuple[PlanTensor, ...] = ()
         self._network_done = 0.0
         self._log = _logger(self._trt)()
         self._monitor = _monitor(self._trt)(self)
@@ -113,14 +114,13 @@ class Builder:
         self._interpreter.TRTInterpreter._populate_trt_builder_config = populated
 
     def _look_at(self, network: Any, profiles: Sequence[Any]) -> None:
-        """Note the layers of a complete network, and name each as its own source, so that the plan can tell.
+        """Note the inputs and the layers of a complete network, and name each layer as its own source.
 
-        Of a shape tensor the log tells the size, and its profile holds the values.
+        With that, the plan can tell what its layers were made from.
         """
         self._network_done = time.perf_counter()
-        tensors = [network.get_input(number) for number in range(network.num_inputs)]
-        names = [tensor.name for tensor in tensors if tensor.is_shape_tensor]
-        self._values = {name: _values(name, profiles) for name in names}
+        self._inputs = tuple(_tensor(network.get_input(number), profiles) for number in range(network.num_inputs))
+        self._outputs = tuple(_tensor(network.get_output(number), ()) for number in range(network.num_outputs))
         self._network_layers, self._shape_layers = network.num_layers, 0
         for index in range(network.num_layers):
             layer = network.get_layer(index)
@@ -167,8 +167,8 @@ class Builder:
             network_layers=self._network_layers,
             shape_layers=self._shape_layers,
             layers=facts.layers,
-            inputs=tuple(self._with_values(tensor) for tensor in facts.inputs),
-            outputs=facts.outputs,
+            inputs=self._inputs,
+            outputs=self._outputs,
             targets=targets.built_for(self.request.target, self.versions["tensorrt-rtx"]),
             conversion_seconds=self._network_done - start,
             build_seconds=end - self._network_done,
@@ -180,10 +180,6 @@ class Builder:
         if refused:
             raise EngineRefused(refused, plan.messages)
         return StandIn(module, inputs, plan)
-
-    def _with_values(self, tensor: PlanTensor) -> PlanTensor:
-        values = self._values.get(tensor.name)
-        return replace(tensor, profiles=values, is_shape_tensor=True) if values else tensor
 
     def _messages(self, severity: int) -> tuple[str, ...]:
         """What TensorRT said of this severity or a graver one, each sentence once."""
@@ -204,10 +200,23 @@ class Builder:
         return refusal
 
 
-def _values(name: str, profiles: Sequence[Any]) -> tuple[Profile, ...]:
-    """(min, opt, max) of a shape tensor's values in each profile that has any."""
-    ranges = [profile.get_shape_input(name) for profile in profiles]
-    return tuple(tuple(tuple(map(int, values)) for values in each) for each in ranges if each)  # type: ignore[misc]
+def _tensor(tensor: Any, profiles: Sequence[Any]) -> PlanTensor:
+    """An input or output of a network. A profile names an input with a range; another has one shape."""
+    shape = tuple(tensor.shape)
+    if tensor.is_shape_tensor:
+        ranges = [profile.get_shape_input(tensor.name) for profile in profiles]
+    elif -1 in shape:
+        ranges = [profile.get_shape(tensor.name) for profile in profiles]
+    else:
+        ranges = [(shape, shape, shape)] * len(profiles)
+    if tensor.is_network_input and not ranges:
+        ranges = [(shape, shape, shape)]
+    return PlanTensor(
+        name=tensor.name,
+        dtype=log.dtype_name(tensor.dtype.name),
+        profiles=tuple((tuple(low), tuple(opt), tuple(high)) for low, opt, high in ranges),
+        is_shape_tensor=tensor.is_shape_tensor,
+    )
 
 
 def _sentence(text: str) -> str:

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import torch
 
-from tutorial_lib._files import cache_folder
+from tutorial_lib.core.files import cache_folder
 from tutorial_lib.engines.errors import EnginesUnavailable
 
 COMMAND = "python -m tutorial_lib.engines install"

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from tutorial_lib._files import save
+from tutorial_lib.builds.report import Engine
+from tutorial_lib.core.files import save
+from tutorial_lib.core.models import Case
 from tutorial_lib.engines import install, requests
 from tutorial_lib.engines.errors import EnginesUnavailable
 from tutorial_lib.engines.report import (
@@ -31,9 +33,7 @@ from tutorial_lib.engines.report import (
 )
 from tutorial_lib.engines.tasks import Sizes
 from tutorial_lib.explain import Explanation
-from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.record import Engine
 
 T = TypeVar("T", FunctionReport, tuple[EngineReport, ...])
 RECORD = "TUTORIAL_LIB_RECORD"

@@ -16,20 +16,18 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.building import first_line
+from tutorial_lib.builds.job import first_line
+from tutorial_lib.builds.plan import Plan, PlanTensor, Profile
+from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import install, targets
 from tutorial_lib.engines.errors import EnginesUnavailable, PlanError
 from tutorial_lib.engines.files import fits, read
-from tutorial_lib.guard import OutOfRange
-from tutorial_lib.plan import Plan, PlanTensor, Profile
-from tutorial_lib.shapes import ShapeError
+from tutorial_lib.engines.log import dtype_name
 
 ALIGNMENT = 256
 """Bytes, as TensorRT's documentation of ``setTensorAddress`` asks. Torch's allocations on a GPU have it, views of them
 need not, so inputs that begin elsewhere are copied."""
-
-TORCH_NAMES = {"float": "float32", "half": "float16", "bf16": "bfloat16", "fp8": "float8_e4m3fn"}
-"""TensorRT's names of types that torch calls otherwise."""
 
 
 def check_inputs(
@@ -335,8 +333,7 @@ def _compare(engine: Any, plan: Plan) -> None:
     """Refuse a plan whose own inputs and outputs are not those of its description."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     expected = {tensor.name: tensor.dtype for tensor in (*plan.inputs, *plan.outputs)}
-    dtypes = {name: engine.get_tensor_dtype(name).name.lower() for name in names}
-    if {name: TORCH_NAMES.get(dtype, dtype) for name, dtype in dtypes.items()} != expected:
+    if {name: dtype_name(engine.get_tensor_dtype(name).name) for name in names} != expected:
         raise PlanError("the plan has other inputs and outputs than its description says; save it again.")
 
 

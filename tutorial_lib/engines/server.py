@@ -17,13 +17,13 @@ from typing import IO, Any
 
 import cloudpickle
 
-from tutorial_lib.backends import BackendUnavailable, OptionError
-from tutorial_lib.building import sentence
+from tutorial_lib.builds.backends import BackendUnavailable, OptionError
+from tutorial_lib.builds.job import sentence
+from tutorial_lib.core.progress import Cancelled, Progress, listening
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import frontend, tasks
 from tutorial_lib.engines.builder import Builder, Request
 from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable, TargetError
-from tutorial_lib.shapes import ShapeError
-from tutorial_lib.stages import Cancelled, Progress, listening
 
 TYPING_ERRORS = (EnginesUnavailable, OptionError, ShapeError, BackendUnavailable, TargetError)
 """Errors that reach the reader as they are."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.plan import Plan
+from tutorial_lib.builds.plan import Plan
 
 
 class ProfileRefusal(RuntimeError):

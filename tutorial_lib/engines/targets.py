@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from tutorial_lib import tensorrt
+from tutorial_lib.builds.backends import tensorrt
 from tutorial_lib.engines.errors import TargetError
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
@@ -85,7 +85,7 @@ def known_targets(tensorrt_version: str | None = None) -> tuple[str, ...]:
 
 
 def built_for(target: str | None, tensorrt_version: str) -> tuple[str, ...]:
-    """The targets of a plan that was built with `target`, for :attr:`tutorial_lib.plan.Plan.targets`.
+    """The targets of a plan that was built with `target`, for :attr:`tutorial_lib.builds.plan.Plan.targets`.
 
     TensorRT's log does not name them, so those of the portable default are :data:`PORTABLE`.
     """

@@ -13,18 +13,18 @@ from typing import Any
 
 import torch
 
-from tutorial_lib import tensorrt
-from tutorial_lib.building import BuildError, first_line
-from tutorial_lib.compiled import Compiled
+from tutorial_lib.builds.backends import tensorrt
+from tutorial_lib.builds.job import BuildError, first_line
+from tutorial_lib.builds.program import Compiled
+from tutorial_lib.builds.report import Build, Engine
+from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.core.models import Case
+from tutorial_lib.core.progress import Progress
 from tutorial_lib.engines import frontend
 from tutorial_lib.engines.builder import Builder, Request
 from tutorial_lib.engines.report import BUILD, FRONT_END, Call, EngineReport, FunctionReport, numbered
 from tutorial_lib.engines.stand_in import ProfileRefusal, StandIn
-from tutorial_lib.guard import OutOfRange
-from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.record import Build, Engine
-from tutorial_lib.stages import Progress
 
 Sizes = int | Mapping[str, int]
 

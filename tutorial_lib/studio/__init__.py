@@ -5,7 +5,7 @@ panel     the widgets and where they stand     worker   one thread, the newest r
 form      the panel's entries as a setting     runner   runs, from the request to the last status
 display   what the panel shows of the results  bench    builds, measures, remembers
 views     results -> HTML and figures          result   what it found
-take      files, script and snapshot           script   a setting as a stand-alone script
+take      files, script and snapshot
 """
 
 from tutorial_lib.studio.app import Studio

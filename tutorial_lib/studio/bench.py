@@ -17,15 +17,16 @@ from typing import Any, TypeVar
 import pandas as pd
 import torch
 
-from tutorial_lib import stages, store
-from tutorial_lib.building import sentence
-from tutorial_lib.compiled import OUTSIDE, Compiled
-from tutorial_lib.models import Case
+from tutorial_lib.builds import package_cache
+from tutorial_lib.builds.job import sentence
+from tutorial_lib.builds.program import OUTSIDE, Compiled
+from tutorial_lib.core import progress
+from tutorial_lib.core.models import Case
+from tutorial_lib.core.shapes import ShapeError
+from tutorial_lib.experiments.setting import Setting
+from tutorial_lib.measure.sweep import EAGER, Sweep, latencies, sweep
 from tutorial_lib.paths import PATHS
-from tutorial_lib.setting import Setting
-from tutorial_lib.shapes import ShapeError
 from tutorial_lib.studio.result import Failure, Result
-from tutorial_lib.sweep import EAGER, Sweep, latencies, sweep
 
 PROGRAMS, RESULTS = 12, 32
 """Built programs and results that are kept in memory; what was used longest ago goes first."""
@@ -39,7 +40,7 @@ LARGEST_INPUT = 1 << 30
 K = TypeVar("K")
 V = TypeVar("V")
 Tell = Callable[[float, str], None]
-"""Called with the share that is done, 0 to 1, and what is being done. It may raise ``stages.Cancelled``."""
+"""Called with the share that is done, 0 to 1, and what is being done. It may raise ``progress.Cancelled``."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Bench:
         setting : Setting
             From :meth:`settled`.
         tell : callable
-            Told of every step; the run stops where it raises :class:`~tutorial_lib.stages.Cancelled`.
+            Told of every step; the run stops where it raises :class:`~tutorial_lib.core.progress.Cancelled`.
         show : callable
             Given what is known so far, whenever there is more.
         fresh : bool
@@ -170,7 +171,7 @@ class Bench:
         return program
 
     def _build(self, setting: Setting, path: str, policy: str) -> Compiled:
-        with store.policy(policy):
+        with package_cache.policy(policy):
             return PATHS[path](self.case(setting), setting.backend, dict(setting.options))
 
     def ask(
@@ -189,7 +190,7 @@ class Bench:
         answers = []
         for place, path in enumerate(setting.paths):
             tell(place / len(setting.paths), f"asking {path}")
-            with stages.listening(partial(tell, place / len(setting.paths))):
+            with progress.listening(partial(tell, place / len(setting.paths))):
                 answers.append(self._answer(setting, path, sizes, inputs, outside))
         return tuple(answers)
 
@@ -246,7 +247,7 @@ class _Run:
         share = place / (len(self.setting.paths) + 2)
         start = time.perf_counter()
         try:
-            with self._timed(f"build {path}"), stages.listening(lambda text: self.tell(share, text)):
+            with self._timed(f"build {path}"), progress.listening(lambda text: self.tell(share, text)):
                 self.programs[path] = self.bench.program(self.setting, path, self.fresh)
         except Exception as error:
             self.failures[path] = failure(error)

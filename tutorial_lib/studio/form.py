@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from tutorial_lib.backends import BackendUnavailable, OptionError
-from tutorial_lib.precision import PrecisionError
-from tutorial_lib.setting import Setting, freeze, read_options, read_sizes, show_options
-from tutorial_lib.shapes import DynamicDim, ShapeError
+from tutorial_lib.builds.backends import BackendUnavailable, OptionError
+from tutorial_lib.core.precision import PrecisionError
+from tutorial_lib.core.shapes import DynamicDim, ShapeError
+from tutorial_lib.experiments.setting import Setting, freeze, read_options, read_sizes, show_options
+from tutorial_lib.measure.sweep import default_sizes
 from tutorial_lib.studio.bench import Bench
 from tutorial_lib.studio.panel import Panel
-from tutorial_lib.sweep import default_sizes
 
 WRONG = (ShapeError, BackendUnavailable, OptionError, PrecisionError)
 """What a setting that cannot be built raises."""

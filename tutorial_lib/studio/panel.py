@@ -6,9 +6,10 @@ from typing import Any
 
 import ipywidgets as w
 
-from tutorial_lib import backends, precision
+from tutorial_lib.builds import backends
+from tutorial_lib.core import precision
+from tutorial_lib.core.shapes import LARGEST, DynamicDim
 from tutorial_lib.paths import PATHS
-from tutorial_lib.shapes import LARGEST, DynamicDim
 from tutorial_lib.studio import views
 from tutorial_lib.studio.bench import Answer
 from tutorial_lib.studio.result import Result

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tutorial_lib.journal import setting_of
-from tutorial_lib.record import Build
-from tutorial_lib.recorded import Recorded
-from tutorial_lib.setting import Setting
-from tutorial_lib.sweep import Sweep
+from tutorial_lib.builds.report import Build
+from tutorial_lib.experiments.recordings import Recorded
+from tutorial_lib.experiments.results_file import setting_of
+from tutorial_lib.experiments.setting import Setting
+from tutorial_lib.measure.sweep import Sweep
 
 
 @dataclass(frozen=True)

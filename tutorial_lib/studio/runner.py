@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tutorial_lib.core.progress import Cancelled
 from tutorial_lib.engines import EngineReport, build_all
-from tutorial_lib.setting import Setting
-from tutorial_lib.stages import Cancelled
+from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.studio.bench import Answer, Bench, failure
 from tutorial_lib.studio.display import Display
 from tutorial_lib.studio.panel import Panel, status

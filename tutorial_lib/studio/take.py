@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tutorial_lib import plots
+from tutorial_lib.figures import plots
 from tutorial_lib.studio import views
 from tutorial_lib.studio.result import Result
 

@@ -1,0 +1,179 @@
+"""PyTorch's own compiler, just in time and ahead of time: settings, packages, what the code calls."""
+
+import contextlib
+import functools
+import importlib
+import logging
+import re
+import shutil
+import statistics
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo.utils
+import torch._inductor.config as config
+
+from tutorial_lib.builds import report
+from tutorial_lib.builds.backends.cpp_compiler import compiler
+from tutorial_lib.core.files import remembered
+
+PACKING_GAIN = 1.2
+"""Packed weights have to be this much faster than PyTorch's own product before they are chosen."""
+
+
+def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Every Inductor setting of a build: the reader's `options` over the defaults of this tutorial.
+
+    The defaults make builds short without changing the code that is built: the compiler that
+    :func:`tutorial_lib.builds.backends.cpp_compiler.compiler` found, no precompiled headers (ahead of time they cost 10
+    s once and save 1 s a build), no optimization of the wrapper that is compiled around the kernels, and
+    no test compile of the vector instructions (CPUID is still asked). On a CPU,
+    ``freezing`` is on where packed weights measure faster (:func:`packing_gain`): weights then are
+    constants of the engine, and a product may round differently from eager's.
+    """
+    chosen: dict[str, Any] = {
+        "cpp.cxx": (None, compiler()),
+        "cpp.vec_isa_ok": True,
+        "cpp_cache_precompile_headers": False,
+        "aot_inductor.precompile_headers": False,
+        "aot_inductor.compile_wrapper_opt_level": "O0",
+        "max_autotune_report_choices_stats": False,
+    }
+    if device.type == "cpu" and "freezing" not in options:
+        chosen["freezing"] = packing_gain(torch.get_num_threads()) >= PACKING_GAIN
+    return {**{k: v for k, v in chosen.items() if k in option_names()}, **options}
+
+
+@functools.cache
+def option_names() -> frozenset[str]:
+    """Names of all Inductor settings of the installed torch."""
+    return frozenset(torch._inductor.list_options())
+
+
+@contextlib.contextmanager
+def patched(values: Mapping[str, Any]) -> Iterator[None]:
+    """Inductor's configuration with `values`, for the length of a ``with`` block, and no tables on stderr."""
+    with contextlib.ExitStack() as stack:
+        if values.get("max_autotune"):
+            algorithms: Any = importlib.import_module("torch._inductor.select_algorithm")
+            stack.callback(setattr, algorithms, "PRINT_AUTOTUNE", algorithms.PRINT_AUTOTUNE)
+            algorithms.PRINT_AUTOTUNE = False
+        stack.enter_context(config.patch(dict(values)))
+        yield
+
+
+def pads(device: torch.device, options: Mapping[str, Any]) -> bool:
+    """Whether Inductor may pad matrix products for this device, though nobody asked for it."""
+    return device.type == "cuda" and "shape_padding" not in options and bool(config.shape_padding)
+
+
+@contextlib.contextmanager
+def quiet_guards() -> Iterator[None]:
+    """Without the pages that torch logs about a guard that fails, for the length of a ``with`` block."""
+    log = logging.getLogger("torch._guards")
+    was, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was
+
+
+def cache_hits() -> int:
+    """Graphs whose code was found in Inductor's cache on disk, so far in this process."""
+    return int(torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"])
+
+
+@functools.cache
+def packing_gain(threads: int) -> float:
+    """How many times faster oneDNN's packed linear is than PyTorch's linear on this CPU.
+
+    Measured once and remembered on disk, so that every kernel of a machine decides alike. The product is
+    that of the tutorial's first model at batch 4 (788 x 768 x 2304, float32). Which of the two
+    libraries wins depends on the maker of the CPU. Returns 0.0 where oneDNN is missing.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return 0.0
+    key = f"{report.device_name(torch.device('cpu'))}, {threads} threads, torch {torch.__version__}"
+    return float(remembered("packing.json", key, _measured_gain))
+
+
+def _measured_gain() -> float:
+    x, weight, bias = torch.randn(788, 768), torch.randn(2304, 768), torch.randn(2304)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        calls: list[Callable[[], Any]] = [
+            lambda: torch.nn.functional.linear(x, weight, bias),
+            lambda: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], ""),
+        ]
+        times: list[list[int]] = [[], []]
+        for _ in range(15):
+            for call, seen in zip(calls, times, strict=True):
+                call()
+                start = time.perf_counter_ns()
+                call()
+                seen.append(time.perf_counter_ns() - start)
+    except (RuntimeError, AttributeError):  # an operator that this build of torch lacks
+        return 0.0
+    # On a busy machine either figure alone can mislead, so the smaller one counts.
+    return min(function(times[0]) / function(times[1]) for function in (min, statistics.median))
+
+
+def package(
+    exported: torch.export.ExportedProgram, path: Path, values: Mapping[str, Any], device: torch.device
+) -> Callable[..., Any]:
+    """Compile `exported` ahead of time into the file `path` (``.pt2``) and load it.
+
+    The loaded program checks nothing: a wrong shape reads past the buffer. Call it only through
+    :class:`tutorial_lib.builds.program.Compiled`.
+    """
+    with patched(values):
+        torch._inductor.aoti_compile_and_package(exported, package_path=str(path))
+    return load(path, device)
+
+
+def load(path: Path, device: torch.device) -> Callable[..., Any]:
+    """Load a package for `device`. That runs the native code in it, so load only what this user built.
+
+    On a GPU, where calls take turns (:func:`tutorial_lib.builds.program.calls_wait`), it goes without AOTInductor's own
+    locks and events, which would keep its calls out of CUDA graphs.
+
+    torch unpacks it into the temporary folder, and removes that when the program is gone; `path` is needed no more.
+    """
+    codecache: Any = importlib.import_module("torch._inductor.codecache")
+    information, known = codecache.get_device_information, _unpacked(path)
+    # Only to log whether this processor is another one, torch would compile tests with g++, for many seconds.
+    codecache.get_device_information = lambda device: {}
+    try:
+        return torch._inductor.aoti_load_package(str(path), run_single_threaded=device.type == "cuda")
+    except RuntimeError:
+        for folder in _unpacked(path) - known:
+            shutil.rmtree(folder, ignore_errors=True)  # torch leaves it behind if it cannot load what is in it
+        raise
+    finally:
+        codecache.get_device_information = information
+
+
+def _unpacked(path: Path) -> set[Path]:
+    """Folders of the temporary folder into which the package `path`, whose code has names of its own, was unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    folders = Path(tempfile.gettempdir()).glob("aotinductor_*")
+    return {folder for folder in folders if any((folder / name).exists() for name in names if "aotinductor/" in name)}
+
+
+def library_calls(path: Path) -> tuple[str, ...]:
+    """Operators that the code in a ``.pt2`` file calls in PyTorch's libraries, read from its C++ source."""
+    found: set[str] = set()
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith("wrapper.cpp"):
+                source = archive.read(name).decode()
+                found.update(re.findall(r"aoti_torch_(?:cpu|cuda)_(\w+)\(", source))
+                if "aoti_torch_proxy_executor_call_function(" in source:
+                    found.add("operators without a C interface, through the proxy executor")
+    return tuple(sorted(name.strip("_") for name in found))
