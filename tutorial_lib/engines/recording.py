@@ -60,7 +60,8 @@ class Recording:
         self._other = None
         if version and not torch.__version__.startswith(f"{version}."):
             self._other = f"Torch-TensorRT {version} goes with torch {version}, and here is {torch.__version__}."
-        reads = self._file.is_file() and not os.environ.get(RECORD)  # what is recorded anew starts empty
+        records = os.environ.get(RECORD) and not self._other  # what is recorded anew starts empty
+        reads = self._file.is_file() and not records
         self._answers: dict[str, Any] = json.loads(self._file.read_text()) if reads else {}
 
     def __str__(self) -> str:
