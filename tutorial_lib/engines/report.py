@@ -289,7 +289,8 @@ def shape(engine_input: EngineInput) -> str:
 def differences(case: Case, engines: tuple[Engine, ...], torch_tensorrt: str) -> tuple[str, ...]:
     """A sentence for each min, opt or max of the model's inputs that is not what was typed.
 
-    Engines of a single size are left out: they are further engines, not another range.
+    Engines for a size of 1, and those that calls built for one size, are left out: they are further engines, not
+    another range.
     """
     notes: dict[str, None] = {}
     factor = DEFAULT_FACTOR.get(".".join(torch_tensorrt.split(".")[:2]), 2**12)
@@ -298,9 +299,13 @@ def differences(case: Case, engines: tuple[Engine, ...], torch_tensorrt: str) ->
             spec = next((spec for spec in case.inputs if spec.name == each.name), None)
             for axis, dim in spec.dynamic.items() if spec else ():
                 low, opt, high = (_at(corner, axis) for corner in (each.min, each.opt, each.max))
-                if low is None or low == high:
+                is_further = low == 1 or engine.after_build
+                if low is None or (low == high and is_further):
                     continue
                 where = f"engine {number}, {dim.name}"
+                if low == high:
+                    notes[f"{where}: its only size is {low}, not {dim.min} to {dim.max}"] = None
+                    continue
                 if low != dim.min:
                     why = " (Torch-TensorRT turns a lower bound of 2 into 1)" if (low, dim.min) == (1, 2) else ""
                     notes[f"{where}: min is {low}, not {dim.min}{why}"] = None
