@@ -55,7 +55,7 @@ def state():
         "compiling": (torch.compiler.is_compiling(), torch._guards.CompileContext.current_compile_id()),
         "modes": torch.utils._python_dispatch._get_current_dispatch_mode_stack(),
         "functions": torch._C._len_torch_function_stack(),
-        "policy": package_cache.chosen(),
+        "policy": package_cache.current_policy(),
     }
 
 

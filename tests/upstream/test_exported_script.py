@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import script_grid
 import torch
 from torch import nn
 
@@ -315,6 +316,12 @@ def test_scripts_are_formatted_and_clean(tmp_path, device, request, monkeypatch)
                 Path(tmp_path, f"{make.__name__}_{backend}_{len(list(tmp_path.iterdir()))}.py").write_text(text)
     ruff(tmp_path, "check", "--no-cache", "--ignore", "D")
     ruff(tmp_path, "format", "--no-cache", "--check")
+
+
+@pytest.mark.parametrize("point", script_grid.GRID, ids=", ".join)
+def test_scripts_are_what_they_were(point):
+    """If they are to change, look at how they change, and write the digests again: see script_grid.py."""
+    assert script_grid.digest(*point) == json.loads(script_grid.DIGESTS.read_text())[", ".join(point)]
 
 
 def test_a_script_is_short_enough_to_read(inductor):

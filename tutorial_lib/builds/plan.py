@@ -161,10 +161,10 @@ class Plan:
         if isinstance(plain, dict) and "data" in plain:
             raise ValueError("plan has a field 'data', and JSON holds no bytes")
         plan = plain_values.read(cls, plain, "plan")
-        for one in fields(cls):
-            value = getattr(plan, one.name)
+        for attribute in fields(cls):
+            value = getattr(plan, attribute.name)
             if isinstance(value, int | float) and value < 0:
-                raise ValueError(f"plan.{one.name} is {value}, not 0 or more")
+                raise ValueError(f"plan.{attribute.name} is {value}, not 0 or more")
         return plan
 
 

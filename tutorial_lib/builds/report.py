@@ -61,7 +61,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Build:
-    """Everything that is known of one build.
+    """The report of one build: what was asked for, and what came of it.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Build:
         return sum(engine.after_build for engine in self.engines)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain values, for JSON."""
+        """The report as plain values, for JSON."""
         plain = asdict(self)
         plain["options"] = {name: repr(value) for name, value in self.options.items()}
         return {**plain, "recompiles": self.recompiles}
@@ -136,8 +136,8 @@ def bounds(
     if not isinstance(size, torch.SymInt):
         return int(size), int(size), int(size)
     node = size.node
-    found = (promised or {}).get(node.expr) or node.shape_env.bound_sympy(node.expr)
-    return _finite(found.lower), node.hint, _finite(found.upper)
+    bound = (promised or {}).get(node.expr) or node.shape_env.bound_sympy(node.expr)
+    return _finite(bound.lower), node.hint, _finite(bound.upper)
 
 
 def _finite(bound: Any) -> int | None:
@@ -180,15 +180,15 @@ def versions(*packages: str) -> dict[str, str]:
     """Versions of Python, torch and the `packages` that are installed."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    numbers = {"python": platform.python_version(), "torch": str(torch.__version__)}
     if torch.version.cuda:
-        found["cuda"] = torch.version.cuda
+        numbers["cuda"] = torch.version.cuda
     for package in packages:
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return numbers
 
 
 def opt_notes(dims: Sequence[Any]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]
     ``freezing`` is on where packed weights measure faster (:func:`packing_gain`): weights then are
     constants of the engine, and a product may round differently from eager's.
     """
-    chosen: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "cpp.cxx": (None, compiler()),
         "cpp.vec_isa_ok": True,
         "cpp_cache_precompile_headers": False,
@@ -45,8 +45,9 @@ def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]
         "max_autotune_report_choices_stats": False,
     }
     if device.type == "cpu" and "freezing" not in options:
-        chosen["freezing"] = packing_gain(torch.get_num_threads()) >= PACKING_GAIN
-    return {**{k: v for k, v in chosen.items() if k in option_names()}, **options}
+        defaults["freezing"] = packing_gain(torch.get_num_threads()) >= PACKING_GAIN
+    existing = option_names()
+    return {**{name: value for name, value in defaults.items() if name in existing}, **options}
 
 
 @functools.cache
@@ -112,11 +113,11 @@ def _measured_gain() -> float:
         ]
         times: list[list[int]] = [[], []]
         for _ in range(15):
-            for call, seen in zip(calls, times, strict=True):
+            for call, nanoseconds in zip(calls, times, strict=True):
                 call()
                 start = time.perf_counter_ns()
                 call()
-                seen.append(time.perf_counter_ns() - start)
+                nanoseconds.append(time.perf_counter_ns() - start)
     except (RuntimeError, AttributeError):  # an operator that this build of torch lacks
         return 0.0
     # On a busy machine either figure alone can mislead, so the smaller one counts.
@@ -145,21 +146,33 @@ def load(path: Path, device: torch.device) -> Callable[..., Any]:
     torch unpacks it into the temporary folder, and removes that when the program is gone; `path` is needed no more.
     """
     codecache: Any = importlib.import_module("torch._inductor.codecache")
-    information, known = codecache.get_device_information, _unpacked(path)
+    information = codecache.get_device_information
     # Only to log whether this processor is another one, torch would compile tests with g++, for many seconds.
+    # (During a build it does not: the setting cpp.vec_isa_ok is in force.)
     codecache.get_device_information = lambda device: {}
     try:
-        return torch._inductor.aoti_load_package(str(path), run_single_threaded=device.type == "cuda")
-    except RuntimeError:
-        for folder in _unpacked(path) - known:
-            shutil.rmtree(folder, ignore_errors=True)  # torch leaves it behind if it cannot load what is in it
-        raise
+        with nothing_left_by_a_failed_load(path):
+            return torch._inductor.aoti_load_package(str(path), run_single_threaded=device.type == "cuda")
     finally:
         codecache.get_device_information = information
 
 
+@contextlib.contextmanager
+def nothing_left_by_a_failed_load(path: Path) -> Iterator[None]:
+    """If the package `path` cannot be loaded inside the ``with`` block, remove the folder that torch leaves behind."""
+    earlier = _unpacked(path)
+    try:
+        yield
+    except RuntimeError:
+        for folder in _unpacked(path) - earlier:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _unpacked(path: Path) -> set[Path]:
     """Folders of the temporary folder into which the package `path`, whose code has names of its own, was unpacked."""
+    if not zipfile.is_zipfile(path):  # not there, or cut off
+        return set()
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     folders = Path(tempfile.gettempdir()).glob("aotinductor_*")
@@ -168,12 +181,12 @@ def _unpacked(path: Path) -> set[Path]:
 
 def library_calls(path: Path) -> tuple[str, ...]:
     """Operators that the code in a ``.pt2`` file calls in PyTorch's libraries, read from its C++ source."""
-    found: set[str] = set()
+    operators: set[str] = set()
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith("wrapper.cpp"):
                 source = archive.read(name).decode()
-                found.update(re.findall(r"aoti_torch_(?:cpu|cuda)_(\w+)\(", source))
+                operators.update(re.findall(r"aoti_torch_(?:cpu|cuda)_(\w+)\(", source))
                 if "aoti_torch_proxy_executor_call_function(" in source:
-                    found.add("operators without a C interface, through the proxy executor")
-    return tuple(sorted(name.strip("_") for name in found))
+                    operators.add("operators without a C interface, through the proxy executor")
+    return tuple(sorted(name.strip("_") for name in operators))
