@@ -23,7 +23,9 @@ from tutorial_lib.builds import backends, package_cache, report
 from tutorial_lib.builds.backends import inductor, tensorrt
 from tutorial_lib.builds.program import LOCK, Compiled, Recompile
 from tutorial_lib.builds.report import Build, Engine, EngineInput
-from tutorial_lib.checks import agreement
+from tutorial_lib.checks import corners, state
+from tutorial_lib.checks.agreement import NotRepeatable
+from tutorial_lib.checks.results import UncomparableResult
 from tutorial_lib.core import precision, shapes
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.progress import stage
@@ -189,6 +191,7 @@ class Job:
 
     def package(self, exported: torch.export.ExportedProgram) -> Callable[..., Any]:
         """Compile an exported program ahead of time with this job's backend."""
+        state.refuse_writes(self.case.name, exported)
         start = time.perf_counter()
         if self.backend == "eager":
             program: Callable[..., Any] = exported.module()
@@ -229,16 +232,13 @@ class Job:
         Raises
         ------
         BuildError
-            If no engine was built, or if size 1 is in range and the program is wrong there.
+            If no engine was built, or if the program is wrong at an end of its range.
         """
         if not self.engines:
             raise BuildError(f"{self.path} with {self.backend} built no engine: the model would run in PyTorch.")
         if self.backend == "tensorrt" and isinstance(program, torch.fx.GraphModule):  # jit notes it graph by graph
             self.left_to_pytorch = tensorrt.left_to_pytorch(program)
             self.native = functools.partial(tensorrt.saved, program, self.case)
-        if self.path != "jit":
-            stage(f"checking {self.path} at size 1")
-            self._check_size_one(program)
         size = self.artefact.stat().st_size if self.artefact else tensorrt.artefact_bytes(self.engines)
         build = Build(
             case=self.case.name,
@@ -254,8 +254,17 @@ class Job:
             reused=self.reused,
             notes=(*self.notes, *self._break_notes(), *report.opt_notes(list(self.case.dims.values()))),
         )
+        compiled = Compiled(self.case, program, build, self.engines, self.compiling, self.native)
+        self.sealed = True
+        stage(f"checking {self.path} at the ends of its range")
+        try:
+            result = corners.check_corners(self.case, compiled, (Recompile,), len(self.engines))
+        except corners.WrongAtCorner as error:
+            subject = "" if str(error).startswith(self.case.name) else f"the {self.path} path "
+            raise BuildError(f"{subject}{error}") from error.__cause__
         self.finished = True
-        return Compiled(self.case, program, build, self.engines, self.compiling, self.native)
+        seconds = time.perf_counter() - self.started
+        return compiled.noting(seconds=seconds, checked=result.checked, not_checked=result.not_checked)
 
     def _break_notes(self) -> tuple[str, ...]:
         sizes = len(shapes.first_calls(self.case.dims))
@@ -265,23 +274,6 @@ class Job:
             f"{len(self.engines)} engines for {sizes} size{'s' if sizes > 1 else ''}: the model does not compile "
             "in one piece, and Python runs between the pieces",
         )
-
-    def _check_size_one(self, program: Callable[..., Any]) -> None:
-        # Tracing assumes sizes of at least 2, so nobody has promised that the program is right at 1.
-        ones = {name: 1 for name, dim in self.case.dims.items() if dim.min == 1 and not dim.is_fixed}
-        if ones:
-            inputs = self.case.example(ones)
-            where = " and ".join(f"{name} 1" for name in ones)
-            try:
-                output = program(*inputs)
-            except RuntimeError as error:
-                cut = f"; cut into {len(self.engines)} engines, only the first accepts it" if self.engines[1:] else ""
-                raise BuildError(
-                    f"the {self.path} path cannot run at {where} ({first_line(error)}{cut}); use a min of 2."
-                ) from error
-            found = agreement.Reference(self.case).compare(output, inputs)
-            if not found.agrees:
-                raise BuildError(f"the {self.path} path is wrong at {where} ({found}); use a min of 2.")
 
 
 @contextlib.contextmanager
@@ -293,7 +285,7 @@ def building(path: str, case: Case, backend: str, options: Mapping[str, Any] | N
     BackendUnavailable, OptionError
         If the backend or an option does not exist here.
     BuildError
-        If the compiler fails.
+        If the model keeps state, the compiler fails, or the program is wrong at an end of its range.
     """
     name, passed = backends.choose(backend, case.device)
     with precision.tf32(case.allows_tf32):
@@ -301,8 +293,12 @@ def building(path: str, case: Case, backend: str, options: Mapping[str, Any] | N
     job = Job(case, path, name, settings, passed, opt_source)
     try:
         with job.compiling():
-            yield job
-    except ShapeError:
+            state.refuse_state(case.name, case.model, case.example(case.traced))
+            with state.unchanged(case.name, case.model):
+                yield job
+    except (state.WritesState, UncomparableResult) as error:
+        raise BuildError(str(error)) from None
+    except (ShapeError, NotRepeatable):
         raise
     except Exception as error:
         inner = getattr(error, "inner_exception", None) or error
