@@ -28,7 +28,9 @@ from tutorial_lib.builds import backends, compat, package_cache, report
 from tutorial_lib.builds.backends import inductor, tensorrt
 from tutorial_lib.builds.program import LOCK, Compiled, Recompile
 from tutorial_lib.builds.report import Build, Engine, EngineInput
-from tutorial_lib.checks import agreement
+from tutorial_lib.checks import corners, state
+from tutorial_lib.checks.agreement import NotRepeatable
+from tutorial_lib.checks.results import UncomparableResult
 from tutorial_lib.core import precision, shapes
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.progress import stage
@@ -197,6 +199,7 @@ class Job:
 
     def package(self, exported: torch.export.ExportedProgram, package: "Package") -> Program:
         """Compile an exported program ahead of time with `package`, and note what came of it."""
+        state.refuse_writes(self.case.name, exported)
         start = time.perf_counter()
         if self.backend == "inductor":
             program = self._package_in_a_file(exported, package)
@@ -224,7 +227,9 @@ class Job:
             stage(f"compiling {self.path} ahead of time")
             start = time.perf_counter()
             with inductor.nothing_left_by_a_failed_load(file):
-                program = package(exported, self.backend, self.case.device, str(file))
+                with inductor.patched(inductor.numbers_metadata(exported)):
+                    program = package(exported, self.backend, self.case.device, str(file))
+                program = inductor.with_numbers(program)
             problem = package_cache.keep(key, file, time.perf_counter() - start) if key else None
             self.notes += (problem,) if problem else ()
         self.artefact = file
@@ -238,16 +243,13 @@ class Job:
         Raises
         ------
         BuildError
-            If no engine was built, or if size 1 is in range and the program is wrong there.
+            If no engine was built, or if the program is wrong at an end of its range.
         """
         if not self.engines:
             raise BuildError(f"{self.path} with {self.backend} built no engine: the model would run in PyTorch.")
         if self.backend == "tensorrt" and isinstance(program, torch.fx.GraphModule):  # jit notes it graph by graph
             self.left_to_pytorch = tensorrt.left_to_pytorch(program)
             self.native = functools.partial(tensorrt.saved, program, self.case)
-        if self.path != "jit":
-            stage(f"checking {self.path} at size 1")
-            self._check_size_one(program)
         size = self.artefact.stat().st_size if self.artefact else tensorrt.artefact_bytes(self.engines)
         build = Build(
             case=self.case.name,
@@ -263,8 +265,21 @@ class Job:
             reused=self.reused,
             notes=(*self.notes, *self._break_notes(), *report.opt_notes(list(self.case.dims.values()))),
         )
+        compiled = Compiled(self.case, program, build, self.engines, self.compiling, self.native)
+        self.sealed = True
+        stage(f"checking {self.path} at the ends of its range")
+        try:
+            result = corners.check_corners(self.case, compiled, (Recompile,), len(self.engines))
+        except corners.WrongAtCorner as error:
+            if error.__cause__ and (explanation := explain(error.__cause__)).kind == "number from a tensor":
+                failure = BuildError(f"the {self.path} path cannot run: {explanation.cause} {explanation.fix}")
+                failure.explanation = explanation
+                raise failure from error.__cause__
+            subject = "" if str(error).startswith(self.case.name) else f"the {self.path} path "
+            raise BuildError(f"{subject}{error}") from error.__cause__
         self.finished = True
-        return Compiled(self.case, program, build, self.engines, self.compiling, self.native)
+        seconds = time.perf_counter() - self.started
+        return compiled.noting(seconds=seconds, checked=result.checked, not_checked=result.not_checked)
 
     def _break_notes(self) -> tuple[str, ...]:
         sizes = len(shapes.first_calls(self.case.dims))
@@ -274,27 +289,6 @@ class Job:
             f"{len(self.engines)} engines for {sizes} size{'s' if sizes > 1 else ''}: the model does not compile "
             "in one piece, and Python runs between the pieces",
         )
-
-    def _check_size_one(self, program: Program) -> None:
-        # Tracing assumes sizes of at least 2, so nobody has promised that the program is right at 1.
-        ones = {name: 1 for name, dim in self.case.dims.items() if dim.min == 1 and not dim.is_fixed}
-        if ones:
-            inputs = self.case.example(ones)
-            where = " and ".join(f"{name} 1" for name in ones)
-            try:
-                output = program(*inputs)
-            except RuntimeError as error:
-                if (explanation := explain(error)).kind == "number from a tensor":  # at any size
-                    failure = BuildError(f"the {self.path} path cannot run: {explanation.cause} {explanation.fix}")
-                    failure.explanation = explanation
-                    raise failure from error
-                cut = f"; cut into {len(self.engines)} engines, only the first accepts it" if self.engines[1:] else ""
-                raise BuildError(
-                    f"the {self.path} path cannot run at {where} ({first_line(error)}{cut}); use a min of 2."
-                ) from error
-            comparison = agreement.Reference(self.case).compare(output, inputs)
-            if not comparison.agrees:
-                raise BuildError(f"the {self.path} path is wrong at {where} ({comparison}); use a min of 2.")
 
 
 class CompilePath(Protocol):
@@ -336,7 +330,7 @@ def compile_path(opt: str) -> Callable[[Callable[[Any, Case, Any, Any], Program]
             BackendUnavailable, OptionError
                 If the backend or an option does not exist here.
             BuildError
-                If the compiler fails, or what it built does not serve the whole range.
+                If the model keeps state, the compiler fails, or the program is wrong at an end of its range.
             """
             with _building(function.__name__, case, backend, options, opt) as job:
                 if job.path != "jit":
@@ -377,8 +371,12 @@ def _building(path: str, case: Case, backend: str, options: Options, opt_source:
     token = _current.set(job)
     try:
         with job.compiling():
-            yield job
-    except ShapeError:
+            state.refuse_state(case.name, case.model, case.example(case.traced))
+            with state.unchanged(case.name, case.model):
+                yield job
+    except (state.WritesState, UncomparableResult) as error:
+        raise BuildError(str(error)) from None
+    except (ShapeError, NotRepeatable):
         raise
     except Exception as error:
         failure = _in_one_sentence(error, job)

@@ -144,6 +144,11 @@ class Compiled(Program):
         """The report of the build, with every engine built since."""
         return replace(self._build, engines=tuple(self._engines))
 
+    def noting(self, **facts: Any) -> "Compiled":
+        """Set these fields of the build's report, and return this program."""
+        self._build = replace(self._build, **facts)
+        return self
+
     @property
     def outside(self) -> str:
         """What a call outside the range does: ``raise``, ``recompile`` (counted) or ``eager``.

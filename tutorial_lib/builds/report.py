@@ -81,6 +81,10 @@ class Build:
         Where the build differs from what was asked for, one sentence each.
     reused : str or None
         What was not compiled this time but found on disk, and from when; `seconds` is then the time to load it.
+    checked : tuple of str
+        The sizes at which the program was compared with eager before it was handed out: ``batch 4, length 64``.
+    not_checked : tuple of str
+        The ends of the range where it was not, each with the reason (:mod:`tutorial_lib.checks.corners`).
     """
 
     case: str
@@ -95,6 +99,8 @@ class Build:
     left_to_pytorch: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
     reused: str | None = None
+    checked: tuple[str, ...] = ()
+    not_checked: tuple[str, ...] = ()
 
     @property
     def recompiles(self) -> int:
@@ -116,6 +122,7 @@ class Build:
             lines.append(f"  left to PyTorch: {', '.join(self.left_to_pytorch)}")
         if self.reused:
             lines.append(f"  reused: {self.reused}")
+        lines += [f"  not checked: {sizes}" for sizes in self.not_checked]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 

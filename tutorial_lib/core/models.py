@@ -132,7 +132,7 @@ class Case:
             raise precision.PrecisionError(f"precision {name}: {reason}")
         dtype = precision.DTYPES[name]
         inputs = tuple(replace(s, dtype=dtype) if s.dtype.is_floating_point else s for s in self.inputs)
-        return replace(self, model=copy.deepcopy(self.model).to(dtype), inputs=inputs, precision=name)
+        return replace(self, model=precision.cast(self.model, dtype), inputs=inputs, precision=name)
 
     def with_ranges(self, **ranges: Sequence[int]) -> "Case":
         """The same case with other ranges: ``case.with_ranges(batch=(1, 4, 32))``."""

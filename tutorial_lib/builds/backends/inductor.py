@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib
+import json
 import logging
 import re
 import shutil
@@ -17,13 +18,17 @@ from typing import Any
 import torch
 import torch._dynamo.utils
 import torch._inductor.config as config
+from torch.utils import _pytree as pytree
 
 from tutorial_lib.builds import report
 from tutorial_lib.builds.backends.cpp_compiler import compiler
+from tutorial_lib.checks.results import UncomparableResult
 from tutorial_lib.core.files import remembered
 
 PACKING_GAIN = 1.2
 """Packed weights have to be this much faster than PyTorch's own product before they are chosen."""
+NUMBERS = "tutorial_lib.numbers"
+"""Key of a package's metadata that says which values of the result are Python numbers."""
 
 
 def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,17 +129,49 @@ def _measured_gain() -> float:
     return min(function(times[0]) / function(times[1]) for function in (min, statistics.median))
 
 
-def package(
-    exported: torch.export.ExportedProgram, path: Path, values: Mapping[str, Any], device: torch.device
-) -> Callable[..., Any]:
-    """Compile `exported` ahead of time into the file `path` (``.pt2``) and load it.
+def numbers_metadata(exported: torch.export.ExportedProgram) -> dict[str, Any]:
+    """The setting that lets a package say which values of its result are Python numbers, for :func:`with_numbers`.
 
-    The loaded program checks nothing: a wrong shape reads past the buffer. Call it only through
-    :class:`tutorial_lib.builds.program.Compiled`.
+    Raises
+    ------
+    UncomparableResult
+        If one is of a type that AOTInductor does not give back.
     """
-    with patched(values):
-        torch._inductor.aoti_compile_and_package(exported, package_path=str(path))
-    return load(path, device)
+    numbers = _numbers(exported)
+    return {"aot_inductor.metadata": {NUMBERS: json.dumps(numbers)}} if numbers else {}
+
+
+def _numbers(exported: torch.export.ExportedProgram) -> dict[int, str]:
+    """Which values of the result are Python numbers, by their place; AOTInductor makes tensors of them."""
+    types = {}
+    for place, output in enumerate(exported.graph_signature.output_specs):
+        value, kind = getattr(output.arg, "value", None), type(output.arg).__name__
+        if kind == "SymIntArgument" or type(value) is int:
+            types[place] = "int"
+        elif kind == "SymBoolArgument" or type(value) is bool:
+            types[place] = "bool"
+        elif kind == "SymFloatArgument" or isinstance(value, (float, str)):
+            name = "str" if isinstance(value, str) else "float"
+            raise UncomparableResult(
+                f"value {place} of the model's result is a Python {name}, which "
+                "AOTInductor does not give back: drop it from the result, or return a tensor."
+            )
+    return types
+
+
+def with_numbers(program: Any) -> Callable[..., Any]:
+    """A loaded program that returns Python numbers where the model does, as its package says."""
+    types = json.loads(program.loader.get_metadata().get(NUMBERS, "{}"))
+    if not types:
+        return program
+
+    def call(*inputs: torch.Tensor) -> Any:
+        values, tree = pytree.tree_flatten(program(*inputs))
+        for place, name in types.items():
+            values[int(place)] = {"int": int, "bool": bool}[name](values[int(place)])
+        return pytree.tree_unflatten(values, tree)
+
+    return call
 
 
 def load(path: Path, device: torch.device) -> Callable[..., Any]:
@@ -152,7 +189,8 @@ def load(path: Path, device: torch.device) -> Callable[..., Any]:
     codecache.get_device_information = lambda device: {}
     try:
         with nothing_left_by_a_failed_load(path):
-            return torch._inductor.aoti_load_package(str(path), run_single_threaded=device.type == "cuda")
+            program = torch._inductor.aoti_load_package(str(path), run_single_threaded=device.type == "cuda")
+        return with_numbers(program)
     finally:
         codecache.get_device_information = information
 
