@@ -5,13 +5,17 @@ import keyword
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutorial_lib import DynamicDim, ShapeError, status
+from tutorial_lib import MODELS, DynamicDim, ShapeError, status
 from tutorial_lib.builds.backends import BackendUnavailable, OptionError
+from tutorial_lib.cli import commands
 from tutorial_lib.core.precision import PrecisionError
+from tutorial_lib.experiments.results_file import key
 from tutorial_lib.experiments.setting import Setting, freeze, read_options, read_sizes, show_options
+from tutorial_lib.studio import Studio
 
 
 def of(**more):
@@ -180,33 +184,33 @@ WRONG = {
 def test_what_cannot_be_built_is_said_in_one_sentence(wrong, seed):
     setting, kind, sentence = WRONG[wrong]
     with pytest.raises(kind) as refused:
-        setting.check(seed)
+        setting.settled(seed)
     assert str(refused.value) == sentence
 
 
 def test_a_misspelt_option_of_inductor_comes_with_a_suggestion(seed, inductor):
     with pytest.raises(OptionError, match="did you mean 'max_autotune'"):
-        of(backend=inductor, options=freeze({"max_autotun": True})).check(seed)
+        of(backend=inductor, options=freeze({"max_autotun": True})).settled(seed)
 
 
 def test_a_backend_and_a_precision_that_are_not_here_are_refused(seed):
     if seed.device.type != "cpu":
         pytest.skip("this machine has a GPU")
     with pytest.raises(BackendUnavailable, match=r"^backend tensorrt: .*\.$"):
-        of(backend="tensorrt").check(seed)
+        of(backend="tensorrt").settled(seed)
     with pytest.raises(PrecisionError, match=r"^precision tf32: .*\.$"):
-        of(precision="tf32").check(seed)
+        of(precision="tf32").settled(seed)
 
 
 def test_a_case_without_dynamic_dimension_has_nothing_to_sweep_over(seed):
     with pytest.raises(ShapeError, match="no dynamic dimension to sweep over"):
-        Setting("fixed", (), "eager").check(replace(seed, inputs=(replace(seed.inputs[0], shape=(4, 7, 48)),)))
+        Setting("fixed", (), "eager").settled(replace(seed, inputs=(replace(seed.inputs[0], shape=(4, 7, 48)),)))
 
 
 def test_auto_is_checked_as_the_backend_it_comes_to(seed):
-    assert of(backend="eager").check(seed) == "eager"
+    assert of(backend="eager").settled(seed).backend == "eager"
     expected = next(name for name in ("tensorrt", "inductor", "eager") if status(name, seed.device).works)
-    assert of(backend="auto").check(seed) == expected
+    assert of(backend="auto").settled(seed).backend == expected
 
 
 def test_the_case_of_a_setting_has_its_ranges_and_precision(seed):
@@ -218,3 +222,53 @@ def test_the_case_of_a_setting_has_its_ranges_and_precision(seed):
 def test_without_sizes_the_corners_opt_and_the_powers_of_two_are_measured(seed):
     assert of().measured(seed) == (1, 2, 4, 8)
     assert of(sizes=(3, 7)).measured(seed) == (3, 7)
+
+
+# ---- one experiment, one identity -------------------------------------------------------------------------------
+
+
+def recorded(model):
+    """The setting that `record` makes."""
+    words = ["record", "--out", "x.json", "--models", model, "--backends", "eager", "--precision", "fp32"]
+    (setting,), *_ = commands._settings(commands._parser().parse_args([*words, "--samples", "3"]), torch.device("cpu"))
+    return setting
+
+
+@pytest.fixture(params=["vit-any-size", "text-encoder"])
+def asked(request):
+    """The case of a model, and what the studio and `record` ask for when nothing but eager is chosen."""
+    studio = Studio(device="cpu")
+    studio.set(model=request.param, backend="eager")
+    yield MODELS[request.param](), studio.setting, recorded(request.param)
+    studio.close()
+
+
+def test_steps_and_limits_are_those_of_the_model_however_it_is_asked_for(asked):
+    case, of_studio, of_record = asked
+    assert of_studio.ranges == of_record.ranges == tuple(case.dims.values())
+    assert of_studio.case(case).inputs == case.inputs
+
+
+def test_the_studio_and_record_ask_for_one_experiment_with_one_key(asked):
+    case, of_studio, of_record = asked
+    assert of_record.settled(case) == of_studio == of_studio.settled(case)
+    assert key(of_record.settled(case)) == key(of_studio)
+    assert len({of_record.settled(case), of_studio}) == 1
+
+
+def test_a_limit_that_is_not_typed_makes_no_other_experiment():
+    case = MODELS["text-encoder"]()
+    whole = Setting("text-encoder", tuple(case.dims.values()), "eager")
+    bare = replace(whole, ranges=tuple(replace(dim, limit=None) for dim in whole.ranges))
+    assert bare.settled(case) == whole.settled(case)
+    assert key(bare) == key(whole)
+
+
+def test_a_range_in_smaller_steps_than_the_model_s_is_refused_and_larger_ones_are_kept():
+    case = MODELS["vit-any-size"]()
+    batch, height, width = case.dims.values()
+    single = Setting("vit-any-size", (batch, replace(height, step=1), width), "eager")
+    with pytest.raises(ShapeError, match=r"height is in steps of 1, and the model takes multiples of 16"):
+        single.settled(case)
+    double = Setting("vit-any-size", (batch, DynamicDim("height", 96, 224, 320, step=32), width), "eager")
+    assert double.settled(case).ranges[1].step == double.case(case).dims["height"].step == 32

@@ -324,9 +324,9 @@ def _measured(
 def _built(make: Callable[[], Case], setting: Setting, path: str, device: str) -> None:
     """Build one path of a setting, for the packages and caches on disk that this leaves."""
     base = make().to(backends.as_device(device))
-    backend = setting.check(base)
+    setting = setting.settled(base)
     with package_cache.policy("reuse"):
-        PATHS[path](setting.case(base), backend, dict(setting.options))
+        PATHS[path](setting.case(base), setting.backend, dict(setting.options))
 
 
 def measured(make: Callable[[], Case], setting: Setting, device: str, min_seconds: float, policy: str = "off") -> Found:
@@ -334,13 +334,13 @@ def measured(make: Callable[[], Case], setting: Setting, device: str, min_second
     found: Found = {"text": str(setting), "failures": {}, "sweep": None, "where": where(), "conditions": {}}
     try:
         base = make().to(backends.as_device(device))
-        backend = setting.check(base)
+        setting = setting.settled(base)
         found["where"]["device"] = report.device_name(base.device)
         case, programs, conditions = setting.case(base), {}, Conditions(base.device)
         for path in setting.paths:
             try:
                 with package_cache.policy(policy):
-                    programs[path] = PATHS[path](case, backend, dict(setting.options))
+                    programs[path] = PATHS[path](case, setting.backend, dict(setting.options))
             except Exception as error:
                 found["failures"][path] = sentence(error)
         if programs:

@@ -44,7 +44,11 @@ def setting_of(content: Found) -> Setting:
 
 
 def key(setting: Setting, device: str = "auto", min_seconds: float = MIN_SECONDS) -> str:
-    """The digest that a setting is known by in a file."""
+    """The digest that a setting is known by in a file.
+
+    The limits of its ranges are no part of it: they say what may be asked for, not what is.
+    """
+    setting = dataclasses.replace(setting, ranges=tuple(dataclasses.replace(d, limit=None) for d in setting.ranges))
     told = json.dumps([plain(setting), device, min_seconds], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 

@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tutorial_lib.builds import backends
@@ -58,10 +58,13 @@ class Setting:
 
     def case(self, base: Case) -> Case:
         """`base` with the ranges and in the precision of this setting."""
-        return base.in_precision(self.precision).with_ranges(**{d.name: (d.min, d.opt, d.max) for d in self.ranges})
+        return base.in_precision(self.precision).with_ranges(**{dim.name: dim for dim in self.ranges})
 
-    def check(self, base: Case) -> str:
-        """The backend that this setting would be built with.
+    def settled(self, base: Case) -> "Setting":
+        """The same experiment, checked, with nothing left to be chosen.
+
+        Backend and sizes are named, and ranges have the steps and limits of `base`. However an experiment was asked
+        for, its settled settings are equal.
 
         Raises
         ------
@@ -77,11 +80,12 @@ class Setting:
         reason = precision.why_not(self.precision, base.device)
         if reason:
             raise precision.PrecisionError(f"precision {self.precision}: {reason}")
-        ranged = base.with_ranges(**{d.name: (d.min, d.opt, d.max) for d in self.ranges})
-        check_sizes(ranged, self.measured(ranged))
+        ranged = base.with_ranges(**{dim.name: dim for dim in self.ranges})
+        sizes = self.measured(ranged)
+        check_sizes(ranged, sizes)
         backend, _ = backends.choose(self.backend, base.device)
         backends.settings(backend, base.device, dict(self.options))
-        return backend
+        return replace(self, backend=backend, sizes=sizes, ranges=tuple(ranged.dims.values()))
 
     def measured(self, case: Case) -> tuple[int, ...]:
         """The sizes of the first dimension that are measured."""

@@ -114,17 +114,16 @@ class Bench:
         base = self._cases.recall(key)
         if base is None:
             base = self._cases.keep(key, self.base(setting.model).in_precision(setting.precision))
-        return base.with_ranges(**{d.name: (d.min, d.opt, d.max) for d in setting.ranges})
+        return base.with_ranges(**{dim.name: dim for dim in setting.ranges})
 
     def settled(self, setting: Setting) -> Setting:
         """`setting` with the backend and the sizes that it comes to; equal settings are measured once."""
         base = self.base(setting.model)
-        backend = setting.check(base)
-        ranged = base.with_ranges(**{d.name: (d.min, d.opt, d.max) for d in setting.ranges})
-        sizes = setting.measured(ranged)
-        for made in (ranged.traced, *map(ranged.sizes, sizes)):
+        setting = setting.settled(base)
+        ranged = base.with_ranges(**{dim.name: dim for dim in setting.ranges})
+        for made in (ranged.traced, *map(ranged.sizes, setting.sizes)):
             _check_memory(ranged, made)
-        return dataclasses.replace(setting, backend=backend, sizes=sizes)
+        return setting
 
     def known(self, setting: Setting) -> Result | None:
         """The result of a settled setting, if it is still in memory."""

@@ -46,9 +46,9 @@ def script(base: Case, setting: Setting) -> str:
     ShapeError
         If the setting cannot be built, or the model or an option cannot be written down.
     BackendUnavailable, PrecisionError, OptionError
-        As :meth:`Setting.check` raises them.
+        As :meth:`Setting.settled` raises them.
     """
-    backend, case = setting.check(base), setting.case(base)
+    backend, case = setting.settled(base).backend, setting.case(base)
     paths = [path for path in PATHS if path in setting.paths]
     on = {name: name in (*paths, backend, case.device.type) for name in (*PATHS, *backends.BACKENDS, "cuda")}
     definitions, imports = _definitions(case)
