@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tutorial_lib import DynamicDim
+from tutorial_lib import PATHS, DynamicDim
 from tutorial_lib.core.models import MODELS
 from tutorial_lib.experiments import campaign
 from tutorial_lib.experiments.campaign import NotAlone, measured, run_all, sweeps, table
@@ -130,7 +130,7 @@ def test_a_path_that_cannot_be_built_leaves_the_others(monkeypatch):
     def fails(*_):
         raise RuntimeError("the compiler\ngave up")
 
-    monkeypatch.setitem(campaign.PATHS, "input", fails)
+    monkeypatch.setitem(PATHS, "input", fails)
     found = measured(MODELS["perceptron"], replace(ONE, paths=("input", "export")), "cpu", 0)
     assert found["failures"] == {"input": "RuntimeError: the compiler"}
     assert {row["path"] for row in found["sweep"]["table"]} == {EAGER, "export"}

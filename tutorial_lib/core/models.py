@@ -120,7 +120,7 @@ class Case:
         return replace(self, model=copy.deepcopy(self.model).to(device))
 
     def in_precision(self, name: str) -> "Case":
-        """The same case with a copy of its model, and its inputs, in precision `name`.
+        """The same case with a copy of its model, and its inputs, in precision `name`; itself if it is so already.
 
         Raises
         ------
@@ -130,6 +130,8 @@ class Case:
         reason = precision.why_not(name, self.device)
         if reason:
             raise precision.PrecisionError(f"precision {name}: {reason}")
+        if self.precision == name:
+            return self
         dtype = precision.DTYPES[name]
         inputs = tuple(replace(s, dtype=dtype) if s.dtype.is_floating_point else s for s in self.inputs)
         return replace(self, model=copy.deepcopy(self.model).to(dtype), inputs=inputs, precision=name)

@@ -17,24 +17,23 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, as_completed, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 import torch
 
-from tutorial_lib.builds import backends, package_cache, report
-from tutorial_lib.builds.backends import tensorrt
+from tutorial_lib.builds import backends
 from tutorial_lib.builds.job import sentence
-from tutorial_lib.builds.program import Compiled
 from tutorial_lib.core.models import MODELS, Case
 from tutorial_lib.experiments.processes import Processes, WorkerLost, one_per_device
+from tutorial_lib.experiments.result import Failure, Result
 from tutorial_lib.experiments.results_file import Found, key, opened, plain, read, rows_of
+from tutorial_lib.experiments.run import build, run, where
 from tutorial_lib.experiments.setting import Setting
-from tutorial_lib.measure.device_conditions import Conditions
 from tutorial_lib.measure.latency import MIN_SECONDS
-from tutorial_lib.measure.sweep import Sweep, sweep
-from tutorial_lib.paths import PATHS
+from tutorial_lib.measure.sweep import Sweep
 
 RETRIES = 2
 """How often a setting is run again after its process ended early."""
@@ -325,58 +324,21 @@ def _built(make: Callable[[], Case], setting: Setting, path: str, device: str) -
     """Build one path of a setting, for the packages and caches on disk that this leaves."""
     base = make().to(backends.as_device(device))
     setting = setting.settled(base)
-    with package_cache.policy("reuse"):
-        PATHS[path](setting.case(base), setting.backend, dict(setting.options))
+    build(setting, setting.case(base), path, "reuse")
 
 
 def measured(make: Callable[[], Case], setting: Setting, device: str, min_seconds: float, policy: str = "off") -> Found:
     """Build and measure one setting, here and now; what fails is told in sentences."""
-    found: Found = {"text": str(setting), "failures": {}, "sweep": None, "where": where(), "conditions": {}}
     try:
-        base = make().to(backends.as_device(device))
-        setting = setting.settled(base)
-        found["where"]["device"] = report.device_name(base.device)
-        case, programs, conditions = setting.case(base), {}, Conditions(base.device)
-        for path in setting.paths:
-            try:
-                with package_cache.policy(policy):
-                    programs[path] = PATHS[path](case, setting.backend, dict(setting.options))
-            except Exception as error:
-                found["failures"][path] = sentence(error)
-        if programs:
-            found["sweep"] = json.loads(_swept(setting, case, programs, min_seconds, conditions).json())
-            found["conditions"] = conditions.summary()
+        result = run(setting, make(), device=device, build=partial(build, policy=policy), min_seconds=min_seconds)
     except Exception as error:
-        found["failures"][""] = sentence(error)
-    return found
-
-
-def _swept(
-    setting: Setting, case: Case, programs: Mapping[str, Compiled], min_seconds: float, conditions: Conditions
-) -> Sweep:
-    """The sweep of a setting, with the device looked at before each round of measuring and at the end."""
-    rounds: set[str] = set()
-
-    def progress(done: int, total: int, text: str) -> None:
-        if text.startswith("measuring") and text not in rounds:
-            rounds.add(text)
-            conditions.sample()
-
-    sizes = setting.measured(case)
-    least = {"min_samples": setting.samples, "min_seconds": min_seconds}
-    found = sweep(programs, sizes, **least, rows=False, progress=progress)  # type: ignore[arg-type]
-    conditions.sample()
-    return found
-
-
-def where() -> dict[str, Any]:
-    """What a setting runs on, except for the device."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        result = Result(setting, failures={"": Failure.of(error)}, where=where())
     return {
-        "host": platform.node(),
-        "threads": torch.get_num_threads(),
-        "cpus": cpus,
-        **report.versions("triton", *tensorrt.PACKAGES),
+        "text": str(setting),
+        "failures": {path: failure.sentence for path, failure in result.failures.items()},
+        "sweep": json.loads(result.sweep.json()) if result.sweep else None,
+        "where": {"host": platform.node(), **result.where},
+        "conditions": dict(result.conditions),
     }
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 
 from tutorial_lib.core.files import save, with_floats
-from tutorial_lib.experiments.results_file import Found, ranges_of, rows_of
+from tutorial_lib.experiments.result import Result
+from tutorial_lib.experiments.results_file import Found, ranges_of, rows_of, setting_of
 from tutorial_lib.measure.device_conditions import held_back
 from tutorial_lib.measure.sweep import SCHEMA as SWEEP_SCHEMA
 from tutorial_lib.measure.sweep import Sweep
@@ -103,6 +104,11 @@ class Recorded:
             chosen = ", ".join(f"{name} {value}" for name, value in wanted.items())
             raise RecordedError(f"{how_many} {chosen or 'without a choice'}; the recording has: {found}.")
         return fitting[0]
+
+    def result(self, **wanted: str) -> Result:
+        """:meth:`run` as a result of its own; its builds are in its sweep."""
+        setting = setting_of(self.run(**wanted)["setting"])
+        return Result(setting, self.sweep(**wanted), date=self.about["date"], recorded=self.label)
 
     def sweep(self, **wanted: str) -> Sweep:
         """The results of :meth:`run`, to be drawn."""

@@ -32,8 +32,10 @@ class JournalError(ValueError):
 
 
 def plain(setting: Setting) -> dict[str, Any]:
-    """A setting as plain values for JSON."""
-    return json.loads(json.dumps(dataclasses.asdict(setting), default=repr))
+    """A setting as plain values for JSON, without unset fields that the first version of this file did not have."""
+    content = json.loads(json.dumps(dataclasses.asdict(setting), default=repr))
+    unset = {"measure": True, "engines": False, "calls": []}
+    return {name: value for name, value in content.items() if name not in unset or value != unset[name]}
 
 
 def setting_of(content: Found) -> Setting:

@@ -1,4 +1,4 @@
-"""What is to be built and measured together: a value that is right by itself, and can be a key."""
+"""One experiment: an immutable, hashable description of what to build and measure."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ from tutorial_lib.paths import PATHS
 
 @dataclass(frozen=True)
 class Setting:
-    """One run of some paths of a model, as the studio and a campaign take it.
+    """One experiment: some paths of a model, as :func:`tutorial_lib.experiments.run.run` takes it.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Setting:
         One for each dynamic dimension of the case, in its order.
     backend, precision : str
         ``auto`` or one of :data:`tutorial_lib.builds.backends.BACKENDS`; one of
-        :data:`tutorial_lib.core.precision.DTYPES`.
+        :data:`tutorial_lib.core.precision.DTYPES`, or None for the dtypes that the model has.
     paths : tuple of str
         Some of ``jit``, ``input``, ``export``.
     sizes : tuple of int
@@ -35,16 +35,23 @@ class Setting:
         Settings of the backend over this package's defaults.
     samples : int
         Rounds of measuring.
+    measure, engines : bool
+        What is wanted: the paths built with the backend and measured; what TensorRT for RTX builds, not run.
+    calls : tuple of int
+        Sizes of the first dimension to call the model with behind TensorRT's engines, in order.
     """
 
     model: str
     ranges: tuple[DynamicDim, ...]
     backend: str = "auto"
-    precision: str = "fp32"
+    precision: str | None = "fp32"
     paths: tuple[str, ...] = tuple(PATHS)
     sizes: tuple[int, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
     samples: int = 3
+    measure: bool = True
+    engines: bool = False
+    calls: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -54,11 +61,13 @@ class Setting:
 
     def __str__(self) -> str:
         options = f", {show_options(self.options)}" if self.options else ""
-        return f"{self.model} {self.label}, {self.backend}, {self.precision}, {' '.join(self.paths)}{options}"
+        form = self.precision or "as it is"
+        return f"{self.model} {self.label}, {self.backend}, {form}, {' '.join(self.paths)}{options}"
 
     def case(self, base: Case) -> Case:
         """`base` with the ranges and in the precision of this setting."""
-        return base.in_precision(self.precision).with_ranges(**{dim.name: dim for dim in self.ranges})
+        cast = base if self.precision is None else base.in_precision(self.precision)
+        return cast.with_ranges(**{dim.name: dim for dim in self.ranges})
 
     def settled(self, base: Case) -> "Setting":
         """The same experiment, checked, with nothing left to be chosen.
@@ -77,12 +86,16 @@ class Setting:
             if path not in PATHS:
                 raise ShapeError(f"there is no path {path!r}; use {', '.join(PATHS)}.")
         as_size(self.samples, "rounds of measuring")
-        reason = precision.why_not(self.precision, base.device)
+        if not self.measure and not self.engines:
+            raise ShapeError("nothing is asked for; ask for measurements, for TensorRT's engines, or for both.")
+        reason = precision.why_not(self.precision, base.device) if self.precision else None
         if reason:
             raise precision.PrecisionError(f"precision {self.precision}: {reason}")
         ranged = base.with_ranges(**{dim.name: dim for dim in self.ranges})
         sizes = self.measured(ranged)
         check_sizes(ranged, sizes)
+        for size in self.calls:
+            ranged.sizes(size)
         backend, _ = backends.choose(self.backend, base.device)
         backends.settings(backend, base.device, dict(self.options))
         return replace(self, backend=backend, sizes=sizes, ranges=tuple(ranged.dims.values()))

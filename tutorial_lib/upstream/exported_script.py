@@ -48,6 +48,8 @@ def script(base: Case, setting: Setting) -> str:
     BackendUnavailable, PrecisionError, OptionError
         As :meth:`Setting.settled` raises them.
     """
+    if setting.precision is None:
+        raise ShapeError(f"a script has to name its precision; choose one of {', '.join(precision.DTYPES)}.")
     backend, case = setting.settled(base).backend, setting.case(base)
     paths = [path for path in PATHS if path in setting.paths]
     on = {name: name in (*paths, backend, case.device.type) for name in (*PATHS, *backends.BACKENDS, "cuda")}
@@ -97,7 +99,7 @@ def _constants(case: Case, setting: Setting) -> dict[str, Any]:
         "tolerated": agreement.TOLERATED,
         "device": str(case.device) if case.device.index else case.device.type,
         "device_type": case.device.type,
-        "dtype": precision.DTYPES[setting.precision],
+        "dtype": precision.DTYPES[case.precision or "fp32"],
         "tf32": case.allows_tf32,
         "ranges": _literal({name: (dim.min, dim.opt, dim.max) for name, dim in case.dims.items()}, "RANGES = "),
         "inputs": _literal(shapes_and_dtypes, "INPUTS = "),
