@@ -1,6 +1,7 @@
 """A setting is right by itself: what is typed comes back as it was typed, or as a sentence."""
 
 import contextlib
+import json
 import keyword
 from dataclasses import replace
 
@@ -16,6 +17,9 @@ from tutorial_lib.core.precision import PrecisionError
 from tutorial_lib.experiments.results_file import key
 from tutorial_lib.experiments.setting import Setting, freeze, read_options, read_sizes, show_options
 from tutorial_lib.studio import Studio
+
+FIRST_SCHEMA_KEY = "b3846c0da678d4e4"
+"""What `of()` had on a CPU, measured for 0.1 s, before settings could ask for engines."""
 
 
 def of(**more):
@@ -234,26 +238,33 @@ def recorded(model):
     return setting
 
 
+def compared(model, case):
+    """The setting that `compare` makes."""
+    words = ["compare", "--model", model, "--backend", "eager", "--min-samples", "3"]
+    return commands._compared(commands._parser().parse_args(words), case)
+
+
 @pytest.fixture(params=["vit-any-size", "text-encoder"])
 def asked(request):
-    """The case of a model, and what the studio and `record` ask for when nothing but eager is chosen."""
-    studio = Studio(device="cpu")
+    """A case, and what the studio, `record` and `compare` ask for when nothing but eager is chosen."""
+    case, studio = MODELS[request.param](), Studio(device="cpu")
     studio.set(model=request.param, backend="eager")
-    yield MODELS[request.param](), studio.setting, recorded(request.param)
+    yield case, [studio.setting, recorded(request.param), compared(request.param, case)]
     studio.close()
 
 
 def test_steps_and_limits_are_those_of_the_model_however_it_is_asked_for(asked):
-    case, of_studio, of_record = asked
-    assert of_studio.ranges == of_record.ranges == tuple(case.dims.values())
-    assert of_studio.case(case).inputs == case.inputs
+    case, settings = asked
+    for setting in settings:
+        assert setting.ranges == tuple(case.dims.values())
+        assert setting.case(case).inputs == case.inputs
 
 
-def test_the_studio_and_record_ask_for_one_experiment_with_one_key(asked):
-    case, of_studio, of_record = asked
-    assert of_record.settled(case) == of_studio == of_studio.settled(case)
-    assert key(of_record.settled(case)) == key(of_studio)
-    assert len({of_record.settled(case), of_studio}) == 1
+def test_the_studio_and_the_command_line_ask_for_one_experiment_with_one_key(asked):
+    case, settings = asked
+    assert len({setting.settled(case) for setting in settings}) == 1
+    assert len({key(setting.settled(case)) for setting in settings}) == 1
+    assert settings[0] == settings[0].settled(case), "the studio's is settled"
 
 
 def test_a_limit_that_is_not_typed_makes_no_other_experiment():
@@ -272,3 +283,24 @@ def test_a_range_in_smaller_steps_than_the_model_s_is_refused_and_larger_ones_ar
         single.settled(case)
     double = Setting("vit-any-size", (batch, DynamicDim("height", 96, 224, 320, step=32), width), "eager")
     assert double.settled(case).ranges[1].step == double.case(case).dims["height"].step == 32
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        of(options=freeze({"cpp.threads": 4, "a": (1, (2, "x")), "none": None})),
+        of(engines=True, measure=False, calls=(1, 33)),
+        of(precision=None),
+        Setting("vit-any-size", (DynamicDim("height", 96, 224, 320, step=16, limit=640),)),
+    ],
+)
+def test_a_setting_comes_back_from_json_as_it_was(setting):
+    again = Setting.from_dict(json.loads(json.dumps(setting.to_dict())))
+    assert again == setting
+    assert hash(again) == hash(setting)
+    assert key(again) == key(setting)
+
+
+def test_a_setting_has_the_key_that_it_had_in_the_first_schema():
+    assert key(of(), "cpu", 0.1) == FIRST_SCHEMA_KEY
+    assert key(of(engines=True), "cpu", 0.1) != FIRST_SCHEMA_KEY

@@ -163,16 +163,16 @@ def record(args: argparse.Namespace) -> int:
     print(f"{len(settings)} settings on {device}, kept in {kept} until all are done", flush=True)
     wanted = [results_file.key(setting, args.device, min_seconds) for setting in settings]
     if args.ahead:
-        known = results_file.read(kept) if kept.exists() else {}
-        todo = [s for s, name in zip(settings, wanted, strict=True) if name not in known and s.backend != "eager"]
+        lines = results_file.read(kept) if kept.exists() else {}
+        todo = [s for s, name in zip(settings, wanted, strict=True) if name not in lines and s.backend != "eager"]
         build_ahead(todo, args.ahead, device=args.device, tell=tell)
     reuse = args.ahead is not None
     try:
         run_all(settings, kept, device=args.device, min_seconds=min_seconds, seconds=limit, reuse=reuse, tell=tell)
     except KeyboardInterrupt:
         return _say(f"interrupted; what is done is in {kept}, and the same command goes on with the rest.", INTERRUPTED)
-    known = results_file.read(kept)
-    runs = [known[name] for name in wanted if name in known]
+    lines = results_file.read(kept)
+    runs = [lines[name] for name in wanted if name in lines]
     left = len(settings) - len(runs)
     notes = [f"{left} of {len(settings)} settings were not reached in {args.minutes:g} minutes."] if left else []
     if args.ahead:

@@ -1,13 +1,14 @@
 """One experiment: an immutable, hashable description of what to build and measure."""
 
 import ast
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tutorial_lib.builds import backends
-from tutorial_lib.core import precision
+from tutorial_lib.core import plain_values, precision
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import DynamicDim, ShapeError, as_size
 from tutorial_lib.measure.sweep import check_sizes, default_sizes
@@ -59,10 +60,34 @@ class Setting:
         many = len(self.ranges) > 1
         return ", ".join(f"{d.name} " * many + f"{d.min} / {d.opt} / {d.max}" for d in self.ranges)
 
+    @property
+    def ranges_text(self) -> str:
+        """The ranges in one line: ``batch 1/4/32 length 8/64/256``."""
+        return " ".join(f"{dim.name} {dim.min}/{dim.opt}/{dim.max}" for dim in self.ranges)
+
     def __str__(self) -> str:
         options = f", {show_options(self.options)}" if self.options else ""
         form = self.precision or "as it is"
         return f"{self.model} {self.label}, {self.backend}, {form}, {' '.join(self.paths)}{options}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; an option that JSON does not have is its repr."""
+        content = json.loads(json.dumps(asdict(self), default=repr))
+        # The first schema did not have these; without them, a setting keeps the key that it had.
+        unset = {"measure": True, "engines": False, "calls": []}
+        return {name: value for name, value in content.items() if name not in unset or value != unset[name]}
+
+    @classmethod
+    def from_dict(cls, plain: Any, where: str = "the setting") -> "Setting":
+        """The inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            If it is no setting; `where` is how it is called then.
+        """
+        setting = plain_values.read(cls, plain, where)
+        return replace(setting, options=tuple((name, _hashable(value)) for name, value in setting.options))
 
     def case(self, base: Case) -> Case:
         """`base` with the ranges and in the precision of this setting."""
@@ -103,6 +128,11 @@ class Setting:
     def measured(self, case: Case) -> tuple[int, ...]:
         """The sizes of the first dimension that are measured."""
         return self.sizes or tuple(default_sizes(case))
+
+
+def _hashable(value: Any) -> Any:
+    """Lists, which JSON has for tuples, as tuples."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 DOT = "·"

@@ -183,7 +183,7 @@ class Studio:
         found = recordings.load(file)
         with self._lock:
             wanted = {"model": self._panel.model.value, **wanted}
-            letter = self._display.pin(found.result(**wanted))
+            letter = self._display.pin(found.run(**wanted))
             self._pins_changed()
             return letter
 

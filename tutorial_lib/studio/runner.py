@@ -207,8 +207,8 @@ class Runner:
 
         def work(job: Job[tuple[EngineReport, ...]]) -> tuple[EngineReport, ...]:
             try:
-                wanted = replace(setting, measure=False, engines=True, calls=tuple(calls))
-                reports = run(wanted, self._bench.case(setting), progress=lambda step: job.check()).engines
+                of_engines = replace(setting, measure=False, engines=True, calls=tuple(calls))
+                reports = run(of_engines, self._bench.case(setting), progress=lambda step: job.check()).engines
             except Exception as error:
                 panel.engine_reports.value = status(Failure.of(error).sentence)
                 raise
