@@ -45,6 +45,17 @@ def ranges(engine):
     return {i.name: list(zip(i.min, i.opt, i.max, strict=True)) for i in engine.data}
 
 
+def test_an_argument_has_the_models_name_whatever_the_graph_calls_it(path):
+    class AwkwardNames(nn.Module):
+        def forward(self, input, Scale):
+            return (input * Scale).relu()
+
+    batch = DynamicDim("batch", 2, 4, 8)
+    specs = TensorSpec("input", (batch, 3)), TensorSpec("Scale", (batch, 3))
+    build = PATHS[path](Case("awkward names", AwkwardNames(), specs), "eager").build
+    assert sorted(ranges(build.engines[0])) == ["Scale", "input"]
+
+
 # ---- sizes ------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,9 @@ import pytest
 from tutorial_lib import engines
 from tutorial_lib.engines import install, worker
 
+collect_ignore = ["each_target.py", "refused_without_driver.py", "tiny_plan.py"]
+"""Scripts for processes that can import ``tensorrt_rtx``; there is no doctest in them."""
+
 
 @pytest.fixture(scope="session")
 def installed():

@@ -52,6 +52,13 @@ class Square(nn.Module):
         return x @ self.weight + y.sum()
 
 
+class AwkwardNames(nn.Module):
+    """Arguments that export and FX call otherwise: a builtin of Python, and capitals."""
+
+    def forward(self, input, Scale):
+        return (input * Scale).relu()
+
+
 SORT = {"torch_executed_ops": {"torch.ops.aten.sort.default"}}
 
 
@@ -63,6 +70,8 @@ def _other_case(name, batch):
     dim = DynamicDim("batch", *batch)
     if name == "hybrid":
         return Case("hybrid", Hybrid(), (TensorSpec("x", (dim, TOKENS, WIDTH)),))
+    if name == "awkward names":
+        return Case(name, AwkwardNames(), (TensorSpec("input", (dim, 8)), TensorSpec("Scale", (dim, 8))))
     if name == "square":
         return Case("square", Square(), (TensorSpec("x", (dim, 8)), TensorSpec("y", (8, 8))))
     if name == "masked":

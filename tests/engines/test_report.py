@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 from plans import PLAN
 
+from tutorial_lib import expand_reshape
+from tutorial_lib.builds.plan import show_bytes
 from tutorial_lib.builds.report import Engine, EngineInput
-from tutorial_lib.engines.report import Call, EngineReport, FunctionReport, engine_from_dict, megabytes
+from tutorial_lib.engines.report import Call, EngineReport, FunctionReport, differences, engine_from_dict
 
 X = EngineInput("x", "float32", (1, 8), (4, 8), (32, 8))
 STATIC = EngineInput("x", "float32", (1, 8), (1, 8), (1, 8))
@@ -47,6 +49,17 @@ def test_the_title_says_that_it_was_built_by_what_and_not_run():
     assert FAILED.title == "seed, jit: not built by TensorRT for RTX 1.5.0.114 (Torch-TensorRT 2.13.0)"
     graph = replace(REPORT, mode="graph").title
     assert graph == "seed, jit: what Torch-TensorRT 2.13.0 asks for; TensorRT built nothing"
+
+
+def test_a_range_that_became_one_size_is_noted_and_a_further_engine_is_not():
+    case = expand_reshape(batch=(1, 4, 32), embed_dim=24, tokens=7)
+
+    def notes(size, **keywords):
+        x = EngineInput("x", "float32", *[(size, 7, 24)] * 3)
+        return differences(case, (Engine((x,), "its only size", 1, 0.0, **keywords),), "2.13.0")
+
+    assert notes(4) == ("engine 1, batch: its only size is 4, not 1 to 32",)
+    assert notes(1) == notes(33, after_build=True) == ()
 
 
 def test_the_text_has_every_engine_with_its_memory_and_every_call():
@@ -120,7 +133,7 @@ def test_an_engine_without_a_plan_comes_back_from_json_too():
     ],
 )
 def test_bytes_are_said_in_the_largest_unit_that_fits(count, text):
-    assert megabytes(count) == text
+    assert show_bytes(count) == text
 
 
 def test_a_functions_report_tells_engines_warnings_and_errors():

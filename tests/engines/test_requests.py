@@ -116,6 +116,16 @@ def test_several_dynamic_dimensions(installed):
     assert report.calls[1].sizes == {"batch": 5, "length": 5}
 
 
+@pytest.mark.parametrize("name", ["jit", *(["input"] if upstream.SHARED_DIMS else []), "export"])
+def test_an_argument_has_the_models_name_whatever_the_graph_calls_it(installed, name):
+    report = graphs(name, "awkward names", (2, 4, 32), (33,))
+    engine = report.engines[0]
+    assert {i.name: (i.min[0], i.opt[0], i.max[0]) for i in engine.data} == {"input": (1, 4, 32), "Scale": (1, 4, 32)}
+    assert {row["typed"] for row in report.rows() if row["kind"] == "data"} == {"[2/4/32, 8]"}
+    if name != "jit":
+        assert report.calls[0].words == "input has size 33 in dim 0, and the optimization profile holds 1 to 32"
+
+
 def test_the_part_behind_a_graph_break_refuses_batch_1(installed):
     report = graphs("input", "hybrid", (2, 4, 32), (1, 2), ours.SORT)
     refused, served = report.calls

@@ -74,7 +74,7 @@ class Job:
     finished: bool = False
 
     def __post_init__(self) -> None:
-        self.names = {spec.name: (spec.name, "data") for spec in self.case.inputs}
+        self.names = tensorrt.placeholder_names(self.case.inputs)
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
@@ -201,8 +201,8 @@ class Job:
             program = self._package(exported, self.artefact)
             self.left_to_pytorch = inductor.library_calls(self.artefact)
             self.native = self.artefact.read_bytes
-        operators = report.call_functions(exported.graph)
-        self.note(Engine(_exported_inputs(exported), self.opt_source, operators, time.perf_counter() - start))
+        inputs, operators = _exported_inputs(exported, self.case), report.call_functions(exported.graph)
+        self.note(Engine(inputs, self.opt_source, operators, time.perf_counter() - start))
         return program
 
     def _package(self, exported: torch.export.ExportedProgram, artefact: Path) -> Callable[..., Any]:
@@ -275,6 +275,10 @@ class Job:
             try:
                 output = program(*inputs)
             except RuntimeError as error:
+                if (explanation := explain(error)).kind == "number from a tensor":  # at any size
+                    failure = BuildError(f"the {self.path} path cannot run: {explanation.cause} {explanation.fix}")
+                    failure.explanation = explanation
+                    raise failure from error
                 cut = f"; cut into {len(self.engines)} engines, only the first accepts it" if self.engines[1:] else ""
                 raise BuildError(
                     f"the {self.path} path cannot run at {where} ({first_line(error)}{cut}); use a min of 2."
@@ -346,8 +350,10 @@ def _graph_inputs(graph: torch.fx.GraphModule, case: Case) -> list[EngineInput |
             inputs.append(EngineInput(node.name, "int", (low,), (opt,), (high,), kind="shape"))
         elif isinstance(value, torch.Tensor):
             where = getattr(source, "name", "")
-            argument = re.fullmatch(r"L\['input_(\d+)'\]", where() if callable(where) else where)
-            name, kind = (case.inputs[int(argument[1])].name, "data") if argument else (node.name, "weight")
+            path = where() if callable(where) else where
+            argument = re.fullmatch(r"L\['input_(\d+)'\]", path)
+            other = "intermediate" if "___stack" in path else "weight"  # Dynamo's name for what another graph computed
+            name, kind = (case.inputs[int(argument[1])].name, "data") if argument else (node.name, other)
             dtype = str(value.dtype).removeprefix("torch.")
             inputs.append(EngineInput(name, dtype, *report.range_of(value), kind=kind))
         else:
@@ -355,15 +361,15 @@ def _graph_inputs(graph: torch.fx.GraphModule, case: Case) -> list[EngineInput |
     return inputs
 
 
-def _exported_inputs(exported: torch.export.ExportedProgram) -> tuple[EngineInput, ...]:
+def _exported_inputs(exported: torch.export.ExportedProgram, case: Case) -> tuple[EngineInput, ...]:
     """Inputs of an exported program, with the ranges that it was exported for."""
-    names = set(exported.graph_signature.user_inputs)
+    specs = dict(zip(exported.graph_signature.user_inputs, case.inputs, strict=True))  # the graph's names vary
     return tuple(
         EngineInput(
-            node.name,
+            specs[node.name].name,
             str(node.meta["val"].dtype).removeprefix("torch."),
             *report.range_of(node.meta["val"], exported.range_constraints),
         )
         for node in exported.graph.find_nodes(op="placeholder")
-        if node.name in names and isinstance(node.meta.get("val"), torch.Tensor)
+        if node.name in specs and isinstance(node.meta.get("val"), torch.Tensor)
     )

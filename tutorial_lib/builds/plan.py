@@ -157,3 +157,12 @@ class Plan:
             if isinstance(value, int | float) and value < 0:
                 raise ValueError(f"plan.{one.name} is {value}, not 0 or more")
         return plan
+
+
+def show_bytes(size: int) -> str:
+    """Bytes for people, with three digits: ``9.92 GB`` (a GB is 10**9 bytes)."""
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= 0.9995 * step:  # what three digits round up to
+            amount = size / step
+            return f"{amount:.3g} {unit}" if amount < 999.5 else f"{amount:.0f} {unit}"
+    return f"{size} bytes"

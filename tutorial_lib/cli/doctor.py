@@ -30,7 +30,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from textwrap import wrap
@@ -41,9 +41,12 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from tutorial_lib.builds import backends
 from tutorial_lib.builds.backends import cpp_compiler, tensorrt
+from tutorial_lib.builds.plan import show_bytes
 from tutorial_lib.cli.engines_command import FAILED
 from tutorial_lib.core.files import cache_folder
-from tutorial_lib.engines import EnginesUnavailable, install
+from tutorial_lib.engines import EnginesUnavailable, install, targets
+from tutorial_lib.engines.errors import PlanError
+from tutorial_lib.engines.files import fits, read
 from tutorial_lib.engines.worker import environment
 
 OK, BUT, NOT_OK, ABSENT, UNNEEDED = "OK", "OK, but", "NOT OK", "absent", "not needed here"
@@ -154,6 +157,25 @@ def _answer(name: str, future: Future[Any]) -> Any:
         fix = "run `python -m tutorial_lib doctor` again, and report this line if it stays."
         fix = INSTALL if isinstance(error, ImportError) else fix
         return Check(name, NOT_OK, f"it could not be checked ({reason})", fix)
+
+
+def check_plan(file: Path) -> Check:
+    """Whether the plan in `file` runs on this machine's card, and whether its memory is free there."""
+    name = f"plan {file.name}"
+    try:
+        plan = read(file).plan
+    except PlanError as error:
+        return Check(name, NOT_OK, str(error), "build it again with `python -m tutorial_lib engines --out FOLDER`.")
+    needs = f"needs {show_bytes(plan.activation_bytes)} for activations, {show_bytes(plan.weight_bytes)} for weights"
+    content = f"built by TensorRT for RTX {plan.tensorrt_version} for {', '.join(plan.targets)}; {needs}"
+    if not torch.cuda.is_available():
+        return Check(name, ABSENT, f"{content}; PyTorch sees no GPU here that could run it")
+    reason = targets.why_not_on(torch.cuda.get_device_capability(), plan.targets)
+    reason = reason or fits(plan, torch.cuda.mem_get_info()[0])
+    if reason:
+        problem, fix = _found_and_fix(reason)
+        return Check(name, NOT_OK, f"{content}. {problem}", fix)
+    return Check(name, OK, f"{content}, which are free on this card")
 
 
 def _python(name: str) -> Check:
@@ -389,7 +411,7 @@ def _minor(version: str) -> str:
 
 def _found_and_fix(sentence: str) -> tuple[str, str]:
     """The two halves of a sentence of this package that ends with what to do."""
-    found, *fix = re.split(r"; (?=install |set |run |on a Linux |use |`)", sentence.rstrip("."), maxsplit=1)
+    found, *fix = re.split(r"; (?=install |set |run |on a Linux |use |build |`)", sentence.rstrip("."), maxsplit=1)
     return found, "".join(f"{words}." for words in fix)
 
 
@@ -426,6 +448,7 @@ def add_parser(commands: Any) -> None:
     """Add the command ``doctor`` to a parser's subcommands."""
     text = "what works on this machine, what does not, and how to fix it"
     parser = commands.add_parser("doctor", help=text, description=f"Says {text}. Exit code 1 if anything is NOT OK.")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="say too whether this plan runs on this card")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -433,5 +456,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report; the exit code is 0 unless something is NOT OK."""
     report = diagnose()
+    if args.plan:
+        report = replace(report, checks=(*report.checks, check_plan(args.plan)))
     print(json.dumps(report.to_dict(), indent=2) if args.json else report)
     return 0 if report.ok else FAILED

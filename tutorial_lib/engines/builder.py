@@ -8,7 +8,7 @@ including ``IBuilder.build_serialized_network`` is upstream's.
 import importlib
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from tutorial_lib.builds import report
+from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.plan import Plan, PlanTensor
 from tutorial_lib.core.progress import Cancelled, Progress
 from tutorial_lib.engines import log, targets
@@ -49,6 +50,32 @@ class Request:
     keep_plans: bool = False
     is_cancelled: Callable[[], bool] = lambda: False
     report: Callable[[Progress], None] = lambda progress: None
+
+
+@dataclass
+class Phase:
+    """A phase of TensorRT's builder that has begun, with its number of steps and how many of them are done."""
+
+    parent: str | None
+    steps: int
+    done: int = 0
+
+
+def share_done(phases: Mapping[str, Phase]) -> float:
+    """How much of a build is done, 0 to 1, counting every step of a phase as the same part of its parent's step.
+
+    Examples
+    --------
+    >>> share_done({"build": Phase(None, 4, 2), "time": Phase("build", 10, 5)})
+    0.625
+    """
+
+    def of(name: str) -> float:
+        phase = phases[name]
+        below = sum(of(other) for other, inner in phases.items() if inner.parent == name)
+        return min(1.0, (phase.done + min(1.0, below)) / max(1, phase.steps))
+
+    return max((of(name) for name, phase in phases.items() if phase.parent is None), default=0.0)
 
 
 class _SerializedPlan:
@@ -189,12 +216,11 @@ class Builder:
     def _refusal(self, error: Exception) -> EngineRefused:
         """One sentence from the exception and TensorRT's log, and what it means where that is known."""
         errors = self._messages(self._log.error)
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         if errors and (self._network_done or not str(error)):
             reason = _sentence(errors[0])  # upstream says only that the build returned nothing
         refusal = EngineRefused(reason, errors)
-        full = EngineRefused("\n".join([f"{type(error).__name__}: {error}", *errors]))
-        explanation = explain(full)
+        explanation = explain(RuntimeError("\n".join([f"{type(error).__name__}: {error}", *errors])))
         if explanation.translated:
             refusal.explanation = replace(explanation, quote=reason)
         return refusal
@@ -258,28 +284,31 @@ def _logger(trt: Any) -> type[Any]:
 
 def _monitor(trt: Any) -> type[Any]:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Reports the steps of a build, and stops it when asked to."""
+        """Reports how far a build is, and stops it when asked to.
+
+        TensorRT's phases are nested: a phase is one step of its parent, and has steps itself.
+        """
 
         def __init__(self, builder: Builder) -> None:
             super().__init__()
             self._builder = builder
-            self._phases: dict[str, int] = {}
-            self._root, self._steps, self._last = "", 0, 0.0
+            self._phases: dict[str, Phase] = {}
+            self._percent, self._last = 0, 0.0
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            if not self._phases:
-                self._root, self._steps = phase, 0
-            self._phases[phase] = steps
+            if parent is None:
+                self._phases.clear()
+                self._percent = 0
+            self._phases[phase] = Phase(parent, steps)
 
         def step_complete(self, phase: str, step: int) -> bool:
-            self._steps += 1
+            if phase in self._phases:
+                self._phases[phase].done = step + 1
             now = time.monotonic()
             if now - self._last >= INTERVAL:
                 self._last = now
-                total = self._phases.get(self._root)
-                done = min(step + 1, total) if phase == self._root and total else 0
-                text = f"TensorRT: {phase}, step {step + 1}"
-                self._builder.request.report(Progress("building", done, total, text))
+                self._percent = max(self._percent, int(100 * share_done(self._phases)))
+                self._builder.request.report(Progress("building", self._percent, 100, f"TensorRT: {phase}"))
             return not self._builder.request.is_cancelled()
 
         def phase_finish(self, phase: str) -> None:

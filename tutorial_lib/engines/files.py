@@ -26,7 +26,7 @@ from typing import Protocol
 import torch
 
 from tutorial_lib.builds.job import first_line
-from tutorial_lib.builds.plan import Plan, PlanTensor
+from tutorial_lib.builds.plan import Plan, PlanTensor, show_bytes
 from tutorial_lib.core import files, plain_values
 from tutorial_lib.engines.errors import PlanError
 
@@ -288,14 +288,6 @@ def fits(plan: Plan, free_bytes: int) -> str | None:
         f"the plan needs {activations} of GPU memory for activations and {weights} for weights, and "
         f"{show_bytes(free_bytes)} are free; build it with a smaller max, or free memory."
     )
-
-
-def show_bytes(size: int) -> str:
-    """Bytes for people: ``9.92 GB``."""
-    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= step:
-            return f"{size / step:.3g} {unit}"
-    return f"{size} bytes"
 
 
 def _reason(error: Exception) -> str:

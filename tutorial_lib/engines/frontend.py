@@ -9,7 +9,7 @@ Known differences from a machine with a supported card:
 - Calls run the graph in PyTorch, behind a check of the profile (:mod:`tutorial_lib.engines.stand_in`), so their
   results and times say nothing about the engine, and the words of a refusal are not TensorRT's.
 - Choices that PyTorch makes for CPU tensors are replaced by those of a GPU
-  (:mod:`tutorial_lib.engines.attention`).
+  (:mod:`tutorial_lib.engines.as_on_gpu`).
 - ``torch.cuda`` describes a graphics card that does not exist (:data:`CARD`).
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.engines import attention
+from tutorial_lib.engines.as_on_gpu import as_on_gpu
 from tutorial_lib.engines.install import Frontend
 
 CARD = types.SimpleNamespace(
@@ -61,7 +61,7 @@ def load(frontend: Frontend, device: str = "cpu") -> None:
         import torch_tensorrt
     if hidden:
         torch_tensorrt.Device.to = lambda self, kind: torch.device("cpu")
-        attention.as_on_cuda()
+        as_on_gpu()
     from tutorial_lib.builds.backends import tensorrt
 
     tensorrt.why_not = lambda device: None

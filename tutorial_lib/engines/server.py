@@ -78,14 +78,27 @@ class Server:
 
         if self._is_outdated():
             return "outdated", None
+        kind, value = self._value(answer, task, payload, Request(is_cancelled=is_cancelled, report=report), tell)
+        self._is_outdated()  # from now on, what this request imported is watched, too
+        return kind, value
+
+    @staticmethod
+    def _value(
+        answer: Callable[[str, bytes, Request], Any],
+        task: str,
+        payload: bytes,
+        request: Request,
+        tell: Callable[[str], None],
+    ) -> tuple[str, Any]:
         try:
             with listening(tell):
-                value = answer(task, payload, Request(is_cancelled=is_cancelled, report=report))
-            return "value", value
+                return "value", answer(task, payload, request)
         except Cancelled:
             return "cancelled", None
         except TYPING_ERRORS as error:
             return "raise", error
+        except OSError as error:  # of the cache folder, in a sentence
+            return "raise", EnginesUnavailable(str(error))
         except Exception as error:
             return "raise", EngineProcessError(sentence(error))
 

@@ -342,6 +342,39 @@ RULES = (
         "Lower the max of the range (the largest size decides), delete old programs, or use a smaller model or dtype.",
     ),
     Rule(
+        "tensorrt converter",
+        "RuntimeError AssertionError",
+        r"Last \d dimensions can't be dynamic for (?P<what>adaptive_\w+)",
+        "Torch-TensorRT cannot convert {what} where the sizes that it pools vary.",
+        "For one value of each channel, x.mean(dim=(2, 3)). For more, leave it to PyTorch: "
+        'options={{"torch_executed_ops": {{"torch.ops.aten._{what}.default"}}}}.',
+    ),
+    Rule(
+        "tensorrt converter",
+        "RuntimeError ValueError",
+        r"FillOperation LINSPACE requires that input at index 1 have rank 0",
+        "torch.arange begins at a size that varies, which Torch-TensorRT cannot convert.",
+        "Let it begin at 0, and add: start + torch.arange(length).",
+    ),
+    Rule(
+        "tensorrt converter",
+        "RuntimeError TypeError",
+        r"int\(\) argument must be .* not '[\w.]*ITensor'",
+        "A converter of Torch-TensorRT needs a number where the model has a size that varies, as in "
+        "interpolate(x, size=y.shape[-2:]).",
+        "Leave that operator to PyTorch, for example "
+        'options={{"torch_executed_ops": {{"torch.ops.aten.upsample_bilinear2d.vec"}}}}.',
+    ),
+    Rule(
+        "tensorrt attention",
+        "RuntimeError ValueError",
+        r"\[AttentionInput\]|For attention operation .*query heads",
+        "TensorRT's attention layer has to know the number of heads of queries, keys and values, and here it cannot "
+        "tell: decoders reshape or repeat keys and values with sizes that vary.",
+        'Use options={{"decompose_attention": True}}, which builds attention from matrix products. Or write the number '
+        "of heads as a number where they are reshaped.",
+    ),
+    Rule(
         "C++ compiler",
         "InvalidCxxCompiler",
         r"No working C\+\+ compiler found",
@@ -354,6 +387,15 @@ RULES = (
         r"C\+\+ compile error(?:[\s\S]*?^(?P<line>.*\berror: .*)$)?",
         "The C++ compiler refused code that Inductor generated, or could not run.",
         "python -m tutorial_lib doctor tries the compiler. If Python.h is missing: sudo apt install python3-dev.",
+    ),
+    Rule(
+        "tensorrt needs a GPU",
+        "RuntimeError",
+        r"Myelin[\s\S]*CHECK\(status == CUDA_SUCCESS\) failed",
+        "TensorRT for RTX asks for a GPU where it builds an engine whose weights can be replaced "
+        "(immutable_weights=False), and there is none here.",
+        "Leave immutable_weights at True. Replacing weights and the cache of engines need the other value: build on a "
+        "machine with a supported GPU there.",
     ),
 )
 """What was provoked here, the particular before the general."""
@@ -388,6 +430,13 @@ READ = (
         r"Expected input tensors to have device (?P<a>\S+), found device (?P<b>\S+)",
         "The TensorRT engine takes inputs on {a}, and this one is on {b}.",
         "Move it: x.to({a!r}).",
+    ),
+    Rule(
+        "tensorrt target",
+        "RuntimeError",
+        r"Turing \(SM75\): FP32 GEMM is not supported",
+        "TensorRT for RTX has no float32 matrix product for sm75 (Turing).",
+        "Use float16, case.in_precision('fp16'), or another target.",
     ),
     Rule(
         "tensorrt option",

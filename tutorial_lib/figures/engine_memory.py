@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from tutorial_lib.engines.report import BUILDER, EngineReport, megabytes
+from tutorial_lib.builds.plan import show_bytes
+from tutorial_lib.engines.report import BUILDER, EngineReport
 from tutorial_lib.figures.plots import DASHES, OTHER, STYLES
 
 SIZE = (8.0, 4.8)
@@ -142,7 +143,7 @@ def _label(
         if point.alone:
             what = "built by a call out of range" if point.built_by_a_call else f"only {point.max}"
             at = ABOVE if point.built_by_a_call else BELOW
-            texts.append((point, [f"{name}: {what}", megabytes(point.activation_bytes)], at))
+            texts.append((point, [f"{name}: {what}", show_bytes(point.activation_bytes)], at))
     for point, text, place in texts:
         if (point.max, point.activation_bytes) not in labelled:
             labelled.add((point.max, point.activation_bytes))
@@ -162,8 +163,8 @@ def _memory_by_opt(engines: Sequence[Point]) -> list[str]:
     for engine in engines:
         opts.setdefault(engine.activation_bytes, []).append(engine.opt)
     if len({engine.opt for engine in engines}) == 1:
-        return [megabytes(amount) for amount in opts]
-    return [f"opt {' and '.join(map(str, of))}: {megabytes(amount)}" for amount, of in opts.items()]
+        return [show_bytes(amount) for amount in opts]
+    return [f"opt {' and '.join(map(str, of))}: {show_bytes(amount)}" for amount, of in opts.items()]
 
 
 def _scale(axes: Axes, points: Sequence[Point]) -> None:
@@ -175,7 +176,7 @@ def _scale(axes: Axes, points: Sequence[Point]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(sizes[0] / ROOM_BESIDE, sizes[-1] * ROOM_BESIDE)
     axes.set_ylim(min(amounts) / ROOM_BELOW, max(amounts) * ROOM_ABOVE)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: megabytes(int(value))))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show_bytes(int(value))))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(True, alpha=0.25)
     axes.set_axisbelow(True)

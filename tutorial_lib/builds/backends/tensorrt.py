@@ -267,6 +267,16 @@ def graph_names(inputs: Sequence[EngineInput | None]) -> dict[str, tuple[str, st
     return {f"arg{place}_1": (i.name, i.kind) for place, i in enumerate(inputs) if i is not None}
 
 
+def placeholder_names(inputs: Sequence[TensorSpec]) -> dict[str, tuple[str, str]]:
+    """The :data:`Names` of an exported program: what ``torch.export`` and FX make of the arguments' names.
+
+    They are in lower case (``placeholder_naming_pass`` in ``torch/_export/utils.py``), and none is like a builtin of
+    Python or like another one: ``input``, as the layers of torch.nn call theirs, becomes ``input_1``.
+    """
+    namespace = torch.fx.graph._Namespace()
+    return {namespace.create_name(spec.name.lower(), None): (spec.name, "data") for spec in inputs}
+
+
 def engine_input(spec: Any, names: Names) -> EngineInput:
     """The range that a ``torch_tensorrt.Input`` gives an engine's optimization profile."""
     if isinstance(spec.shape, dict):
