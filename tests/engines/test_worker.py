@@ -272,7 +272,7 @@ def case():
 
 
 def test_a_model_of_a_notebook_is_sent_by_value_with_the_names_that_it_uses(warm, path):
-    names = {"__name__": "__main__"}
+    pid, names = warm.pid, {"__name__": "__main__", "__file__": __file__}
     exec(MODEL.format(more=""), names)
     case = names["case"]()
     assert type(case.model).__module__ == "__main__"
@@ -281,6 +281,7 @@ def test_a_model_of_a_notebook_is_sent_by_value_with_the_names_that_it_uses(warm
     exec("def scaled(x):\n    return torch.tanh(torch.relu(x) * FACTOR)", names)  # the cell is run again
     after = build(names["case"](), path, mode="graph")
     assert after.engines[0].operators == before.engines[0].operators + 1
+    assert warm.pid == pid
 
 
 @pytest.mark.slow

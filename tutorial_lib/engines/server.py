@@ -43,7 +43,8 @@ class Server:
         self._waiting: queue.SimpleQueue[tuple[int, str, bytes]] = queue.SimpleQueue()
         self._writing = threading.Lock()
         self._cancelled: set[int] = set()
-        self._files = {name: _changed(module) for name, module in list(sys.modules.items())}
+        self._files: dict[str, int] = {}
+        self._is_outdated()  # from now on, what is imported already is watched
 
     def serve(self, answer: Callable[[str, bytes, Request], Any]) -> None:
         """Answer until the reader's process is gone."""
@@ -112,7 +113,7 @@ class Server:
         """Whether a file of the reader's was changed since it was imported here."""
         for name, module in list(sys.modules.items()):
             changed = _changed(module)
-            if self._files.setdefault(name, changed) != changed:
+            if changed is not None and self._files.setdefault(name, changed) != changed:
                 return True
         return False
 

@@ -156,7 +156,7 @@ def _give_modules(value: Any, given: set[int]) -> None:
             return
         given.add(id(names))
         sys.modules[name] = module = types.ModuleType(name)
-        vars(module).update(names)
+        vars(module).update({name: value for name, value in names.items() if name != "__file__"})  # it has no file here
         for used in list(names.values()):
             _give_modules(used, given)
 

@@ -123,6 +123,7 @@ class Worker:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self.pid is None or self._process is None:
+            self.stop()  # one that ended by itself leaves its pipe behind
             self._process = process = subprocess.Popen(
                 [sys.executable, "-m", "tutorial_lib.engines.server"],
                 stdin=subprocess.PIPE,
