@@ -2,12 +2,13 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from tutorial_lib.builds.plan import Plan
+from tutorial_lib.core import plain_values
 
 Sizes = tuple[int | None, ...]
 """One size per axis; None where the compiler set no bound."""
@@ -57,6 +58,13 @@ class Engine:
         late = ", built after the first build" if self.after_build else ""
         shown = [i for i in self.inputs if i.kind in ("data", "intermediate")]
         return f"{'; '.join(map(str, shown))}: opt from {self.opt_source}{late}"
+
+
+class Repr(str):
+    """The repr of an option, which is all of it that is saved; it is its own repr."""
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,18 @@ class Build:
         plain = asdict(self)
         plain["options"] = {name: repr(value) for name, value in self.options.items()}
         return {**plain, "recompiles": self.recompiles}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], where: str = "build") -> "Build":
+        """The inverse of :meth:`to_dict`, except that options stay their reprs.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, unknown or of another type; `where` is how the report is called then.
+        """
+        build = plain_values.read(cls, {name: value for name, value in plain.items() if name != "recompiles"}, where)
+        return replace(build, options={name: Repr(value) for name, value in build.options.items()})
 
     def __str__(self) -> str:
         size = "" if self.artefact_bytes is None else f", {self.artefact_bytes / 1e6:.1f} MB"

@@ -49,7 +49,7 @@ from tutorial_lib.builds import report
 from tutorial_lib.builds.backends import inductor, tensorrt
 from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.program import LOCK, Compiled, Program
-from tutorial_lib.builds.report import Build, Engine, EngineInput
+from tutorial_lib.builds.report import Build
 from tutorial_lib.core import precision
 from tutorial_lib.core.files import replacing
 from tutorial_lib.core.shapes import DynamicDim, TensorSpec, named_dims
@@ -229,13 +229,6 @@ def _instructions() -> tuple[str, ...]:
     return (platform.processor() or platform.machine(),)
 
 
-class _Repr(str):
-    """The repr of an option, which is all that a file holds of it; it is its own repr."""
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
 @dataclass(frozen=True)
 class Metadata:
     """The content of ``about.json``."""
@@ -280,30 +273,13 @@ class Metadata:
                 for spec in plain["inputs"]
             )
             named_dims(inputs)
-            machine, build = Machine.from_dict(plain["machine"]), _build(plain["build"])
+            machine, build = Machine.from_dict(plain["machine"]), Build.from_dict(plain["build"])
             if plain["precision"] not in (None, *precision.DTYPES) or build.backend not in SAME_VERSIONS:
                 raise ValueError(f"precision {plain['precision']!r}, backend {build.backend!r}")
             torch.device(plain["device"])
             return cls(str(plain["saved"]), inputs, plain["precision"], plain["device"], machine, build)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise _damaged(path, f"{METADATA} cannot be understood: {first_line(error)}") from error
-
-
-def _build(plain: dict[str, Any]) -> Build:
-    engines = []
-    for engine in plain["engines"]:
-        inputs = tuple(EngineInput(**_tuples(item)) for item in engine["inputs"])
-        engines.append(Engine(**{**engine, "inputs": inputs}))
-    options = {name: _Repr(value) for name, value in plain["options"].items()}
-    versions = {name: str(value) for name, value in plain["versions"].items()}
-    fields = {name: value for name, value in plain.items() if name != "recompiles"}
-    build = Build(**{**_tuples(fields), "engines": tuple(engines), "options": options, "versions": versions})
-    str(build)  # every field is what it is printed as
-    return build
-
-
-def _tuples(plain: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
 
 
 # ---- what is checked before anything is loaded ------------------------------------------------------------------

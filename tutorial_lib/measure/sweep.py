@@ -19,9 +19,9 @@ from tutorial_lib.checks import agreement, corners
 from tutorial_lib.core import precision
 from tutorial_lib.core.files import save, with_floats
 from tutorial_lib.core.models import Case
+from tutorial_lib.core.progress import Listener, Progress
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.measure import latency, memory
-from tutorial_lib.measure.latency import Progress
 
 SCHEMA = 1
 WITHOUT_FLOAT64 = (
@@ -238,7 +238,7 @@ def sweep(
     min_samples: int = latency.MIN_SAMPLES,
     min_seconds: float = latency.MIN_SECONDS,
     rows: bool = True,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
     after_round: Callable[[Sweep], None] | None = None,
 ) -> Sweep:
     """Compare compiled `programs` of one case with eager, and with each other, at several sizes.
@@ -256,7 +256,8 @@ def sweep(
     rows : bool
         Whether to compare the rows of one output as well (``row_spread``): one more call of each program.
     progress : callable, optional
-        Told of every step.
+        Told of every step: of the stage ``comparing``, whose steps are sizes, and those of
+        :func:`tutorial_lib.measure.latency.measure`.
     after_round : callable, optional
         Given what is known so far after every round of measuring, agreement included.
 
@@ -301,7 +302,7 @@ def latencies(
     programs: Mapping[str, Compiled],
     sizes: Sequence[int | Mapping[str, int]],
     *,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
 ) -> Sweep:
     """Latency of each program and of eager alone, one sample at each size: a first look, without agreement.
 
@@ -333,7 +334,7 @@ def _compared(
     programs: Mapping[str, Compiled],
     sizes: Sequence[dict[str, int]],
     between_rows: bool,
-    progress: Progress | None,
+    progress: Listener | None,
 ) -> tuple[list[Row], list[Row], dict[tuple[str, int], Callable[[], Any]], str | None]:
     """Agreement of every program at every size, of every two, the calls to be timed, and why float64 cannot run."""
     reference, rows, pairs = agreement.Reference(case), [], []
@@ -344,7 +345,8 @@ def _compared(
         inputs, outputs = case.example(size), {}
         for name, call in named.items():
             if progress:
-                progress(step, len(sizes), f"comparing at {_label(size)}")
+                text = f"comparing at {_label(size)} ({step + 1} of {len(sizes)})"
+                progress(Progress("comparing", step, len(sizes), text))
             asked = partial(reference.eager, inputs) if name == EAGER else partial(call, *inputs)
             output, taken = memory.peak(asked, case.device)
             if name == EAGER:

@@ -54,9 +54,11 @@ def script(base: Case, setting: Setting) -> str:
     ShapeError
         If the setting cannot be built, or the model or an option cannot be written down.
     BackendUnavailable, PrecisionError, OptionError
-        As :meth:`Setting.check` raises them.
+        As :meth:`Setting.settled` raises them.
     """
-    backend, case = setting.check(base), setting.case(base)
+    if setting.precision is None:
+        raise ShapeError(f"a script has to name its precision; choose one of {', '.join(precision.DTYPES)}.")
+    backend, case = setting.settled(base).backend, setting.case(base)
     paths = [path for path in PATHS if path in setting.paths]
     on = {name: name in (*paths, backend, case.device.type) for name in (*PATHS, *backends.BACKENDS, "cuda")}
     definitions, imports = _definitions(case)
@@ -89,7 +91,7 @@ def _constants(case: Case, setting: Setting) -> dict[str, Any]:
         "tolerated": agreement.TOLERATED,
         "device": str(case.device) if case.device.index else case.device.type,
         "device_type": case.device.type,
-        "dtype": precision.DTYPES[setting.precision],
+        "dtype": precision.DTYPES[case.precision or "fp32"],
         "tf32": case.allows_tf32,
         "ranges": _literal({name: (dim.min, dim.opt, dim.max) for name, dim in case.dims.items()}, "RANGES = "),
         "inputs": _literal(shapes_and_dtypes, "INPUTS = "),
