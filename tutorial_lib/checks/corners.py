@@ -28,7 +28,7 @@ from tutorial_lib.checks.agreement import Agreement, Reference
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import DynamicDim
 
-BUDGET_SECONDS = 2.0
+BUDGET_SECONDS = 0.5
 """Seconds that eager may take, for each build, at all sizes above opt together. The comparison costs about four times
 as much where float64 has to decide, and twice as much where the program's numbers are all but eager's."""
 MEMORY_SHARE = 0.5
