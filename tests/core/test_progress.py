@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,11 +79,14 @@ def own():
 def instant(inductor, monkeypatch):
     """Inductor ahead of time without its compiler: the program is what was exported."""
 
-    def package(exported, file, values, device):
-        file.write_bytes(b"code")
-        return exported.module()
+    exports = []
 
-    monkeypatch.setattr(inductor_module, "package", package)
+    def package(exported, package_path):
+        Path(package_path).write_bytes(b"code")
+        exports.append(exported)
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", package)
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda *_, **__: exports[-1].module())
     monkeypatch.setattr(inductor_module, "library_calls", lambda file: ())
     return inductor
 

@@ -1,5 +1,6 @@
 """A plan and its description: written together or not at all, and read only when both are whole."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -109,28 +110,29 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, n
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk():
-    """No file can grow beyond 1000 bytes."""
+    """No file can grow beyond 1000 bytes inside the ``with`` block; pytest's own output may be such a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("full_disk")
 @pytest.mark.parametrize("data", [b"x" * 2000, b"small"])
 def test_a_full_disk_leaves_nothing_behind(file, data):
-    assert "could not be written" in refused(
-        save, engine(data=data, plan_bytes=len(data), messages=("m" * 2000,)), file
-    )
+    with full_disk():
+        said = refused(save, engine(data=data, plan_bytes=len(data), messages=("m" * 2000,)), file)
+    assert "could not be written" in said
     assert os.listdir(file.parent) == []
 
 
-def test_a_full_disk_leaves_the_old_pair_whole(saved, request):
-    request.getfixturevalue("full_disk")
+def test_a_full_disk_leaves_the_old_pair_whole(saved):
     data = b"x" * 2000
-    refused(save, engine(data=data, plan_bytes=2000), saved, overwrite=True)
+    with full_disk():
+        refused(save, engine(data=data, plan_bytes=2000), saved, overwrite=True)
     assert read(saved).plan == PLAN
     assert len(os.listdir(saved.parent)) == 2
 

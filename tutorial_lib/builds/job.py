@@ -227,9 +227,11 @@ class Job:
             stage(f"compiling {self.path} ahead of time")
             start = time.perf_counter()
             with inductor.nothing_left_by_a_failed_load(file):
-                with inductor.patched(inductor.numbers_metadata(exported)):
+                numbers = inductor.numbers_metadata(exported)
+                with inductor.patched(numbers):
                     program = package(exported, self.backend, self.case.device, str(file))
-                program = inductor.with_numbers(program)
+                if numbers:
+                    program = inductor.with_numbers(program)
             problem = package_cache.keep(key, file, time.perf_counter() - start) if key else None
             self.notes += (problem,) if problem else ()
         self.artefact = file
