@@ -9,10 +9,6 @@ from torch.nn import functional
 
 from tutorial_lib import Case, DynamicDim, TensorSpec
 
-DECOMPOSED = {"decompose_attention": True}
-OPTIONS = {"decoder with past": DECOMPOSED, "llama (transformers)": DECOMPOSED, "gpt2 (transformers)": DECOMPOSED}
-"""Settings of Torch-TensorRT that a model needs."""
-
 
 class Cnn(nn.Module):
     """Convolutions with batch normalization and pooling, and a classifier."""
