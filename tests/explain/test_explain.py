@@ -494,7 +494,8 @@ def inductor_works():
 PACKAGE = """
 import logging, sys, torch
 from torch.export import Dim
-from tutorial_lib import backends, inductor
+from tutorial_lib.builds import backends
+from tutorial_lib.builds.backends import inductor
 from tutorial_lib.explain import explain
 logging.disable(logging.CRITICAL)
 with torch.no_grad():
@@ -576,9 +577,14 @@ def test_dtypes_that_differ():
 
 
 def test_a_guard_that_does_not_hold_is_not_called_unproven():
-    groups = told(lambda: export(lambda self, x: x.reshape(x.shape[0] // 4, 4, -1) * 1, R(8, 12), x=batch(4, 32)))
-    assert groups.kind == "guard"
-    assert "It does not hold at 9, for one" in groups.fix
+    def fours(self, x):
+        return x.reshape(x.shape[0] // 4, 4, -1) * 1
+
+    for name in ("b", "b2"):
+        groups = told(lambda name=name: export(fours, R(8, 12), x=batch(4, 32, name)))
+        assert groups.kind == "guard"
+        assert "It does not hold at 9, for one" in groups.fix
+    assert "It does not hold at 2, for one" in told(lambda: jit(fours, R(8, 12))).fix  # L['x'].size()[0] has digits
     half = told(lambda: export(lambda self, x: x[: x.shape[0] // 2] * 1, R(16, 4), x=batch(4, 32)))
     assert "It may hold all the same" in half.fix
 

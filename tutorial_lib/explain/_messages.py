@@ -389,6 +389,14 @@ RULES = (
         "python -m tutorial_lib doctor tries the compiler. If Python.h is missing: sudo apt install python3-dev.",
     ),
     Rule(
+        "complex numbers",
+        "AttributeError",
+        r"^'SymInt' object has no attribute 'device'",
+        "Torch-TensorRT 2.13 writes complex numbers as real ones, and just in time that fails beside a dynamic size.",
+        "Compile ahead of time (input or export), or write the products of real and imaginary parts yourself.",
+        raised_by=r"/complex_graph_rewrite\.py$",
+    ),
+    Rule(
         "tensorrt needs a GPU",
         "RuntimeError",
         r"Myelin[\s\S]*CHECK\(status == CUDA_SUCCESS\) failed",

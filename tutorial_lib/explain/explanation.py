@@ -343,10 +343,11 @@ def _guarded(v: _Violation) -> _Found:
 def _counterexample(match: re.Match[str]) -> int | None:
     """The first size in the range that a guard on one size refuses; None if there is none, or it cannot be told."""
     guard = match["guard"].replace(match["x"], "n")
-    ends = [int(end) for end in re.findall(r"\d+", match["asked"])]
-    if not re.fullmatch(r"(?:\b(?:n|max|min|and|or)\b|[\d\s()+*/%,=!<>-])+", guard) or len(ends) != 2:
+    ends = re.fullmatch(r"(?:(\d+) <= )?\S+ <= (\d+)", match["asked"])  # the name between them may have digits
+    if not re.fullmatch(r"(?:\b(?:n|max|min|and|or)\b|[\d\s()+*/%,=!<>-])+", guard) or not ends:
         return None
-    for size in range(ends[0], min(ends[1], ends[0] + 1000) + 1):
+    low, high = int(ends[1] or 2), int(ends[2])
+    for size in range(low, min(high, low + 1000) + 1):
         try:
             if not eval(guard, {"__builtins__": {}, "n": size, "max": max, "min": min}):
                 return size
