@@ -279,6 +279,11 @@ def test_a_call_with_such_a_number_is_refused_in_the_models_names(installed):
     assert "is the number" in call.words
 
 
+def test_what_a_graph_break_passes_on_is_no_weight(installed):
+    (graph, _) = build(own_models.item(), "jit", mode="graph").engines
+    assert [(i.kind, i.min[0], i.max[0]) for i in graph.inputs if len(i.min) == 2] == [("intermediate", 1, 8)]
+
+
 def test_an_unknown_refusal_keeps_its_own_words(installed):
     error = RuntimeError("IBuilder::buildSerializedNetwork: Error Code 99: never heard of")
     assert explain(error).kind == UNKNOWN

@@ -9,6 +9,8 @@ from tutorial_lib.core.precision import DTYPES
 from tutorial_lib.engines import build
 
 pytestmark = pytest.mark.slow
+SECONDS = 600
+"""Time limit of a build, for busy machines."""
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 CUT_ON_JIT = {"vit-any-size"}
 """Where Torch-TensorRT leaves the sum of sizes that counts the tokens to PyTorch."""
@@ -32,7 +34,7 @@ def test_a_model_of_the_course_is_built(installed, model, precision):
     typed = {place: (dim.min, dim.opt, dim.max) for place, dim in dims.items()}
     memory = {}
     for path in PATHS:
-        report = build(case, path)
+        report = build(case, path, seconds=SECONDS)
         if path == "input" and len(case.inputs) > 1 and not upstream.SHARED_DIMS:
             assert "declared as two" in report.failed
             continue
