@@ -32,13 +32,15 @@ def compiler(inductor, monkeypatch):
     """Inductor ahead of time without its compiler: a list of the packages that were compiled, each of which loads."""
     programs = []
 
-    def package(exported, file, values, device):
+    def package(exported, package_path):
         programs.append(exported.module())
-        file.write_bytes(b"package %d" % (len(programs) - 1))
-        return programs[-1]
+        Path(package_path).write_bytes(b"package %d" % (len(programs) - 1))
 
-    monkeypatch.setattr(inductor_module, "package", package)
-    monkeypatch.setattr(inductor_module, "load", lambda file, device: programs[int(file.read_bytes().split()[1])])
+    def load(file, run_single_threaded):
+        return programs[int(Path(file).read_bytes().split()[1])]
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", package)
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", load)
     monkeypatch.setattr(inductor_module, "library_calls", lambda file: ())
     return programs
 
@@ -77,7 +79,7 @@ def put(name=NAME, content=b"code", tmp=None):
 @pytest.mark.parametrize("path", AHEAD)
 def test_nothing_is_kept_unless_asked_for(path, compiler, folder):
     program = PATHS[path](small(), "inductor")
-    assert package_cache.chosen() == "off"
+    assert package_cache.current_policy() == "off"
     assert not folder.exists()
     assert program.build.reused is None
     build(path=path, policy="off")
@@ -111,13 +113,13 @@ def test_input_and_export_have_packages_of_their_own(compiler, folder):
 
 
 def test_fresh_builds_again_without_torchs_caches_and_replaces_what_was_kept(compiler, folder, monkeypatch):
-    disabled, package = [], inductor_module.package
+    disabled, package = [], torch._inductor.aoti_compile_and_package
 
-    def watched(*arguments):
+    def watched(*arguments, **keywords):
         disabled.append(torch._inductor.config.force_disable_caches)
-        return package(*arguments)
+        return package(*arguments, **keywords)
 
-    monkeypatch.setattr(inductor_module, "package", watched)
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", watched)
     build()
     assert build(policy="fresh").build.reused is None
     assert disabled == [False, True]
@@ -129,12 +131,12 @@ def test_fresh_builds_again_without_torchs_caches_and_replaces_what_was_kept(com
 
 def test_a_policy_lasts_as_long_as_its_block_even_if_that_raises():
     def fails():
-        assert package_cache.chosen() == "fresh"
+        assert package_cache.current_policy() == "fresh"
         raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"), package_cache.policy("reuse"), package_cache.policy("fresh"):
         fails()
-    assert package_cache.chosen() == "off"
+    assert package_cache.current_policy() == "off"
     with pytest.raises(ValueError, match=r"the policy is 'on'; use off, reuse, fresh\."), package_cache.policy("on"):
         pass
 
@@ -146,7 +148,10 @@ def test_eager_keeps_nothing(folder):
 
 
 def test_a_failed_build_is_not_kept(compiler, folder, monkeypatch):
-    monkeypatch.setattr(inductor_module, "package", lambda *_: (_ for _ in ()).throw(RuntimeError("boom")))
+    def fails(exported, package_path):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", fails)
     with pytest.raises(RuntimeError, match="boom"):
         build()
     assert not folder.exists()

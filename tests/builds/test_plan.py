@@ -34,6 +34,12 @@ def through_json(plan):
     return json.loads(json.dumps(plan.to_dict(), allow_nan=False))
 
 
+def test_a_plan_with_results_that_are_too_large_to_reserve_allocates_them_at_run_time():
+    allocate = PlanLayer("allocate_0", "allocate", (), ("float32 [-1,2304]",))
+    assert dataclasses.replace(PLAN, layers=(allocate, LAYER)).allocates_at_run_time
+    assert not PLAN.allocates_at_run_time
+
+
 def test_a_plan_goes_through_json_without_its_bytes():
     again = Plan.from_dict(through_json(PLAN))
     assert again == PLAN

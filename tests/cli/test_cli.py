@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from tutorial_lib import PATHS, paths
+from tutorial_lib import PATHS, BuildError, paths
 from tutorial_lib.cli.commands import main
 
 QUICK = ["--min-samples", "3", "--min-seconds", "0.001"]
@@ -108,7 +108,7 @@ def test_paths_that_differ_are_exit_code_one(monkeypatch, capsys):
 
 def test_a_build_that_fails_is_one_sentence_and_leaves_no_file(monkeypatch, tmp_path, capsys):
     def fails(*_):
-        raise paths.building.__wrapped__.__globals__["BuildError"]("the compiler gave up.")
+        raise BuildError("the compiler gave up.")
 
     monkeypatch.setitem(paths.PATHS, "export", fails)
     assert run("--backend", "eager", "--max", "4", "--out", str(tmp_path / "out")) == 1

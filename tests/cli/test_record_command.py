@@ -108,7 +108,7 @@ def test_a_recording_is_one_file_that_says_how_it_was_made(tmp_path, capsys):
     assert found.about["conditions"]["samples"] >= 4
     args = commands._parser().parse_args(shlex.split(found.about["command"])[3:])
     (again,), *_ = commands._settings(args, torch.device("cpu"))
-    assert str(again) == found.runs[0]["text"]
+    assert str(again) == str(found.runs[0].result.setting)
 
 
 def test_time_that_is_up_leaves_a_file_from_which_the_same_command_goes_on(tmp_path, capsys):

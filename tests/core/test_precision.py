@@ -163,3 +163,22 @@ def test_a_program_in_fp32_is_not_taken_for_one_in_bf16(seed, built):
     assert found.ratio > 100
     with pytest.raises(ValueError, match=r"float32"):
         other(*inputs)
+
+
+@pytest.mark.parametrize("name", CAST)
+def test_complex_numbers_keep_both_their_parts_in_every_precision(name):
+    class Turns(nn.Module):
+        def __init__(self):
+            super().__init__()
+            angle = torch.linspace(0, 3, 4)
+            self.register_buffer("turn", torch.polar(torch.ones_like(angle), angle))
+            self.linear = nn.Linear(8, 8)
+
+        def forward(self, x):
+            pairs = torch.view_as_complex(self.linear(x).float().reshape(-1, 4, 2))
+            return torch.view_as_real(pairs * self.turn).flatten(-2).type_as(x)
+
+    case = Case("turns", Turns(), (TensorSpec("x", (DynamicDim("batch", 1, 2, 4), 8)),))
+    narrow, (x,) = case.in_precision(name), case.example()
+    assert torch.equal(narrow.model.turn, case.model.turn)
+    torch.testing.assert_close(narrow.eager(x.to(CAST[name])).float(), case.eager(x), rtol=0.05, atol=0.05)

@@ -55,7 +55,7 @@ def state():
         "compiling": (torch.compiler.is_compiling(), torch._guards.CompileContext.current_compile_id()),
         "modes": torch.utils._python_dispatch._get_current_dispatch_mode_stack(),
         "functions": torch._C._len_torch_function_stack(),
-        "policy": package_cache.chosen(),
+        "policy": package_cache.current_policy(),
     }
 
 
@@ -87,12 +87,13 @@ def instant(inductor, monkeypatch):
     return inductor
 
 
+ENDS = "at the ends of its range"
 STAGES = {
-    ("jit", "eager"): ["tracing jit", "compiling jit, engine 1", "compiling jit, engine 2"],
-    ("input", "eager"): ["tracing input", "checking input at size 1"],
-    ("export", "eager"): ["tracing export", "checking export at size 1"],
-    ("input", "inductor"): ["tracing input", "compiling input ahead of time", "checking input at size 1"],
-    ("export", "inductor"): ["tracing export", "compiling export ahead of time", "checking export at size 1"],
+    ("jit", "eager"): ["tracing jit", "compiling jit, engine 1", "compiling jit, engine 2", f"checking jit {ENDS}"],
+    ("input", "eager"): ["tracing input", f"checking input {ENDS}"],
+    ("export", "eager"): ["tracing export", f"checking export {ENDS}"],
+    ("input", "inductor"): ["tracing input", "compiling input ahead of time", f"checking input {ENDS}"],
+    ("export", "inductor"): ["tracing export", "compiling export ahead of time", f"checking export {ENDS}"],
 }
 
 

@@ -54,8 +54,9 @@ def test_the_call_above_max_has_an_engine_built_for_4096_that_asks_for_gigabytes
     *_, late = reports["jit"].engines
     assert late.after_build
     assert (late.data[0].min[0], late.data[0].opt[0], late.data[0].max[0]) == (1, 33, upstream.UNBOUNDED)
-    assert late.plan.activation_bytes > 9.9e9
-    assert reports["jit"].activation_bytes == late.plan.activation_bytes
+    if upstream.MINOR >= (2, 13):  # of 65536, as 2.11 asks, TensorRT for RTX 1.4 names 8 MB: too large a number for it
+        assert late.plan.activation_bytes > 9.9e9
+    assert reports["jit"].activation_bytes == max(plan.activation_bytes for plan in reports["jit"].plans)
     for path in AHEAD:
         assert reports[path].calls[0].outcome == "refused"
 
@@ -130,7 +131,8 @@ def test_versions_targets_and_seconds_are_noted(installed, reports, path):
         assert "sm89" in plan.targets
         assert plan.build_seconds > 0
         assert plan.conversion_seconds > 0
-        assert plan.messages == ()
+        if upstream.MINOR >= (2, 13):  # 1.4 warns of its own defaults
+            assert plan.messages == ()
         assert plan.data is None
     built = sum(plan.conversion_seconds + plan.build_seconds for plan in report.plans)
     assert report.tracing_seconds == pytest.approx(report.seconds - built)
@@ -240,6 +242,8 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refusal_is_explained_and_the_advice_helps(installed, name):
     case, kind, cause, options = REFUSED[name]
+    if name == "attention" and upstream.MINOR < (2, 13):
+        pytest.skip("Torch-TensorRT 2.11 takes attention apart by itself, and builds it")
     report = failed(case(), "export")
     assert report.explanation.kind == kind
     assert report.explanation.cause.startswith(cause)
@@ -253,11 +257,14 @@ def test_a_refusal_is_explained_and_the_advice_helps(installed, name):
 @pytest.mark.parametrize("name", [name for name in REFUSED if name != "interpolate"])
 def test_a_refusal_on_jit_is_explained_alike(installed, name):
     case, kind, cause, _ = REFUSED[name]
+    if name == "attention" and upstream.MINOR < (2, 13):
+        pytest.skip("Torch-TensorRT 2.11 takes attention apart by itself, and builds it")
     report = failed(case(), "jit")
     assert report.explanation.kind == kind
     assert f"jit with tensorrt could not compile {case().name}: {cause}" in report.failed
 
 
+@pytest.mark.skipif(upstream.MINOR < (2, 13), reason="Torch-TensorRT 2.11 takes attention apart, and builds it")
 def test_the_reason_that_stands_in_tensorrts_log_alone_is_found_there(installed):
     report = failed(own_models.heads(), "export")
     assert any("[AttentionInput]" in line for line in report.log)

@@ -143,6 +143,8 @@ def test_a_recording_of_another_version_is_read_and_neither_run_nor_made_again(
     with pytest.raises(EnginesUnavailable, match=rf"goes with torch {re.escape(minor)}"):
         Recording(tmp_path / "copy.json", version=minor).build_all(seed(), ["export"], mode="graph")
     assert [file.name for file in tmp_path.iterdir()] == ["recorded.json"]
+    (report,) = Recording(file, version=minor).build_all(seed(), ["export"], mode="graph")  # still read, not recorded
+    assert len(report.engines) == 1
 
 
 def test_nothing_is_written_unless_asked_for(installed, monkeypatch, tmp_path):

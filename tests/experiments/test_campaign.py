@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from tutorial_lib import DynamicDim
+from tutorial_lib import PATHS, DynamicDim
 from tutorial_lib.core.models import MODELS
 from tutorial_lib.experiments import campaign
 from tutorial_lib.experiments.campaign import NotAlone, measured, run_all, sweeps, table
 from tutorial_lib.experiments.processes import Processes, WorkerLost, one_per_device
 from tutorial_lib.experiments.results_file import JournalError, key
+from tutorial_lib.experiments.results_file import read as read_results
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.figures import plots
 from tutorial_lib.measure.sweep import EAGER
@@ -57,7 +58,7 @@ def instant(monkeypatch, found):
 
     def measure(make, setting, *_):
         ran.append(setting)
-        return {**found, "text": str(setting)}
+        return "a host", found.to_dict()
 
     monkeypatch.setattr(campaign, "_measured", measure)
     return ran
@@ -66,6 +67,10 @@ def instant(monkeypatch, found):
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "campaign.jsonl"
+
+
+def here(make, setting):
+    return "a host", measured(make, setting, "cpu", 0).to_dict()
 
 
 def keys(file):
@@ -87,6 +92,7 @@ def test_one_setting_is_a_row_for_each_path_and_size_with_what_it_ran_on(file, i
     assert (row["setting"], row["model"], row["ranges"]) == (key(ONE, "cpu", 0), "perceptron", "tokens 1/4/8")
     assert (row["backend"], row["precision"], row["attempts"]) == ("eager", "fp32", 1)
     assert row["torch"] == torch.__version__
+    assert row["host"] == "a host"
     assert row["device"].startswith("CPU (")
     assert row["threads"] == torch.get_num_threads()
     assert row["date"].endswith("+00:00")
@@ -109,7 +115,7 @@ def test_models_of_different_dimensions_share_a_table(file, instant):
     other = Setting("vit", (DynamicDim("batch", 1, 2, 4),), "eager", precision="tf32")
     run_all([ONE], file, Here(), **QUICK)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(campaign, "_measured", lambda make, setting, *_: measured(make, setting, "cpu", 0))
+        patch.setattr(campaign, "_measured", lambda make, setting, *_: here(make, setting))
         rows = run_all([ONE, other], file, Here(), **QUICK)
     assert str(rows["tokens"].dtype) == str(rows["batch"].dtype) == "Int64"
     assert rows["batch"].isna().all()
@@ -117,7 +123,7 @@ def test_models_of_different_dimensions_share_a_table(file, instant):
 
 def test_what_fails_is_a_row_with_one_sentence_and_the_others_go_on(file, instant, found):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(campaign, "_measured", lambda make, setting, *_: measured(make, setting, "cpu", 0))
+        patch.setattr(campaign, "_measured", lambda make, setting, *_: here(make, setting))
         wrong = replace(ONE, precision="tf32", paths=("jit", "export"))
         rows = run_all([wrong, ONE], file, Here(), **QUICK)
     failed = rows[rows["error"].notna()]
@@ -130,10 +136,10 @@ def test_a_path_that_cannot_be_built_leaves_the_others(monkeypatch):
     def fails(*_):
         raise RuntimeError("the compiler\ngave up")
 
-    monkeypatch.setitem(campaign.PATHS, "input", fails)
+    monkeypatch.setitem(PATHS, "input", fails)
     found = measured(MODELS["perceptron"], replace(ONE, paths=("input", "export")), "cpu", 0)
-    assert found["failures"] == {"input": "RuntimeError: the compiler"}
-    assert {row["path"] for row in found["sweep"]["table"]} == {EAGER, "export"}
+    assert {path: why.sentence for path, why in found.failures.items()} == {"input": "RuntimeError: the compiler"}
+    assert set(found.sweep.table["path"]) == {EAGER, "export"}
 
 
 def test_equal_settings_run_once_and_what_is_in_the_file_is_not_run_again(file, instant):
@@ -189,13 +195,39 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_was(file, content):
 def test_another_schema_and_a_damaged_line_are_named(file, instant):
     run_all([ONE], file, Here(), **QUICK)
     whole = file.read_text()
-    file.write_text(whole.replace('"schema":1', '"schema":9', 1))
-    with pytest.raises(ValueError, match="has schema 9, and this version reads 1"):
+    file.write_text(whole.replace('"schema":2', '"schema":9', 1))
+    with pytest.raises(ValueError, match="has schema 9, and this version reads 2"):
         table(file)
     header, line, _ = whole.split("\n")
     file.write_text(f"{header}\n{line[:50]}\n{line}\n")
     with pytest.raises(JournalError, match=r"line 2 of .* cannot be read"):
         table(file)
+
+
+def in_schema_1(file):
+    """Write `file` as the first schema had it."""
+    _, *lines = map(json.loads, file.read_text().splitlines())
+    old = [{"tutorial_lib": "campaign", "schema": 1}]
+    for line in lines:
+        result = line["result"]
+        sweep = result["sweep"] and {"schema": 1, **result["sweep"], "builds": result["builds"]}
+        where = {"host": line["host"], **result["where"]}
+        kept = {name: result[name] for name in ("setting", "failures", "conditions")}
+        old.append(
+            {"key": line["key"], "attempts": line["attempts"], "text": "x", "sweep": sweep, "where": where, **kept}
+        )
+    file.write_text("".join(json.dumps(each) + "\n" for each in old))
+
+
+def test_a_file_of_the_first_schema_is_read_and_goes_on_in_this_one(file, instant):
+    rows = run_all(MANY[:2], file, Here(), **QUICK)
+    in_schema_1(file)
+    pd.testing.assert_frame_equal(table(file), rows)
+    assert '"schema": 1' in file.read_text(), "reading changes nothing"
+    run_all(MANY[:3], file, Here(), **QUICK)
+    assert instant == MANY[:3], "what it has is not run again"
+    assert json.loads(file.read_text().splitlines()[0])["schema"] == 2
+    assert len(read_results(file)) == 3
 
 
 def test_two_campaigns_do_not_write_to_one_file(file, instant):
@@ -302,8 +334,9 @@ def test_an_unknown_model_is_refused_before_anything_runs(file):
 
 
 def test_numbers_that_are_not_finite_are_missing_in_the_file(found):
-    assert all(row["row_spread"] is None for row in found["sweep"]["table"])
-    json.dumps(found, allow_nan=False)
+    assert found.sweep.table["row_spread"].isna().all()
+    assert all(row["row_spread"] is None for row in found.to_dict()["sweep"]["table"])
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_a_gpu_gets_one_process_and_a_machine_without_any_has_one(monkeypatch):

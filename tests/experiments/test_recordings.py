@@ -1,6 +1,5 @@
 """Recorded runs: what cannot be trusted is refused in one sentence, and what is shown says where it is from."""
 
-import copy
 import json
 import math
 import re
@@ -18,8 +17,9 @@ from tutorial_lib.core.shapes import DynamicDim, ShapeError
 from tutorial_lib.experiments import recordings
 from tutorial_lib.experiments.campaign import measured
 from tutorial_lib.experiments.recordings import RecordedError, load, of
-from tutorial_lib.experiments.results_file import key, plain, setting_of
-from tutorial_lib.experiments.setting import Setting, freeze
+from tutorial_lib.experiments.result import Failure
+from tutorial_lib.experiments.results_file import Line, key
+from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.figures import plots
 from tutorial_lib.studio import Studio, views
 
@@ -31,8 +31,7 @@ COMMAND = "python -m tutorial_lib record --models perceptron --out x.json"
 
 
 def run_of(setting):
-    found = measured(MODELS["perceptron"], setting, "cpu", 0)
-    return {"key": key(setting), "setting": plain(setting), "attempts": 1, **found}
+    return Line(key(setting), 1, measured(MODELS["perceptron"], setting, "cpu", 0), host="a-host")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def runs():
 
 @pytest.fixture
 def recording(runs):
-    return of(copy.deepcopy(runs), COMMAND, ["Other work ran beside it."])
+    return of(runs, COMMAND, ["Other work ran beside it."])
 
 
 @pytest.fixture
@@ -55,10 +54,11 @@ def file(recording, tmp_path):
 
 def test_a_recording_is_read_back_as_it_was(recording, file):
     again = load(file)
-    assert again == recording
+    assert again.about == recording.about
+    assert [line.to_dict() for line in again.runs] == [line.to_dict() for line in recording.runs]
     assert again.table.equals(recording.table)
     text = file.read_text()
-    assert text.startswith('{\n "tutorial_lib": "recorded run",\n "schema": 1,')
+    assert text.startswith('{\n "tutorial_lib": "recorded run",\n "schema": 2,')
     assert sum(line.startswith('{"key":') for line in text.splitlines()) == len(again.runs)
     assert max(len(digits) for digits in re.findall(r"\d\.(\d+)e-\d\d\b", text)) <= recordings.DIGITS - 1
 
@@ -76,8 +76,16 @@ def test_it_says_what_it_was_measured_on_when_with_what_and_by_which_command(rec
     assert recording.warnings == ("Other work ran beside it.",)
 
 
-def test_the_name_of_the_host_is_not_kept(file):
-    assert all("host" not in run["where"] for run in json.loads(file.read_text())["runs"])
+def test_names_of_hosts_and_folders_are_not_kept(runs, tmp_path):
+    (failed,) = [line for line in runs if line.result.failures]
+    at_home = replace(failed.result, failures={"": Failure("no file /home/somebody/model.py.")})
+    recording = of([runs[0], replace(failed, result=at_home)], "record --out /home/somebody/x.json", ["in /home/me/a"])
+    recording.save(tmp_path / "run.json")
+    text = (tmp_path / "run.json").read_text()
+    assert "a-host" not in text
+    assert "/home" not in text
+    assert recording.about["command"] == "record --out x.json"
+    assert recording.runs[1].result.failures[""].sentence == "no file model.py."
 
 
 def test_the_table_has_every_row_and_every_row_says_that_it_is_recorded(recording):
@@ -106,9 +114,14 @@ def test_a_recording_is_drawn_behind_a_live_run_with_its_label(recording):
 
 
 def test_the_setting_of_a_recording_is_the_one_that_was_measured(recording):
-    tuned = replace(ONE, options=freeze({"max_autotune": True, "freezing": False}))
-    assert setting_of(plain(tuned)) == tuned
-    assert setting_of(recording.run(precision="fp32")["setting"]) == ONE
+    assert recording.run(precision="fp32").setting == ONE
+
+
+def test_a_run_of_a_recording_has_its_builds_and_says_that_it_is_recorded(recording):
+    result = recording.run(precision="fp32")
+    assert [build.path for build in result.builds] == ["jit", "export"]
+    assert result.builds[0].engines[0].data[0].max == (8, 256)
+    assert result.recorded == recording.label
 
 
 @pytest.fixture
@@ -163,8 +176,9 @@ def test_nothing_measured_is_nothing_recorded(runs):
 
 @pytest.mark.parametrize(("what", "value"), [("device", "NVIDIA A100"), ("versions", {"torch": "2.0"})])
 def test_devices_and_versions_are_not_mixed(runs, what, value):
-    mixed = copy.deepcopy(runs)
-    mixed[1]["sweep"]["provenance"][what] = value
+    other = runs[1].result
+    sweep = replace(other.sweep, provenance={**other.sweep.provenance, what: value})
+    mixed = [runs[0], replace(runs[1], result=replace(other, sweep=sweep))]
     with pytest.raises(RecordedError, match="record them apart"):
         of(mixed, COMMAND)
 
@@ -176,35 +190,53 @@ def edited(file, edit):
 
 
 def row(content):
-    return content["runs"][0]["sweep"]["table"][0]
+    return sweep(content)["table"][0]
+
+
+def sweep(content):
+    return content["runs"][0]["result"]["sweep"]
 
 
 WRONG = {
     "another kind": (lambda c: c.update(tutorial_lib="campaign"), "is no recorded run"),
-    "another schema": (lambda c: c.update(schema=2), "has schema 2, and this version reads 1"),
-    "no about": (lambda c: c.pop("about"), "about is NoneType, not an object"),
-    "no device": (lambda c: c["about"].pop("device"), "about has no 'device'"),
+    "another schema": (lambda c: c.update(schema=9), "has schema 9, and this version reads 2"),
+    "no about": (lambda c: c.pop("about"), "about is None, not an object"),
+    "no device": (lambda c: c["about"].pop("device"), "about has no field 'device'"),
     "empty device": (lambda c: c["about"].update(device=" "), r"about\.device is empty"),
     "empty command": (lambda c: c["about"].update(command=""), r"about\.command is empty"),
     "no date": (lambda c: c["about"].update(date="yesterday"), "no date with a time zone"),
     "a date without a zone": (lambda c: c["about"].update(date="2026-01-01T00:00:00"), "no date with a time zone"),
     "no torch": (lambda c: c["about"].update(versions={}), "does not name torch"),
-    "versions as a list": (lambda c: c["about"].update(versions=[]), r"about\.versions is \[\], not dict"),
-    "no conditions": (lambda c: c["about"].pop("conditions"), "has no 'conditions'"),
+    "versions as a list": (lambda c: c["about"].update(versions=[]), r"about\.versions is \[\], not an object"),
+    "no conditions": (lambda c: c["about"].pop("conditions"), "has no field 'conditions'"),
     "no runs": (lambda c: c.update(runs=[]), "is empty: it has no runs"),
     "runs as text": (lambda c: c.update(runs="x"), "is empty: it has no runs"),
     "only failures": (lambda c: c.update(runs=c["runs"][2:]), "every setting failed"),
-    "neither results nor failure": (lambda c: c["runs"][2].update(failures={}), "neither results nor a failure"),
-    "a run without a setting": (lambda c: c["runs"][1].pop("setting"), r"runs\[1\] has no 'setting'"),
-    "a sweep of another schema": (lambda c: c["runs"][0]["sweep"].update(schema=7), r"runs\[0\]\.sweep has schema 7"),
-    "no rows": (lambda c: c["runs"][0]["sweep"].update(table=[]), r"sweep\.table is empty"),
-    "a missing latency": (lambda c: row(c).update(median_ms=None), r"table\[0\]\.median_ms is None"),
-    "a latency of zero": (lambda c: row(c).update(median_ms=0), r"table\[0\]\.median_ms is 0"),
-    "a latency as text": (lambda c: row(c).update(p90_ms="1"), r"table\[0\]\.p90_ms is '1'"),
-    "a row without its size": (lambda c: row(c).pop("tokens"), r"table\[0\] has no 'tokens'"),
-    "a row without agreement": (lambda c: [r.pop("worst_index") for r in c["runs"][0]["sweep"]["table"]], "be read"),
+    "neither results nor failure": (
+        lambda c: c["runs"][2]["result"].update(failures={}),
+        "neither results nor a failure",
+    ),
+    "a run without a setting": (
+        lambda c: c["runs"][1]["result"].pop("setting"),
+        r"runs\[1\]\.result has no field 'setting'",
+    ),
+    "an unknown field": (lambda c: sweep(c).update(colour="red"), r"runs\[0\]\.result\.sweep has an unknown field"),
+    "a sweep that names no device": (
+        lambda c: sweep(c)["provenance"].pop("device"),
+        "provenance has no field 'device'",
+    ),
+    "a setting with a range that is none": (
+        lambda c: c["runs"][0]["result"]["setting"]["ranges"][0].update(opt=99),
+        "opt is 99, above max 8",
+    ),
+    "no rows": (lambda c: sweep(c).update(table=[]), r"sweep\.table is empty"),
+    "a missing latency": (lambda c: row(c).update(median_ms=None), "median_ms of row 0 is nan"),
+    "a latency of zero": (lambda c: row(c).update(median_ms=0), r"median_ms of row 0 is 0\.0"),
+    "a latency as text": (lambda c: row(c).update(p90_ms="1"), "p90_ms of row 0 is '1'"),
+    "a row without its size": (lambda c: row(c).pop("tokens"), "has rows without tokens"),
+    "a row without agreement": (lambda c: [r.pop("worst_index") for r in sweep(c)["table"]], "be read"),
     "TensorRT without its version": (
-        lambda c: c["runs"][0]["sweep"]["provenance"].update(backend="tensorrt"),
+        lambda c: sweep(c)["provenance"].update(backend="tensorrt"),
         "results of TensorRT and does not name its version",
     ),
 }
@@ -243,8 +275,8 @@ def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path):
 
 
 def test_what_could_not_be_read_back_is_not_written(recording, tmp_path):
-    recording.runs[0]["sweep"]["table"][0]["median_ms"] = math.nan
-    with pytest.raises(RecordedError, match="median_ms is nan"):
+    recording.runs[0].result.sweep.table.loc[0, "median_ms"] = math.nan
+    with pytest.raises(RecordedError, match="median_ms of row 0 is nan"):
         recording.save(tmp_path / "nan.json")
     assert not (tmp_path / "nan.json").exists()
 
@@ -261,7 +293,28 @@ def test_every_recording_of_the_project_can_be_used_and_made_again(file):
     args = commands._parser().parse_args(words[3:])
     settings, *_ = commands._settings(args, as_device("cpu"))
     texts = [str(setting) for setting in settings]
-    assert all(run["text"] in texts for run in kept.runs)
+    assert all(str(line.result.setting) in texts for line in kept.runs)
+
+
+@pytest.mark.parametrize("file", RECORDINGS, ids=lambda path: path.stem)
+def test_a_recording_of_the_project_names_no_host_user_or_folder(file):
+    text = file.read_text(encoding="utf-8")
+    assert not re.findall(r"(?:^|[\s\"'(=:])~?/(?:home|root|tmp|usr|opt|work|mnt|var|Users|data|scratch)\b", text)
+    content = json.loads(text)
+    assert recordings.without_folders(content) == content
+    assert all(not line.host for line in load(file).runs)
+    assert '"host"' not in text
+
+
+@pytest.mark.parametrize("file", RECORDINGS, ids=lambda path: path.stem)
+def test_a_recording_of_the_first_schema_is_the_same_in_this_one(file, tmp_path):
+    old = load(file)
+    old.save(tmp_path / "again.json")
+    again = load(tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text())["schema"] == 2
+    assert again.about == old.about
+    assert again.table.equals(old.table)
+    assert [len(line.result.builds) for line in again.runs] == [len(line.result.builds) for line in old.runs]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

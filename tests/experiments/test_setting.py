@@ -1,17 +1,25 @@
 """A setting is right by itself: what is typed comes back as it was typed, or as a sentence."""
 
 import contextlib
+import json
 import keyword
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutorial_lib import DynamicDim, ShapeError, status
+from tutorial_lib import MODELS, DynamicDim, ShapeError, status
 from tutorial_lib.builds.backends import BackendUnavailable, OptionError
+from tutorial_lib.cli import commands
 from tutorial_lib.core.precision import PrecisionError
+from tutorial_lib.experiments.results_file import key
 from tutorial_lib.experiments.setting import Setting, freeze, read_options, read_sizes, show_options
+from tutorial_lib.studio import Studio
+
+FIRST_SCHEMA_KEY = "b3846c0da678d4e4"
+"""What `of()` had on a CPU, measured for 0.1 s, before settings could ask for engines."""
 
 
 def of(**more):
@@ -180,33 +188,33 @@ WRONG = {
 def test_what_cannot_be_built_is_said_in_one_sentence(wrong, seed):
     setting, kind, sentence = WRONG[wrong]
     with pytest.raises(kind) as refused:
-        setting.check(seed)
+        setting.settled(seed)
     assert str(refused.value) == sentence
 
 
 def test_a_misspelt_option_of_inductor_comes_with_a_suggestion(seed, inductor):
     with pytest.raises(OptionError, match="did you mean 'max_autotune'"):
-        of(backend=inductor, options=freeze({"max_autotun": True})).check(seed)
+        of(backend=inductor, options=freeze({"max_autotun": True})).settled(seed)
 
 
 def test_a_backend_and_a_precision_that_are_not_here_are_refused(seed):
     if seed.device.type != "cpu":
         pytest.skip("this machine has a GPU")
     with pytest.raises(BackendUnavailable, match=r"^backend tensorrt: .*\.$"):
-        of(backend="tensorrt").check(seed)
+        of(backend="tensorrt").settled(seed)
     with pytest.raises(PrecisionError, match=r"^precision tf32: .*\.$"):
-        of(precision="tf32").check(seed)
+        of(precision="tf32").settled(seed)
 
 
 def test_a_case_without_dynamic_dimension_has_nothing_to_sweep_over(seed):
     with pytest.raises(ShapeError, match="no dynamic dimension to sweep over"):
-        Setting("fixed", (), "eager").check(replace(seed, inputs=(replace(seed.inputs[0], shape=(4, 7, 48)),)))
+        Setting("fixed", (), "eager").settled(replace(seed, inputs=(replace(seed.inputs[0], shape=(4, 7, 48)),)))
 
 
 def test_auto_is_checked_as_the_backend_it_comes_to(seed):
-    assert of(backend="eager").check(seed) == "eager"
+    assert of(backend="eager").settled(seed).backend == "eager"
     expected = next(name for name in ("tensorrt", "inductor", "eager") if status(name, seed.device).works)
-    assert of(backend="auto").check(seed) == expected
+    assert of(backend="auto").settled(seed).backend == expected
 
 
 def test_the_case_of_a_setting_has_its_ranges_and_precision(seed):
@@ -218,3 +226,81 @@ def test_the_case_of_a_setting_has_its_ranges_and_precision(seed):
 def test_without_sizes_the_corners_opt_and_the_powers_of_two_are_measured(seed):
     assert of().measured(seed) == (1, 2, 4, 8)
     assert of(sizes=(3, 7)).measured(seed) == (3, 7)
+
+
+# ---- one experiment, one identity -------------------------------------------------------------------------------
+
+
+def recorded(model):
+    """The setting that `record` makes."""
+    words = ["record", "--out", "x.json", "--models", model, "--backends", "eager", "--precision", "fp32"]
+    (setting,), *_ = commands._settings(commands._parser().parse_args([*words, "--samples", "3"]), torch.device("cpu"))
+    return setting
+
+
+def compared(model, case):
+    """The setting that `compare` makes."""
+    words = ["compare", "--model", model, "--backend", "eager", "--min-samples", "3"]
+    return commands._compared(commands._parser().parse_args(words), case)
+
+
+@pytest.fixture(params=["vit-any-size", "text-encoder"])
+def asked(request):
+    """A case, and what the studio, `record` and `compare` ask for when nothing but eager is chosen."""
+    case, studio = MODELS[request.param](), Studio(device="cpu")
+    studio.set(model=request.param, backend="eager")
+    yield case, [studio.setting, recorded(request.param), compared(request.param, case)]
+    studio.close()
+
+
+def test_steps_and_limits_are_those_of_the_model_however_it_is_asked_for(asked):
+    case, settings = asked
+    for setting in settings:
+        assert setting.ranges == tuple(case.dims.values())
+        assert setting.case(case).inputs == case.inputs
+
+
+def test_the_studio_and_the_command_line_ask_for_one_experiment_with_one_key(asked):
+    case, settings = asked
+    assert len({setting.settled(case) for setting in settings}) == 1
+    assert len({key(setting.settled(case)) for setting in settings}) == 1
+    assert settings[0] == settings[0].settled(case), "the studio's is settled"
+
+
+def test_a_limit_that_is_not_typed_makes_no_other_experiment():
+    case = MODELS["text-encoder"]()
+    whole = Setting("text-encoder", tuple(case.dims.values()), "eager")
+    bare = replace(whole, ranges=tuple(replace(dim, limit=None) for dim in whole.ranges))
+    assert bare.settled(case) == whole.settled(case)
+    assert key(bare) == key(whole)
+
+
+def test_a_range_in_smaller_steps_than_the_model_s_is_refused_and_larger_ones_are_kept():
+    case = MODELS["vit-any-size"]()
+    batch, height, width = case.dims.values()
+    single = Setting("vit-any-size", (batch, replace(height, step=1), width), "eager")
+    with pytest.raises(ShapeError, match=r"height is in steps of 1, and the model takes multiples of 16"):
+        single.settled(case)
+    double = Setting("vit-any-size", (batch, DynamicDim("height", 96, 224, 320, step=32), width), "eager")
+    assert double.settled(case).ranges[1].step == double.case(case).dims["height"].step == 32
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        of(options=freeze({"cpp.threads": 4, "a": (1, (2, "x")), "none": None})),
+        of(engines=True, measure=False, calls=(1, 33)),
+        of(precision=None),
+        Setting("vit-any-size", (DynamicDim("height", 96, 224, 320, step=16, limit=640),)),
+    ],
+)
+def test_a_setting_comes_back_from_json_as_it_was(setting):
+    again = Setting.from_dict(json.loads(json.dumps(setting.to_dict())))
+    assert again == setting
+    assert hash(again) == hash(setting)
+    assert key(again) == key(setting)
+
+
+def test_a_setting_has_the_key_that_it_had_in_the_first_schema():
+    assert key(of(), "cpu", 0.1) == FIRST_SCHEMA_KEY
+    assert key(of(engines=True), "cpu", 0.1) != FIRST_SCHEMA_KEY

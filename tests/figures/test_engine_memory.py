@@ -5,14 +5,31 @@ from itertools import combinations
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from plans import PLAN, VERSION
 
+from tutorial_lib.builds.plan import Plan, PlanLayer
 from tutorial_lib.builds.report import Engine, EngineInput
 from tutorial_lib.engines import EngineReport
 from tutorial_lib.figures.engine_memory import memory
 from tutorial_lib.figures.plots import STYLES
 
+VERSION = "1.5.0.114"
 VERSIONS = {"torch-tensorrt-rtx": "2.13.0", "tensorrt-rtx": VERSION}
+PLAN = Plan(
+    plan_bytes=7_378_836,
+    activation_bytes=0,
+    weight_bytes=7_090_432,
+    scratch_bytes=0,
+    network_layers=36,
+    shape_layers=26,
+    layers=(),
+    inputs=(),
+    outputs=(),
+    targets=("sm80",),
+    conversion_seconds=0.0,
+    build_seconds=0.0,
+    messages=(),
+    versions=VERSIONS,
+)
 
 
 def engine(low, opt, high, activation_bytes, late=False):
@@ -93,6 +110,13 @@ def test_an_engine_that_a_call_built_is_hollow_and_on_no_line():
 def test_what_opt_does_to_memory_is_said_at_the_marker():
     assert "seed, export\nopt 4 and 256: 520 MB" in labels(memory([*SEED, OTHER_OPT], "batch").axes[0])
     assert "vit, export\nopt 4: 221 MB\nopt 128: 241 MB" in labels(memory([*VIT, VIT_OPT], "batch").axes[0])
+
+
+def test_memory_that_leaves_out_what_is_allocated_at_run_time_says_so():
+    late = engine(1, 33, 65536, 8_192_000, late=True)
+    late = replace(late, plan=replace(late.plan, layers=(PlanLayer("allocate_0", "allocate"),)))
+    (axes,) = memory([*SEED, replace(JIT, engines=(late,))], "batch").axes
+    assert "seed, jit: built by a call out of range\n8.19 MB and more at run time" in labels(axes)
 
 
 def test_the_same_memory_on_two_paths_is_labelled_once():

@@ -91,7 +91,7 @@ def test_ticks_are_sizes_that_occur():
 
 def test_it_says_by_what_the_engines_were_built_and_that_they_did_not_run():
     title = profiles([JIT, AHEAD]).get_suptitle()
-    assert title.startswith("Engines built by TensorRT for RTX 1.5.0.114, not run")
+    assert title.startswith("Engines built by TensorRT for RTX 1.5.0.114, not run; beside each: activation memory\n")
     assert "seed, typed: x [2/4/32, 196]" in title
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tutorial_lib.builds.backends import as_device
+from tutorial_lib.core.progress import Progress
 from tutorial_lib.measure import latency
 from tutorial_lib.measure.latency import Latency, measure, speedup
 
@@ -80,16 +81,16 @@ def test_on_a_gpu_device_time_is_not_the_time_of_the_launch():
 
 def test_progress_is_told_of_every_group_of_calls():
     steps = []
-    measure(dict.fromkeys("ab", lambda: None), min_samples=3, min_seconds=0, progress=lambda *step: steps.append(step))
-    assert steps == [(0, 3, "warming up")] * 2 + [
-        (done, 3, f"measuring, round {done + 1}") for done in range(3) for _ in "ab"
+    measure(dict.fromkeys("ab", lambda: None), min_samples=3, min_seconds=0, progress=steps.append)
+    assert steps == [Progress("warming up", 0, 3, "warming up")] * 2 + [
+        Progress("measuring", done, 3, f"measuring, round {done + 1} of 3") for done in range(3) for _ in "ab"
     ]
 
 
 def test_progress_has_more_steps_to_go_while_the_time_is_not_up():
     steps = []
-    measure({"a": lambda: None}, min_samples=1, min_seconds=0.005, progress=lambda *step: steps.append(step))
-    assert all(done < total for done, total, _ in steps)
+    measure({"a": lambda: None}, min_samples=1, min_seconds=0.005, progress=steps.append)
+    assert all(step.done < step.total for step in steps)
 
 
 def test_progress_is_told_outside_the_time_that_is_measured():

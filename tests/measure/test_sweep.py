@@ -197,16 +197,20 @@ def test_after_every_round_there_is_a_whole_sweep_of_what_is_known(programs):
 
 def test_every_step_is_told_and_may_end_the_sweep(programs):
     steps = []
-    sweep(programs, [1, 4], min_samples=1, min_seconds=0, progress=lambda *step: steps.append(step))
-    told = [text for _, _, text in steps]
-    compared = [f"comparing at batch {size}" for size in (1, 4) for _ in range(4)]
-    assert told == [*compared, *["warming up"] * 8, *["measuring, round 1"] * 8]
-    assert all(done < total for done, total, _ in steps)
+    sweep(programs, [1, 4], min_samples=1, min_seconds=0, progress=steps.append)
+    assert [(step.stage, step.done) for step in steps] == [
+        *[("comparing", 0)] * 4,
+        *[("comparing", 1)] * 4,
+        *[("warming up", 0)] * 8,
+        *[("measuring", 0)] * 8,
+    ]
+    assert steps[4].text == "comparing at batch 4 (2 of 2)"
+    assert all(step.done < step.total for step in steps)
 
-    for last in (told[0], compared[-1], *told[-9::8]):
+    for last in (steps[0], steps[7], *steps[-9::8]):
 
-        def stops(done, total, text, last=last):
-            if text == last:
+        def stops(step, last=last):
+            if step == last:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
@@ -215,7 +219,7 @@ def test_every_step_is_told_and_may_end_the_sweep(programs):
 
 def test_a_first_look_has_latencies_without_agreement(programs, seed):
     steps = []
-    looked = latencies(seed, {"jit": programs["jit"]}, [1, 4], progress=lambda *step: steps.append(step))
+    looked = latencies(seed, {"jit": programs["jit"]}, [1, 4], progress=steps.append)
     assert list(zip(looked.table["path"], looked.table["batch"], strict=True)) == [
         (EAGER, 1),
         ("jit", 1),

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from tutorial_lib import PATHS, BuildError, OptionError, PrecisionError, ShapeError, Sweep
+from tutorial_lib import PATHS, BuildError, OptionError, PrecisionError, ShapeError, Sweep, engines
 from tutorial_lib.builds.backends import BackendUnavailable
 from tutorial_lib.core import progress
 from tutorial_lib.engines import EnginesUnavailable
@@ -448,7 +448,7 @@ def test_what_is_known_is_there_at_once_and_builds_nothing(studio, builds):
     start = time.monotonic()
     assert studio.build() is first
     assert time.monotonic() - start < 0.5
-    assert text(studio._panel.status) == f"Reused: built and measured at {first.when}."
+    assert text(studio._panel.status) == f"Reused: built and measured at {runner.when(first)}."
     assert builds == dict.fromkeys(PATHS, 2)
 
 
@@ -764,7 +764,7 @@ def test_going_back_to_a_pin_while_another_setting_is_built(studio, slow):
     idle()
     assert studio.result is first
     assert (studio.setting, stale(studio)) == (first.setting, "")
-    assert text(studio._panel.status) == f"Reused: built and measured at {first.when}."
+    assert text(studio._panel.status) == f"Reused: built and measured at {runner.when(first)}."
     studio.wait()
 
 
@@ -831,23 +831,24 @@ def test_a_question_waits_for_a_run_and_does_not_end_it(studio, stoppable):
 def test_engines_are_built_of_the_shown_setting(studio, monkeypatch):
     requests = []
 
-    def build_all(case, paths, calls):
-        requests.append((str(case.dims["batch"]), paths, tuple(calls)))
-        return ()
+    def build(case, path, calls, options, report):
+        requests.append((str(case.dims["batch"]), path, calls))
+        return path
 
-    monkeypatch.setattr(runner, "build_all", build_all)
-    assert studio.engines([3]) == ()
+    monkeypatch.setattr(engines, "build", build)
+    monkeypatch.setattr(views, "engine_reports", " ".join)
+    assert studio.engines([3]) == tuple(PATHS)
     studio._panel.ask_size.value = 12
     studio._panel.engines.click()
     idle()
-    assert requests == [("batch 1/4/8", tuple(PATHS), (3,)), ("batch 1/4/8", tuple(PATHS), (12,))]
+    assert requests == [("batch 1/4/8", path, (size,)) for size in (3, 12) for path in PATHS]
 
 
 def test_engines_that_cannot_be_built_are_a_sentence_in_the_panel(studio, monkeypatch):
-    def build_all(*_):
+    def build(*_, **__):
         raise EnginesUnavailable("no builder here.")
 
-    monkeypatch.setattr(runner, "build_all", build_all)
+    monkeypatch.setattr(engines, "build", build)
     with pytest.raises(EnginesUnavailable, match="no builder here"):
         studio.engines()
     assert text(studio._panel.engine_reports).endswith("no builder here.")
@@ -975,7 +976,8 @@ def test_cancelling_one_studio_leaves_the_other_at_work(studio, masked, stoppabl
 
 
 def test_two_hundred_random_operations_end_idle_with_the_last_request(both, monkeypatch, builds):
-    monkeypatch.setattr(runner, "build_all", lambda *_: ())
+    monkeypatch.setattr(engines, "build", lambda case, path, *_, **__: path)
+    monkeypatch.setattr(views, "engine_reports", " ".join)
     monkeypatch.setattr(app, "SETTLE", 0.001)
     choose, panel = random.Random(7), both._panel
 

@@ -12,10 +12,10 @@ from tutorial_lib import PATHS, DynamicDim, sweep
 from tutorial_lib.builds.plan import Plan
 from tutorial_lib.builds.report import Engine, EngineInput
 from tutorial_lib.engines import Call, EngineReport
+from tutorial_lib.experiments.result import Failure, Result
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.measure.sweep import EAGER, latencies
 from tutorial_lib.studio import views
-from tutorial_lib.studio.result import Failure, Result
 
 HOSTILE = "<script>alert(1)</script> \" ' & $x"
 VOID = {"img", "br"}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import script_grid
 import torch
 from torch import nn
 
@@ -269,7 +270,7 @@ def test_a_script_exports_steps_and_refuses_what_is_none(loaded):
 def gpu(monkeypatch):
     """Scripts for a GPU that is not here."""
     monkeypatch.setattr(Case, "device", property(lambda case: torch.device("cuda", 0)))
-    monkeypatch.setattr(Setting, "check", lambda setting, base: setting.backend)
+    monkeypatch.setattr(Setting, "settled", lambda setting, base: setting)
     monkeypatch.setattr("tutorial_lib.core.precision.why_not", lambda name, device: None)
     monkeypatch.setattr("tutorial_lib.builds.backends.tensorrt.option_names", frozenset)
     monkeypatch.setattr("tutorial_lib.builds.backends.tensorrt.shared_dims", lambda spec: {})
@@ -303,7 +304,7 @@ def ruff(folder, *command):
 def test_scripts_are_formatted_and_clean(tmp_path, device, request, monkeypatch):
     if device == "gpu":
         request.getfixturevalue("gpu")
-    monkeypatch.setattr(Setting, "check", lambda setting, base: setting.backend)
+    monkeypatch.setattr(Setting, "settled", lambda setting, base: setting)
     long = {"a" * 30: "b" * 40, 'quo"te': [1.5] * 30, "set": {"x"}, "none": None}
     for make in (first_model, small_vit, small_perceptron, two_inputs):
         base = make()
@@ -315,6 +316,12 @@ def test_scripts_are_formatted_and_clean(tmp_path, device, request, monkeypatch)
                 Path(tmp_path, f"{make.__name__}_{backend}_{len(list(tmp_path.iterdir()))}.py").write_text(text)
     ruff(tmp_path, "check", "--no-cache", "--ignore", "D")
     ruff(tmp_path, "format", "--no-cache", "--check")
+
+
+@pytest.mark.parametrize("point", script_grid.GRID, ids=", ".join)
+def test_scripts_are_what_they_were(point):
+    """If they are to change, look at how they change, and write the digests again: see script_grid.py."""
+    assert script_grid.digest(*point) == json.loads(script_grid.DIGESTS.read_text())[", ".join(point)]
 
 
 def test_a_script_is_short_enough_to_read(inductor):

@@ -1,4 +1,9 @@
-"""Measure a few engines of a case cheaply: which ones, at which sizes, side by side."""
+"""Measure a few engines of a case cheaply: which ones, at which sizes, side by side.
+
+Backends are chosen and paths built as everywhere. The sampling is not that of :func:`tutorial_lib.experiments.run`:
+a sweep calls one program at one size many times in a row, and what is predicted here is a service, where a call
+follows calls of other sizes and waits for its answer (:func:`tutorial_lib.measure.latency.turns`).
+"""
 
 import functools
 import itertools

@@ -65,30 +65,30 @@ class Graphed:
             From the program, if an input is not what it was built for.
         """
         key = tuple((tuple(x.shape), x.stride(), x.dtype, x.device) for x in inputs)
-        found = self.recordings.get(key)
-        if found is None:
+        recording = self.recordings.get(key)
+        if recording is None:
             if not inputs or any(x.device.type != "cuda" for x in inputs):
                 raise ValueError("CUDA graphs are of an NVIDIA GPU; call this with tensors that are there.")
-            found = self.recordings[key] = self._record(inputs)
-        for kept, given in zip(found.inputs, inputs, strict=True):
-            kept.copy_(given)
-        found.graph.replay()
-        return pytree.tree_map_only(torch.Tensor, torch.clone, found.output)
+            recording = self.recordings[key] = self._record(inputs)
+        for buffer, given in zip(recording.inputs, inputs, strict=True):
+            buffer.copy_(given)
+        recording.graph.replay()
+        return pytree.tree_map_only(torch.Tensor, torch.clone, recording.output)
 
     def _record(self, inputs: tuple[torch.Tensor, ...]) -> Recording:
         device = inputs[0].device
         torch.cuda.synchronize(device)
         start, before = time.perf_counter(), torch.cuda.memory_reserved(device)
-        kept = tuple(x.clone() for x in inputs)
-        beside = torch.cuda.Stream(device)  # a graph cannot be recorded on the default stream
-        with torch.cuda.stream(beside):
+        buffers = tuple(x.clone() for x in inputs)
+        stream = torch.cuda.Stream(device)  # a graph cannot be recorded on the default stream
+        with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
-                self._program(*kept)
+                self._program(*buffers)
         torch.cuda.synchronize(device)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=beside):
-            output = self._program(*kept)
+        with torch.cuda.graph(graph, pool=self._pool, stream=stream):
+            output = self._program(*buffers)
         self._pool = self._pool or graph.pool()  # replayed one at a time, graphs can share their buffers
         torch.cuda.synchronize(device)
         megabytes = (torch.cuda.memory_reserved(device) - before) / 1e6
-        return Recording(graph, kept, output, time.perf_counter() - start, megabytes)
+        return Recording(graph, buffers, output, time.perf_counter() - start, megabytes)

@@ -1,9 +1,13 @@
-"""The frame that every build runs in: one at a time, gradients off, settings in force, engines noted."""
+"""The frame around the three functions of :mod:`tutorial_lib.paths`.
+
+They hold upstream's calls and nothing else. What has to happen around these calls is here: choosing the
+backend, one build at a time, gradients off, settings in force, engines noted, and a check of the result.
+"""
 
 import contextlib
 import functools
+import inspect
 import io
-import itertools
 import re
 import shutil
 import tempfile
@@ -11,31 +15,33 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch._dynamo.config
 import torch.compiler.config
 
-from tutorial_lib.builds import backends, package_cache, report
+from tutorial_lib.builds import backends, compat, package_cache, report
 from tutorial_lib.builds.backends import inductor, tensorrt
 from tutorial_lib.builds.program import LOCK, Compiled, Recompile
 from tutorial_lib.builds.report import Build, Engine, EngineInput
-from tutorial_lib.checks import agreement
+from tutorial_lib.checks import corners, state
+from tutorial_lib.checks.agreement import NotRepeatable
+from tutorial_lib.checks.results import UncomparableResult
 from tutorial_lib.core import precision, shapes
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.progress import stage
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.explain import Explanation, explain
 
-_numbers = itertools.count()
+compat.set_cuda_device_guard()
 
-if hasattr(torch._C, "_ensureCUDADeviceGuardSet") and not torch.cuda.is_available():
-    # A torch that is built with CUDA and finds no GPU puts a device guard in place when it first traces.
-    # Done in one thread while another one works, that ends the process, so it is done here.
-    torch._C._ensureCUDADeviceGuardSet()
+Options = Mapping[str, Any] | None
+Program = Callable[..., Any]
+"""What upstream returns: a compiled model, without any check in front."""
 
 
 class BuildError(RuntimeError):
@@ -55,7 +61,7 @@ class BuildError(RuntimeError):
 
 @dataclass
 class Job:
-    """A build in progress: what the three paths use, and where its engines are noted."""
+    """A build in progress: what its path function is given, and what is noted for the report."""
 
     case: Case
     path: str
@@ -100,7 +106,7 @@ class Job:
             caches: Any = torch.compiler.config
             stack.enter_context(caches.patch(cache_key_tag=f"{caches.cache_key_tag} {ranges}"))
             if self.backend == "inductor":
-                fresh = {"force_disable_caches": True} if package_cache.chosen() == "fresh" else {}
+                fresh = {"force_disable_caches": True} if package_cache.current_policy() == "fresh" else {}
                 stack.enter_context(inductor.patched({**fresh, **self.options}))
             elif self.backend == "tensorrt":
                 stack.enter_context(tensorrt.observed(self.note, self.opt_source, self.names))
@@ -111,31 +117,33 @@ class Job:
                 self.sealed = True
 
     def note(self, engine: Engine) -> None:
-        """Add an engine to the record."""
+        """Add an engine to the report."""
         if self.finished:
             engine = replace(engine, after_build=True, opt_source="the size of the call that triggered it")
         self.engines.append(engine)
 
     @functools.cached_property
-    def model(self) -> Callable[..., Any]:
-        """The case's model behind a function of this build alone, for ``torch.compile``.
+    def model(self) -> Program:
+        """``forward(input_0, input_1, ...)``: the case's model behind a function of this build alone, for Dynamo.
 
         Dynamo keeps its graphs, their number and its memory of sizes with the code that it compiles.
         Were that the model's own ``forward``, then builds of one class would meet there: a second
         build with other fixed sizes would come out dynamic, and the ninth would not be compiled at all.
+        A graph of ``torch.fx`` that only calls the model gets code of its own. Its arguments have names, because
+        Torch-TensorRT 2.11 does not find the sizes of an input that comes as one of ``*inputs``.
         """
-        # Torch-TensorRT 2.11 finds an input's sizes only by the name of a plain argument, so none may be ``*inputs``.
-        arguments = ", ".join(f"input_{place}" for place in range(len(self.case.inputs)))
-        forward = eval(f"lambda model: lambda {arguments}: model({arguments})")(self.case.model)
-        forward.__code__ = forward.__code__.replace(co_name=f"forward_{next(_numbers)}")
-        return forward
+        graph = torch.fx.Graph()
+        inputs = tuple(graph.placeholder(f"input_{index}") for index in range(len(self.case.inputs)))
+        graph.output(graph.call_module("model", inputs))
+        return torch.fx.GraphModule({"model": self.case.model}, graph).forward
 
-    def for_the_whole_range(self, build: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-        """Call `build`, and if that fails by a limit that Inductor's padding may have set, again without it.
+    def for_the_whole_range(self, build: Callable[[], Program]) -> Program:
+        """Call `build`; if Inductor's padding of matrix products narrowed the range, call it again without padding.
 
-        For a GPU, Inductor pads the odd sizes of a matrix product where it expects that to pay. In torch 2.11 it
-        asks so with the symbol of a dynamic size (``is_mm_compute_bound`` in ``torch/_inductor/fx_passes/pad_mm.py``;
-        2.13 asks with opt), and the answer becomes a limit of that size, which no line of the model explains.
+        For a GPU, Inductor pads the odd sizes of a matrix product where it expects a gain. In torch 2.11 that test
+        computes with the symbol of a dynamic size (``is_mm_compute_bound`` in
+        ``torch/_inductor/fx_passes/pad_mm.py``; 2.13 computes with opt), and its answer becomes a limit of that
+        size, which no line of the model explains.
         """
         if self.backend != "inductor" or not inductor.pads(self.case.device, self.options):
             return build()
@@ -148,7 +156,7 @@ class Job:
         self.options = {**self.options, "shape_padding": False}
         self.notes += ("Inductor's padding of matrix products would have narrowed the range, and is off",)
         self.engines.clear()
-        del self.model  # Dynamo remembers what it met in the first one
+        del self.model  # a new one, because Dynamo remembers the limit with the code of the first
         with inductor.patched({"shape_padding": False}):
             return build()
 
@@ -158,27 +166,29 @@ class Job:
         Once the build is over it refuses to compile, so that no call compiles unseen.
         """
         upstream = torch._dynamo.lookup_backend(name)
-        keywords = {"options": self.options} if name == "tensorrt" else {}
 
-        def compile_graph(graph: torch.fx.GraphModule, example_inputs: list[Any], **_: Any) -> Any:
+        def compile_graph(graph: torch.fx.GraphModule, example_inputs: list[Any], **given: Any) -> Any:
+            keywords = given if name == "tensorrt" else {}  # Inductor's options are in force around the build
             if self.sealed:
                 raise Recompile("this call would compile another engine, inside the range it was built for")
             stage(f"compiling {self.path}, engine {len(self.engines) + 1}")
-            start, known = time.perf_counter(), len(self.engines)
-            placeholders, operators = _graph_inputs(graph, self.case), report.call_functions(graph.graph)
+            start = time.perf_counter()
+            engines_before = len(self.engines)
+            placeholders = _graph_inputs(graph, self.case)
+            operators = report.call_functions(graph.graph)
             inputs = tuple(i for i in placeholders if i is not None)
             if name == "tensorrt":
                 self.names.update(tensorrt.graph_names(placeholders))
-            cached = inductor.cache_hits()
+            hits_before = inductor.cache_hits()
             program = upstream(graph, example_inputs, **keywords)
-            if inductor.cache_hits() > cached:
+            if inductor.cache_hits() > hits_before:
                 self.reused = "generated code found in Inductor's cache on disk"
             if name != "tensorrt":
                 seconds = time.perf_counter() - start
                 self.note(Engine(inputs, report.opt_source(inputs, self.opt_source), operators, seconds))
                 return program
             # tensorrt.observed() noted the engines; without any, the program is PyTorch under another name
-            if len(self.engines) == known:
+            if len(self.engines) == engines_before:
                 shown = "; ".join(str(i) for i in inputs if i.kind == "data")
                 raise BuildError(f"jit with tensorrt built no engine for {shown}: that graph would run in PyTorch.")
             outside = tensorrt.left_to_pytorch(program) if isinstance(program, torch.fx.GraphModule) else ()
@@ -187,58 +197,59 @@ class Job:
 
         return compile_graph
 
-    def package(self, exported: torch.export.ExportedProgram) -> Callable[..., Any]:
-        """Compile an exported program ahead of time with this job's backend."""
+    def package(self, exported: torch.export.ExportedProgram, package: "Package") -> Program:
+        """Compile an exported program ahead of time with `package`, and note what came of it."""
+        state.refuse_writes(self.case.name, exported)
         start = time.perf_counter()
-        if self.backend == "eager":
-            program: Callable[..., Any] = exported.module()
+        if self.backend == "inductor":
+            program = self._package_in_a_file(exported, package)
+        else:
+            program = package(exported, self.backend, self.case.device)
             self.left_to_pytorch = tuple(sorted(report.operator_names(exported.graph)))
             self.native = functools.partial(_saved, exported)
-        else:
-            folder = Path(tempfile.mkdtemp(prefix="tutorial_lib-"))
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            self.artefact = folder / "model.pt2"
-            program = self._package(exported, self.artefact)
-            self.left_to_pytorch = inductor.library_calls(self.artefact)
-            self.native = self.artefact.read_bytes
         inputs, operators = _exported_inputs(exported, self.case), report.call_functions(exported.graph)
         self.note(Engine(inputs, self.opt_source, operators, time.perf_counter() - start))
         return program
 
-    def _package(self, exported: torch.export.ExportedProgram, artefact: Path) -> Callable[..., Any]:
-        """Compile `exported` into the file `artefact`, or copy the package that an earlier kernel left."""
-        name = (
-            None if package_cache.chosen() == "off" else package_cache.key(self.path, exported, self.case, self.options)
-        )
-        kept = package_cache.find(name) if name and package_cache.chosen() == "reuse" else None
-        if kept:
-            shutil.copyfile(kept.file, artefact)
-            self.reused = str(kept)
-            return inductor.load(artefact, self.case.device)
-        stage(f"compiling {self.path} ahead of time")
-        start = time.perf_counter()
-        program = inductor.package(exported, artefact, self.options, self.case.device)
-        if name:
-            problem = package_cache.keep(name, artefact, time.perf_counter() - start)
+    def _package_in_a_file(self, exported: torch.export.ExportedProgram, package: "Package") -> Program:
+        """Let `package` write a file of this build alone, or copy and load the file that an earlier kernel wrote."""
+        folder = Path(tempfile.mkdtemp(prefix="tutorial_lib-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        file = folder / "model.pt2"
+        policy = package_cache.current_policy()
+        key = None if policy == "off" else package_cache.key(self.path, exported, self.case, self.options)
+        cached = package_cache.find(key) if key and policy == "reuse" else None
+        if cached:
+            shutil.copyfile(cached.file, file)
+            self.reused = str(cached)
+            program = inductor.load(file, self.case.device)
+        else:
+            stage(f"compiling {self.path} ahead of time")
+            start = time.perf_counter()
+            with inductor.nothing_left_by_a_failed_load(file):
+                with inductor.patched(inductor.numbers_metadata(exported)):
+                    program = package(exported, self.backend, self.case.device, str(file))
+                program = inductor.with_numbers(program)
+            problem = package_cache.keep(key, file, time.perf_counter() - start) if key else None
             self.notes += (problem,) if problem else ()
+        self.artefact = file
+        self.left_to_pytorch = inductor.library_calls(file)
+        self.native = file.read_bytes
         return program
 
-    def done(self, program: Callable[..., Any]) -> Compiled:
-        """The program with its guard and its record.
+    def done(self, program: Program) -> Compiled:
+        """The program with its range check and its report.
 
         Raises
         ------
         BuildError
-            If no engine was built, or if size 1 is in range and the program is wrong there.
+            If no engine was built, or if the program is wrong at an end of its range.
         """
         if not self.engines:
             raise BuildError(f"{self.path} with {self.backend} built no engine: the model would run in PyTorch.")
         if self.backend == "tensorrt" and isinstance(program, torch.fx.GraphModule):  # jit notes it graph by graph
             self.left_to_pytorch = tensorrt.left_to_pytorch(program)
             self.native = functools.partial(tensorrt.saved, program, self.case)
-        if self.path != "jit":
-            stage(f"checking {self.path} at size 1")
-            self._check_size_one(program)
         size = self.artefact.stat().st_size if self.artefact else tensorrt.artefact_bytes(self.engines)
         build = Build(
             case=self.case.name,
@@ -254,8 +265,21 @@ class Job:
             reused=self.reused,
             notes=(*self.notes, *self._break_notes(), *report.opt_notes(list(self.case.dims.values()))),
         )
+        compiled = Compiled(self.case, program, build, self.engines, self.compiling, self.native)
+        self.sealed = True
+        stage(f"checking {self.path} at the ends of its range")
+        try:
+            result = corners.check_corners(self.case, compiled, (Recompile,), len(self.engines))
+        except corners.WrongAtCorner as error:
+            if error.__cause__ and (explanation := explain(error.__cause__)).kind == "number from a tensor":
+                failure = BuildError(f"the {self.path} path cannot run: {explanation.cause} {explanation.fix}")
+                failure.explanation = explanation
+                raise failure from error.__cause__
+            subject = "" if str(error).startswith(self.case.name) else f"the {self.path} path "
+            raise BuildError(f"{subject}{error}") from error.__cause__
         self.finished = True
-        return Compiled(self.case, program, build, self.engines, self.compiling, self.native)
+        seconds = time.perf_counter() - self.started
+        return compiled.noting(seconds=seconds, checked=result.checked, not_checked=result.not_checked)
 
     def _break_notes(self) -> tuple[str, ...]:
         sizes = len(shapes.first_calls(self.case.dims))
@@ -266,61 +290,116 @@ class Job:
             "in one piece, and Python runs between the pieces",
         )
 
-    def _check_size_one(self, program: Callable[..., Any]) -> None:
-        # Tracing assumes sizes of at least 2, so nobody has promised that the program is right at 1.
-        ones = {name: 1 for name, dim in self.case.dims.items() if dim.min == 1 and not dim.is_fixed}
-        if ones:
-            inputs = self.case.example(ones)
-            where = " and ".join(f"{name} 1" for name in ones)
-            try:
-                output = program(*inputs)
-            except RuntimeError as error:
-                if (explanation := explain(error)).kind == "number from a tensor":  # at any size
-                    failure = BuildError(f"the {self.path} path cannot run: {explanation.cause} {explanation.fix}")
-                    failure.explanation = explanation
-                    raise failure from error
-                cut = f"; cut into {len(self.engines)} engines, only the first accepts it" if self.engines[1:] else ""
-                raise BuildError(
-                    f"the {self.path} path cannot run at {where} ({first_line(error)}{cut}); use a min of 2."
-                ) from error
-            found = agreement.Reference(self.case).compare(output, inputs)
-            if not found.agrees:
-                raise BuildError(f"the {self.path} path is wrong at {where} ({found}); use a min of 2.")
+
+class CompilePath(Protocol):
+    """A path as readers call it."""
+
+    def __call__(self, case: Case, backend: str = "auto", options: Options = None) -> Compiled:
+        """Compile the case's model for its ranges."""
+
+
+class Package(Protocol):
+    """:func:`tutorial_lib.paths.package`, as the frame calls it."""
+
+    def __call__(
+        self, exported: torch.export.ExportedProgram, backend: str, device: torch.device, file: str = ...
+    ) -> Program:
+        """Compile an exported program, into a file if the backend writes one."""
+
+
+_current: ContextVar[Job | None] = ContextVar("current", default=None)
+
+
+def compile_path(opt: str) -> Callable[[Callable[[Any, Case, Any, Any], Program]], CompilePath]:
+    """Decorate a function of upstream calls, ``path(model, case, backend, options)``, with the frame of a build.
+
+    Readers call the result as ``path(case, backend="auto", options=None)`` and get a :class:`Compiled`.
+
+    Parameters
+    ----------
+    opt : str
+        What is opt on this path, for the report.
+    """
+
+    def decorate(function: Callable[[Any, Case, Any, Any], Program]) -> CompilePath:
+        def path(case: Case, backend: str = "auto", options: Options = None) -> Compiled:
+            """Compile.
+
+            Raises
+            ------
+            BackendUnavailable, OptionError
+                If the backend or an option does not exist here.
+            BuildError
+                If the model keeps state, the compiler fails, or the program is wrong at an end of its range.
+            """
+            with _building(function.__name__, case, backend, options, opt) as job:
+                if job.path != "jit":
+                    return job.done(function(case.model, case, job.backend, job.options))
+                watched = job.watched(job.backend)
+                return job.done(
+                    job.for_the_whole_range(lambda: function(job.model, case, watched, job.options)),
+                )
+
+        signature = inspect.signature(path)
+        functools.update_wrapper(path, function)  # so that inspect.getsource shows the upstream calls
+        path.__signature__ = signature  # type: ignore[attr-defined]
+        return path
+
+    return decorate
+
+
+def packaging(package: Package) -> Package:
+    """Decorate the function that compiles an exported program ahead of time: during a build, its job takes notes."""
+
+    @functools.wraps(package)
+    def noted(exported: torch.export.ExportedProgram, backend: str, device: torch.device, file: str = "") -> Program:
+        job = _current.get()
+        if job is None:
+            return package(exported, backend, device, *([file] if file else []))
+        return job.package(exported, package)
+
+    return noted
 
 
 @contextlib.contextmanager
-def building(path: str, case: Case, backend: str, options: Mapping[str, Any] | None, opt_source: str) -> Iterator[Job]:
-    """The frame of every build: choose the backend, take the lock, and turn failures into one sentence.
-
-    Raises
-    ------
-    BackendUnavailable, OptionError
-        If the backend or an option does not exist here.
-    BuildError
-        If the compiler fails.
-    """
+def _building(path: str, case: Case, backend: str, options: Options, opt_source: str) -> Iterator[Job]:
+    """The frame of every build: choose the backend, take the lock, and turn failures into one sentence."""
     name, passed = backends.choose(backend, case.device)
     with precision.tf32(case.allows_tf32):
         settings = backends.settings(name, case.device, options)
     job = Job(case, path, name, settings, passed, opt_source)
+    token = _current.set(job)
     try:
         with job.compiling():
-            yield job
-    except ShapeError:
+            state.refuse_state(case.name, case.model, case.example(case.traced))
+            with state.unchanged(case.name, case.model):
+                yield job
+    except (state.WritesState, UncomparableResult) as error:
+        raise BuildError(str(error)) from None
+    except (ShapeError, NotRepeatable):
         raise
     except Exception as error:
-        inner = getattr(error, "inner_exception", None) or error
-        failure = inner if isinstance(inner, BuildError) else None
-        if failure is None:
-            found = explain(error)
-            if path == "jit":  # where Job.model has numbered the inputs
-                cause = re.sub(r"\binput_(\d+)\b", lambda place: case.inputs[int(place[1])].name, found.cause)
-                found = replace(found, cause=cause)
-            told = f"{found.cause} {found.fix}" if found.translated else sentence(inner)
-            failure = BuildError(f"{path} with {name} could not compile {case.name}: {told}")
-            failure.explanation = found if found.translated else None
-        failure.engines = tuple(job.engines)
+        failure = _in_one_sentence(error, job)
         raise failure from (None if failure is error else error)
+    finally:
+        _current.reset(token)
+
+
+def _in_one_sentence(error: Exception, job: Job) -> BuildError:
+    """What failed, for the person who built; a :class:`BuildError` stays itself."""
+    inner = getattr(error, "inner_exception", None) or error
+    if isinstance(inner, BuildError):
+        failure = inner
+    else:
+        explanation = explain(error)
+        if job.path == "jit":  # there, Job.model has numbered the inputs
+            cause = re.sub(r"\binput_(\d+)\b", lambda match: job.case.inputs[int(match[1])].name, explanation.cause)
+            explanation = replace(explanation, cause=cause)
+        told = f"{explanation.cause} {explanation.fix}" if explanation.translated else sentence(inner)
+        failure = BuildError(f"{job.path} with {job.backend} could not compile {job.case.name}: {told}")
+        failure.explanation = explanation if explanation.translated else None
+    failure.engines = tuple(job.engines)
+    return failure
 
 
 def first_line(error: BaseException) -> str:
@@ -344,13 +423,13 @@ def _graph_inputs(graph: torch.fx.GraphModule, case: Case) -> list[EngineInput |
     """Inputs of a graph that Dynamo hands to its backend, with their real ranges; None for any that is no tensor."""
     inputs: list[EngineInput | None] = []
     for node in graph.graph.find_nodes(op="placeholder"):
-        value, source = node.meta.get("example_value"), getattr(node.meta.get("grapharg"), "source", None)
+        value = node.meta.get("example_value")
+        source = getattr(node.meta.get("grapharg"), "source", None)
         if isinstance(value, torch.SymInt):
             low, opt, high = report.bounds(value)
             inputs.append(EngineInput(node.name, "int", (low,), (opt,), (high,), kind="shape"))
         elif isinstance(value, torch.Tensor):
-            where = getattr(source, "name", "")
-            path = where() if callable(where) else where
+            path = compat.source_name(source)
             argument = re.fullmatch(r"L\['input_(\d+)'\]", path)
             held = re.match(r"L\['(model|self)'\]|.*(_parameters|_buffers)\[", path)  # by the model, not given to it
             other = "weight" if held else "intermediate"

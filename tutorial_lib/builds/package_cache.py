@@ -57,13 +57,13 @@ def policy(name: str) -> Iterator[None]:
         _policy.reset(token)
 
 
-def chosen() -> str:
+def current_policy() -> str:
     """The policy in force."""
     return _policy.get()
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedPackage:
     """A package on disk: its file, when it was built, and the seconds that took."""
 
     file: Path
@@ -106,18 +106,18 @@ def key(path: str, exported: torch.export.ExportedProgram, case: Case, options: 
     return digest.hexdigest()[:32]
 
 
-def find(name: str) -> Kept | None:
+def find(name: str) -> CachedPackage | None:
     """The package of that key, unless it was not kept, is damaged, or could have been put there by somebody else."""
     folder = _folder()
-    file, about = folder / f"{name}.pt2", folder / f"{name}.json"
+    file, metadata = folder / f"{name}.pt2", folder / f"{name}.json"
     try:
-        if not all(map(_ours, (folder, file, about))):
+        if not all(map(_ours, (folder, file, metadata))):
             return None
-        noted = json.loads(about.read_text())
+        noted = json.loads(metadata.read_text())
         if noted["sha256"] != _digest(file):
             return None
         os.utime(file)
-        return Kept(file, noted["when"], noted["seconds"])
+        return CachedPackage(file, noted["when"], noted["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -133,7 +133,7 @@ def keep(name: str, package: Path, seconds: float) -> str | None:
         try:
             shutil.copyfile(package, partial)
             os.chmod(partial, 0o600)
-            about = {
+            metadata = {
                 "sha256": _digest(partial),
                 "when": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S"),
                 "seconds": seconds,
@@ -141,7 +141,7 @@ def keep(name: str, package: Path, seconds: float) -> str | None:
             os.replace(partial, folder / f"{name}.pt2")
         finally:
             partial.unlink(missing_ok=True)
-        save(folder / f"{name}.json", json.dumps(about))
+        save(folder / f"{name}.json", json.dumps(metadata))
         os.chmod(folder / f"{name}.json", 0o600)
         _make_room(folder)
     except OSError as error:
@@ -154,9 +154,9 @@ def _folder() -> Path:
 
 
 def _ours(path: Path) -> bool:
-    about = path.lstat()
-    mine = not hasattr(os, "geteuid") or about.st_uid == os.geteuid()
-    return mine and not stat.S_ISLNK(about.st_mode) and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    status = path.lstat()
+    mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    return mine and not stat.S_ISLNK(status.st_mode) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _digest(file: Path) -> str:
@@ -169,11 +169,11 @@ def _make_room(folder: Path) -> None:
     packages, total, now = [], 0, time.time()
     for file in folder.glob("*.pt2"):
         with contextlib.suppress(FileNotFoundError):
-            about = file.stat()
+            status = file.stat()
             if not file.name.startswith("."):
-                packages.append((about.st_mtime, file, about.st_size))
-                total += about.st_size
-            elif now - about.st_mtime > ABANDONED:
+                packages.append((status.st_mtime, file, status.st_size))
+                total += status.st_size
+            elif now - status.st_mtime > ABANDONED:
                 file.unlink()
     for _, file, size in sorted(packages)[:-1]:
         if total <= LARGEST:
@@ -187,5 +187,5 @@ def _compiler_version(compiler: Any) -> tuple[Any, ...]:
     path = shutil.which(str((compiler or (None, None))[1]))
     if path is None:
         return ()
-    about = os.stat(path)
-    return os.path.realpath(path), about.st_size, about.st_mtime_ns
+    status = os.stat(path)
+    return os.path.realpath(path), status.st_size, status.st_mtime_ns

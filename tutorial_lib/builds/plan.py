@@ -85,7 +85,8 @@ class Plan:
     plan_bytes : int
         Size of the serialized plan.
     activation_bytes : int
-        GPU memory for intermediate results that a context of this plan needs: the most over all profiles.
+        GPU memory for intermediate results that a context of this plan needs: the most over all profiles. Where
+        :attr:`allocates_at_run_time` is true, it is more.
     weight_bytes : int
         Weights inside the plan; where the weights are inputs there are hardly any.
     scratch_bytes : int
@@ -130,6 +131,14 @@ class Plan:
         return self.versions.get("tensorrt-rtx", "")
 
     @property
+    def allocates_at_run_time(self) -> bool:
+        """Whether it has results for which TensorRT reserves nothing, so that `activation_bytes` leaves them out.
+
+        TensorRT for RTX 1.5 does so with results that have 2**31 elements or more at max.
+        """
+        return any(layer.type == "allocate" for layer in self.layers)
+
+    @property
     def is_dynamic(self) -> bool:
         """Whether any input has more than one shape."""
         return any(tensor.is_dynamic for tensor in self.inputs)
@@ -152,11 +161,16 @@ class Plan:
         if isinstance(plain, dict) and "data" in plain:
             raise ValueError("plan has a field 'data', and JSON holds no bytes")
         plan = plain_values.read(cls, plain, "plan")
-        for one in fields(cls):
-            value = getattr(plan, one.name)
+        for attribute in fields(cls):
+            value = getattr(plan, attribute.name)
             if isinstance(value, int | float) and value < 0:
-                raise ValueError(f"plan.{one.name} is {value}, not 0 or more")
+                raise ValueError(f"plan.{attribute.name} is {value}, not 0 or more")
         return plan
+
+
+def show_activation(plan: Plan) -> str:
+    """The activation memory of a plan for people; what the plan allocates at run time is not in the number."""
+    return show_bytes(plan.activation_bytes) + (" and more at run time" if plan.allocates_at_run_time else "")
 
 
 def show_bytes(size: int) -> str:

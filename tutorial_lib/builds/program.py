@@ -1,4 +1,4 @@
-"""A compiled program as readers get it: the range guard in front, and the record of its build."""
+"""A compiled program as readers get it: a range check in front, and the report of its build."""
 
 import contextlib
 import threading
@@ -11,6 +11,7 @@ import torch
 from torch._dynamo.convert_frame import compile_lock
 from torch._dynamo.exc import BackendCompilerFailed
 
+from tutorial_lib.builds import compat
 from tutorial_lib.builds.report import Build, Engine
 from tutorial_lib.checks.range_check import Guard, OutOfRange
 from tutorial_lib.core import precision
@@ -32,11 +33,10 @@ OUTSIDE = ("raise", "recompile", "eager")
 def calls_wait(device: torch.device) -> bool:
     """Whether a call has to wait while another thread builds.
 
-    On a CPU with torch 2.13 it need not (``tests/test_threads.py``). With torch 2.11 on a GPU, calls
-    beside a build were seen to fail; other combinations are not known.
+    On a CPU with torch 2.13 it need not (``tests/builds/test_threads.py``). With torch 2.11 on a GPU, calls
+    beside a build were seen to fail; other combinations were not tried, so there calls wait.
     """
-    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-    return device.type != "cpu" or version < (2, 13)
+    return device.type != "cpu" or not compat.calls_on_cpu_may_run_beside_a_build()
 
 
 class Recompile(RuntimeError):
@@ -44,7 +44,7 @@ class Recompile(RuntimeError):
 
 
 class Program:
-    """A compiled program behind its guard: what all of them can do, however they came here.
+    """A compiled program behind its range check: what every one can do, built here or loaded.
 
     Call it with one tensor for each of `inputs`. It runs without gradients. There is no way
     to the bare program from here: bare, it may read past a buffer or compile again unseen.
@@ -76,7 +76,7 @@ class Program:
 
     @property
     def build(self) -> Build:
-        """The record of the build."""
+        """The report of the build."""
         return self._build
 
     def __call__(self, *inputs: torch.Tensor) -> Any:
@@ -113,7 +113,7 @@ class Program:
 
 
 class Compiled(Program):
-    """A program that was built here, from a case: it knows its model, and all that it builds later.
+    """A program that was built here, from a case: it has its model, and reports engines that it builds later.
 
     Attributes
     ----------
@@ -141,8 +141,13 @@ class Compiled(Program):
 
     @property
     def build(self) -> Build:
-        """The record of the build, with every engine built since."""
+        """The report of the build, with every engine built since."""
         return replace(self._build, engines=tuple(self._engines))
+
+    def noting(self, **facts: Any) -> "Compiled":
+        """Set these fields of the build's report, and return this program."""
+        self._build = replace(self._build, **facts)
+        return self
 
     @property
     def outside(self) -> str:

@@ -2,12 +2,13 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from tutorial_lib.builds.plan import Plan
+from tutorial_lib.core import plain_values
 
 Sizes = tuple[int | None, ...]
 """One size per axis; None where the compiler set no bound."""
@@ -59,9 +60,16 @@ class Engine:
         return f"{'; '.join(map(str, shown))}: opt from {self.opt_source}{late}"
 
 
+class Repr(str):
+    """The repr of an option, which is all of it that is saved; it is its own repr."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 @dataclass(frozen=True)
 class Build:
-    """Everything that is known of one build.
+    """The report of one build: what was asked for, and what came of it.
 
     Attributes
     ----------
@@ -81,6 +89,10 @@ class Build:
         Where the build differs from what was asked for, one sentence each.
     reused : str or None
         What was not compiled this time but found on disk, and from when; `seconds` is then the time to load it.
+    checked : tuple of str
+        The sizes at which the program was compared with eager before it was handed out: ``batch 4, length 64``.
+    not_checked : tuple of str
+        The ends of the range where it was not, each with the reason (:mod:`tutorial_lib.checks.corners`).
     """
 
     case: str
@@ -95,6 +107,8 @@ class Build:
     left_to_pytorch: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
     reused: str | None = None
+    checked: tuple[str, ...] = ()
+    not_checked: tuple[str, ...] = ()
 
     @property
     def recompiles(self) -> int:
@@ -102,10 +116,22 @@ class Build:
         return sum(engine.after_build for engine in self.engines)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain values, for JSON."""
+        """The report as plain values, for JSON."""
         plain = asdict(self)
         plain["options"] = {name: repr(value) for name, value in self.options.items()}
         return {**plain, "recompiles": self.recompiles}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], where: str = "build") -> "Build":
+        """The inverse of :meth:`to_dict`, except that options stay their reprs.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, unknown or of another type; `where` is how the report is called then.
+        """
+        build = plain_values.read(cls, {name: value for name, value in plain.items() if name != "recompiles"}, where)
+        return replace(build, options={name: Repr(value) for name, value in build.options.items()})
 
     def __str__(self) -> str:
         size = "" if self.artefact_bytes is None else f", {self.artefact_bytes / 1e6:.1f} MB"
@@ -116,6 +142,7 @@ class Build:
             lines.append(f"  left to PyTorch: {', '.join(self.left_to_pytorch)}")
         if self.reused:
             lines.append(f"  reused: {self.reused}")
+        lines += [f"  not checked: {sizes}" for sizes in self.not_checked]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
@@ -136,8 +163,8 @@ def bounds(
     if not isinstance(size, torch.SymInt):
         return int(size), int(size), int(size)
     node = size.node
-    found = (promised or {}).get(node.expr) or node.shape_env.bound_sympy(node.expr)
-    return _finite(found.lower), node.hint, _finite(found.upper)
+    bound = (promised or {}).get(node.expr) or node.shape_env.bound_sympy(node.expr)
+    return _finite(bound.lower), node.hint, _finite(bound.upper)
 
 
 def _finite(bound: Any) -> int | None:
@@ -180,15 +207,15 @@ def versions(*packages: str) -> dict[str, str]:
     """Versions of Python, torch and the `packages` that are installed."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    numbers = {"python": platform.python_version(), "torch": str(torch.__version__)}
     if torch.version.cuda:
-        found["cuda"] = torch.version.cuda
+        numbers["cuda"] = torch.version.cuda
     for package in packages:
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return numbers
 
 
 def opt_notes(dims: Sequence[Any]) -> tuple[str, ...]:

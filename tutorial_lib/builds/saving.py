@@ -6,7 +6,7 @@ The file is a zip archive of three members, none of them compressed:
 member          content
 ==============  ======================================================================================
 program.pt2     the backend's own artefact, below
-about.json      inputs with their ranges, precision, device, the record of the build, and the machine
+about.json      inputs with their ranges, precision, device, the report of the build, and the machine
 SHA256SUMS      digests of the other two, in the format of the command ``sha256sum``
 ==============  ======================================================================================
 
@@ -20,7 +20,7 @@ tensorrt  ``torch_tensorrt.save``      the same, and it always unpickles: the en
                                        holds another one with the compiler's settings
 ========  ===========================  =====================================================================
 
-So load only what you trust. All that can be known beforehand is checked before any of that runs, from
+So load only what you trust. All that can be checked beforehand is checked before any of that runs, from
 ``about.json`` alone, in which nothing can run. The digests find damage; they do not prove who wrote the file.
 
 Loading in another process is tested with inductor and eager, on a CPU and an NVIDIA GPU. With tensorrt, saving
@@ -49,7 +49,7 @@ from tutorial_lib.builds import report
 from tutorial_lib.builds.backends import inductor, tensorrt
 from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.program import LOCK, Compiled, Program
-from tutorial_lib.builds.report import Build, Engine, EngineInput
+from tutorial_lib.builds.report import Build
 from tutorial_lib.core import precision
 from tutorial_lib.core.files import replacing
 from tutorial_lib.core.shapes import DynamicDim, TensorSpec, named_dims
@@ -57,7 +57,7 @@ from tutorial_lib.core.shapes import DynamicDim, TensorSpec, named_dims
 SCHEMA = 1
 """Goes up when a reader of the old ``about.json`` would misread the new one."""
 
-PROGRAM, ABOUT, SUMS = "program.pt2", "about.json", "SHA256SUMS"
+PROGRAM, METADATA, SUMS = "program.pt2", "about.json", "SHA256SUMS"
 LARGEST_TEXT = 1 << 24
 """Bytes of ``about.json`` that are read at most."""
 CHUNK = 1 << 20
@@ -76,7 +76,7 @@ class ArtefactError(RuntimeError):
 
 
 class Loaded(Program):
-    """A program from a file. It has no model, so a call outside the range is refused, and that is all it can be."""
+    """A program from a file. It has no model to fall back on, so a call outside the range always raises."""
 
     @property
     def dims(self) -> dict[str, DynamicDim]:
@@ -123,10 +123,10 @@ def save(program: Compiled, path: str | Path) -> None:
             except Exception as error:
                 what = f"{type(error).__name__}: {first_line(error)}"
                 raise ArtefactError(f"{build.case} could not be saved by {build.backend} ({what}).") from error
-            contents = {ABOUT: json.dumps(About.of(program).to_dict(), indent=1).encode(), PROGRAM: native}
+            contents = {METADATA: json.dumps(Metadata.of(program).to_dict(), indent=1).encode(), PROGRAM: native}
             sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items())
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name, content in {ABOUT: contents[ABOUT], SUMS: sums.encode(), PROGRAM: native}.items():
+                for name, content in {METADATA: contents[METADATA], SUMS: sums.encode(), PROGRAM: native}.items():
                     archive.writestr(name, content)
     except OSError as error:
         reason = error.strerror or first_line(error)
@@ -134,7 +134,7 @@ def save(program: Compiled, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> Loaded:
-    """Load a program that :func:`save` wrote, to be called as it was there, behind the same guard.
+    """Load a program that :func:`save` wrote, to be called as it was there, behind the same range check.
 
     The model's class is not needed. Load only what you trust: a program is code (see the table above).
 
@@ -146,10 +146,10 @@ def load(path: str | Path) -> Loaded:
     path, start = Path(path), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:  # every loader reads the whole file
         native = Path(folder) / PROGRAM
-        about = About.from_dict(_extract(path, native), path)
-        build, device = about.build, torch.device(about.device)
+        metadata = Metadata.from_dict(_extract(path, native), path)
+        build, device = metadata.build, torch.device(metadata.device)
         again = f"build it again here with paths.{build.path}(case, {build.backend!r})."
-        problem = _why_not(about)
+        problem = _why_not(metadata)
         if problem:
             raise ArtefactError(f"{path} was built {problem}; {again}")
         try:
@@ -159,11 +159,11 @@ def load(path: str | Path) -> Loaded:
             what = f"{type(error).__name__}: {first_line(error)}"
             raise ArtefactError(f"{path} could not be loaded by {build.backend} ({what}); {again}") from error
     seconds = time.perf_counter() - start
-    note = f"loaded from {path} in {seconds:.2f} s; built on {build.device}, saved {about.saved}"
+    note = f"loaded from {path} in {seconds:.2f} s; built on {build.device}, saved {metadata.saved}"
     if device.type == "cuda" and report.device_name(device) != build.device:
         note += f", so not tuned for {report.device_name(device)}"
     build = replace(build, notes=(*build.notes, note))
-    return Loaded(about.inputs, device, program, build, precision.allows_tf32(about.precision, device))
+    return Loaded(metadata.inputs, device, program, build, precision.allows_tf32(metadata.precision, device))
 
 
 def _loaded(native: Path, backend: str, device: torch.device) -> Callable[..., Any]:
@@ -214,7 +214,7 @@ class Machine:
         if missing:
             return f"for a CPU with {', '.join(missing)}, which this one lacks"
         if self.compute_capability != here.compute_capability:
-            then, now = (".".join(map(str, one.compute_capability or ())) for one in (self, here))
+            then, now = (".".join(map(str, machine.compute_capability or ())) for machine in (self, here))
             return f"for a GPU of compute capability {then}, and this one has {now}"
         return None
 
@@ -222,22 +222,15 @@ class Machine:
 def _instructions() -> tuple[str, ...]:
     """The processor's instruction sets for arithmetic, all of which compilers use; its name where they are not told."""
     with contextlib.suppress(OSError):
-        found = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        if found:
+        flags = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if flags:
             arithmetic = r"(?:s?sse|pni|avx|amx|fma|f16c|bmi|popcnt|abm|movbe|gfni|adx|asimd|sve|fphp|bf16|i8mm)\w*"
-            return tuple(sorted(flag for flag in found[1].split() if re.fullmatch(arithmetic, flag)))
+            return tuple(sorted(flag for flag in flags[1].split() if re.fullmatch(arithmetic, flag)))
     return (platform.processor() or platform.machine(),)
 
 
-class _Repr(str):
-    """The repr of an option, which is all of it that is kept; it is its own repr."""
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
 @dataclass(frozen=True)
-class About:
+class Metadata:
     """The content of ``about.json``."""
 
     saved: str
@@ -248,8 +241,8 @@ class About:
     build: Build
 
     @classmethod
-    def of(cls, program: Compiled) -> "About":
-        """What is known of a program that was built here."""
+    def of(cls, program: Compiled) -> "Metadata":
+        """The metadata of a program that was built here."""
         now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
         machine = Machine.here(program.device)
         return cls(now, program.inputs, program.case.precision, str(program.device), machine, program.build)
@@ -267,51 +260,34 @@ class About:
         }
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any], path: Path) -> "About":
+    def from_dict(cls, plain: dict[str, Any], path: Path) -> "Metadata":
         """The inverse of :meth:`to_dict`, except that a build's options stay their reprs."""
         try:
             inputs = tuple(
                 TensorSpec(
-                    one["name"],
-                    tuple(DynamicDim(**dim) if isinstance(dim, dict) else dim for dim in one["shape"]),
-                    getattr(torch, one["dtype"]),
-                    one.get("high"),
+                    spec["name"],
+                    tuple(DynamicDim(**dim) if isinstance(dim, dict) else dim for dim in spec["shape"]),
+                    getattr(torch, spec["dtype"]),
+                    spec.get("high"),
                 )
-                for one in plain["inputs"]
+                for spec in plain["inputs"]
             )
             named_dims(inputs)
-            machine, build = Machine.from_dict(plain["machine"]), _build(plain["build"])
+            machine, build = Machine.from_dict(plain["machine"]), Build.from_dict(plain["build"])
             if plain["precision"] not in (None, *precision.DTYPES) or build.backend not in SAME_VERSIONS:
                 raise ValueError(f"precision {plain['precision']!r}, backend {build.backend!r}")
             torch.device(plain["device"])
             return cls(str(plain["saved"]), inputs, plain["precision"], plain["device"], machine, build)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise _damaged(path, f"{ABOUT} cannot be understood: {first_line(error)}") from error
-
-
-def _build(plain: dict[str, Any]) -> Build:
-    engines = []
-    for engine in plain["engines"]:
-        inputs = tuple(EngineInput(**_tuples(one)) for one in engine["inputs"])
-        engines.append(Engine(**{**engine, "inputs": inputs}))
-    options = {name: _Repr(value) for name, value in plain["options"].items()}
-    versions = {name: str(value) for name, value in plain["versions"].items()}
-    fields = {name: value for name, value in plain.items() if name != "recompiles"}
-    build = Build(**{**_tuples(fields), "engines": tuple(engines), "options": options, "versions": versions})
-    str(build)  # every field is what it is printed as
-    return build
-
-
-def _tuples(plain: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+            raise _damaged(path, f"{METADATA} cannot be understood: {first_line(error)}") from error
 
 
 # ---- what is checked before anything is loaded ------------------------------------------------------------------
 
 
-def _why_not(about: About) -> str | None:
+def _why_not(metadata: Metadata) -> str | None:
     """Why the program cannot run here, to follow "was built"; None if it can."""
-    build, device = about.build, torch.device(about.device)
+    build, device = metadata.build, torch.device(metadata.device)
     here = report.versions(*SAME_VERSIONS["tensorrt"])
     needed = SAME_VERSIONS[build.backend]
     if device.type == "cuda" and build.backend == "inductor":
@@ -324,7 +300,7 @@ def _why_not(about: About) -> str | None:
         return f"for {device} ({build.device}), and PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs here"
     if build.backend == "tensorrt" and (reason := tensorrt.why_not(device)):
         return f"by tensorrt, and here {reason.rstrip('.')}"
-    return None if build.backend == "eager" else about.machine.why_not(Machine.here(device))
+    return None if build.backend == "eager" else metadata.machine.why_not(Machine.here(device))
 
 
 def _extract(path: Path, target: Path) -> dict[str, Any]:
@@ -334,7 +310,7 @@ def _extract(path: Path, target: Path) -> dict[str, Any]:
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read ({error.strerror}); {GIVE}.") from error
     with file:
-        if file.read(30 + len(ABOUT))[30:] != ABOUT.encode():  # the first member's name, wherever the file ends
+        if file.read(30 + len(METADATA))[30:] != METADATA.encode():  # the first member's name, wherever the file ends
             raise ArtefactError(f"{path} is not an artefact; {GIVE}.")
         try:
             with zipfile.ZipFile(file) as archive:
@@ -353,22 +329,22 @@ def _extract(path: Path, target: Path) -> dict[str, Any]:
 def _extract_from(archive: zipfile.ZipFile, path: Path, target: Path) -> dict[str, Any]:
     members = archive.infolist()
     names = [member.filename for member in members]
-    if ABOUT not in names:  # cut off, it ends like the archive that is its last member
+    if METADATA not in names:  # cut off, it ends like the archive that is its last member
         raise ValueError("its end is missing")
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"{member.filename} is compressed")
         if member.filename != PROGRAM and member.file_size > LARGEST_TEXT:
             raise ValueError(f"{member.filename} is too large")
-    text = archive.read(ABOUT)
-    about = json.loads(text)
-    schema = about.get("schema") if isinstance(about, dict) else None
+    text = archive.read(METADATA)
+    metadata = json.loads(text)
+    schema = metadata.get("schema") if isinstance(metadata, dict) else None
     if schema != SCHEMA:
         raise ArtefactError(
             f"{path} has schema {schema!r}, and this version of tutorial_lib reads schema {SCHEMA}; "
             "load it with the version that saved it."
         )
-    if sorted(names) != sorted((ABOUT, SUMS, PROGRAM)):
+    if sorted(names) != sorted((METADATA, SUMS, PROGRAM)):
         raise ValueError(f"it holds {', '.join(names)}")
     digest = hashlib.sha256()
     with archive.open(PROGRAM) as source, target.open("wb") as copy:
@@ -376,10 +352,10 @@ def _extract_from(archive: zipfile.ZipFile, path: Path, target: Path) -> dict[st
             digest.update(chunk)
             copy.write(chunk)
     sums = archive.read(SUMS).decode()
-    for name, found in ((PROGRAM, digest), (ABOUT, hashlib.sha256(text))):
-        if f"{found.hexdigest()}  {name}\n" not in sums:
+    for name, actual in ((PROGRAM, digest), (METADATA, hashlib.sha256(text))):
+        if f"{actual.hexdigest()}  {name}\n" not in sums:
             raise ValueError(f"the digest of {name} is not the one that was noted")
-    return about
+    return metadata
 
 
 def _damaged(path: Path, what: str) -> ArtefactError:

@@ -13,23 +13,34 @@ says little about eager's error: by chance it can be several times too small. So
 ``torch.allclose``: its default tolerance asks for nearly bitwise equality close to zero, which one
 correct matrix product in fifty elements does not give. Where eager happens to be exact, the floor
 is the rounding of the dtype itself.
+
+Complex numbers are compared by their real and imaginary parts. Whole numbers and booleans have to be
+equal, to eager's or to those that float64 gives (an index of a largest value may differ between the
+two, and either is right). NaN and infinity agree where eager or float64 has the same in the same place.
+
+Where the model cannot run in float64 (:class:`tutorial_lib.checks.float64.NoFloat64`), the reference
+is eager itself: the root mean square difference from it may be at most 4 times 16 times the rounding
+of eager's dtype, relative to the result. The comparison then says so (``Agreement.reference``).
 """
 
-import copy
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
+from tutorial_lib.checks import float64
+from tutorial_lib.checks.float64 import NoFloat64
+from tutorial_lib.checks.results import tensors
 from tutorial_lib.core.models import Case
 
 TOLERATED = 4.0
 """Error against float64, as a multiple of eager's own, up to which a program agrees: see :func:`tolerated`."""
 REPEATS = 1e-4
 """Difference of two equal calls of eager, relative to the result, that may be rounding (a sum in another order)."""
+ROUNDINGS = 16.0
+"""Eager's own error in roundings of its dtype, assumed where there is no float64 run to measure it with."""
 CHUNK = {"cpu": 1 << 19, "cuda": 1 << 24}
 """Elements that are compared at a time: few enough to stay near the processor, and enough for the price of waking
 OpenMP's threads for each piece, which is high in any thread of Python but the main one."""
@@ -59,11 +70,14 @@ class Agreement:
         Minimum required tolerance against eager: with an absolute tolerance of the one *or* a
         relative tolerance of the other, every element would pass.
     worst_index : tuple of int
-        Where the absolute error is largest, with `worst_value` there and what it should be.
+        Where the absolute error is largest, with `worst_value` there and what it should be; of a complex number,
+        the part (real or imaginary) that is further off.
     finite : bool
-        No NaN and no infinity.
+        No NaN and no infinity, but where the model itself gives them.
     row_spread : float or None
         Largest difference between the rows of one output whose input rows were identical.
+    reference : str
+        ``float64``, or ``eager`` where the model cannot run in float64.
     """
 
     max_abs: float
@@ -80,6 +94,7 @@ class Agreement:
     worst_reference: float
     finite: bool
     row_spread: float | None = None
+    reference: str = "float64"
 
     @property
     def ratio(self) -> float:
@@ -94,6 +109,8 @@ class Agreement:
     @property
     def rule(self) -> str:
         """The rule with this comparison's numbers, to be read before the verdict."""
+        if self.reference != "float64":
+            return f"rms difference from eager at most {self.tolerated:.2g} x {self.floor_rms:.1e}"
         return f"rms error against float64 at most {self.tolerated:.2g} x eager's {self.floor_rms:.1e}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,21 +124,47 @@ class Agreement:
 
 
 class Reference:
-    """Eager and float64 results of one case, the ground that every comparison stands on."""
+    """Eager and float64 results of one case, the ground that every comparison stands on.
+
+    Attributes
+    ----------
+    why_not_float64 : str or None
+        Why the model cannot run in float64, once that has been tried; eager is then the reference.
+    """
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self._double = copy.deepcopy(case.model).double()
+        self.why_not_float64: str | None = None
+        self._double: torch.nn.Module | None = None
 
     @torch.no_grad()
     def eager(self, inputs: Sequence[torch.Tensor]) -> Any:
         """What PyTorch computes without compiling."""
         return self.case.eager(*inputs)
 
-    @torch.no_grad()
     def double(self, inputs: Sequence[torch.Tensor]) -> Any:
-        """The same model with the same weights and inputs, in float64."""
-        return self._double(*(x.double() if x.is_floating_point() else x for x in inputs))
+        """The same model with the same weights and inputs, in float64 (:mod:`tutorial_lib.checks.float64`).
+
+        Raises
+        ------
+        NoFloat64
+            If the model cannot run in float64.
+        """
+        if self._double is None:
+            try:
+                self._double = float64.widened(self.case.model)
+            except Exception as error:
+                raise NoFloat64(f"its copy cannot be made: {error}") from error
+        return float64.run(self._double, inputs)
+
+    def double_or_none(self, inputs: Sequence[torch.Tensor]) -> Any:
+        """As :meth:`double`, but None where that is impossible; :attr:`why_not_float64` then says why."""
+        if self.why_not_float64 is None:
+            try:
+                return self.double(inputs)
+            except NoFloat64 as error:
+                self.why_not_float64 = str(error)
+        return None
 
     def check_repeatable(self, inputs: Sequence[torch.Tensor]) -> None:
         """Call eager twice on a copy of `inputs`.
@@ -133,16 +176,16 @@ class Reference:
             then large whoever computes it, and beside such a floor everything agrees.
         """
         copies = [x.clone() for x in inputs]
-        once = [value.clone() for value in _flat(self.eager(copies))]
+        once = [value.clone() for value in tensors(self.eager(copies))]
         for spec, given, after in zip(self.case.inputs, inputs, copies, strict=True):
             if not torch.equal(given, after):
                 raise NotRepeatable(
                     f"{self.case.name} writes into its input {spec.name}, so every call changes the next one's: make a "
                     "new tensor in the model (x = x + 1, not x += 1), or clone it first."
                 )
-        again = _flat(self.eager(copies))
+        again = tensors(self.eager(copies))
         same = [one.shape for one in once] == [other.shape for other in again]
-        if not same or (once and apart(once, again) > max(REPEATS, 10 * _rounding(once)) * apart(once, _zeros(once))):
+        if not same or (once and apart(once, again) > max(REPEATS, 10 * _rounding(once)) * _magnitude(once)):
             raise NotRepeatable(
                 f"{self.case.name} gives another result each time it is called with the same input: turn off what is "
                 "random in it (F.dropout takes training=self.training), or make the noise an input."
@@ -150,25 +193,69 @@ class Reference:
 
     def compare(self, output: Any, inputs: Sequence[torch.Tensor], row_spread: float | None = None) -> Agreement:
         """Compare `output` with both references on `inputs`; see :class:`Agreement`."""
-        return compare(output, self.eager(inputs), self.double(inputs), row_spread)
+        return compare(output, self.eager(inputs), self.double_or_none(inputs), row_spread)
 
 
-@torch.no_grad()
 def compare(output: Any, eager: Any, reference: Any, row_spread: float | None = None) -> Agreement:
-    """Compare one output (a tensor or a nest of tensors) with eager's and with a float64 reference.
+    """Compare one output (a tensor, a number or a nest of them) with eager's and with a float64 reference.
+
+    Parameters
+    ----------
+    output, eager, reference
+        Results of the same model for the same inputs; `reference` is None where there is no float64 run.
+    row_spread : float, optional
+        Passed on to the result.
+
+    Returns
+    -------
+    Agreement
+        That of the tensor which agrees least.
 
     Raises
     ------
     ValueError
-        If the three do not have the same structure and shapes.
+        If they do not have the same shapes and kinds of numbers (:class:`UncomparableResult` for a class that
+        cannot be taken apart).
     """
-    got, same, true = (_flat(value) for value in (output, eager, reference))
-    shapes = [[tuple(t.shape) for t in tensors] for tensors in (got, same, true)]
+    worst = least_agreeing(compare_each(output, eager, reference))
+    return worst if row_spread is None else replace(worst, row_spread=row_spread)
+
+
+@torch.no_grad()
+def compare_each(output: Any, eager: Any, reference: Any) -> tuple[Agreement, ...]:
+    """As :func:`compare`, for every tensor of the results by itself, in the order of ``results.tensors``."""
+    got, same = tensors(output), tensors(eager)
+    true = same if reference is None else tensors(reference)
+    shapes = [[tuple(t.shape) for t in each] for each in (got, same, true)]
     if not shapes[0] == shapes[1] == shapes[2] or not got:
         raise ValueError(f"outputs of shape {shapes[0]} cannot be compared with eager's {shapes[1]}.")
-    results = [_compare(*tensors) for tensors in zip(got, same, true, strict=True)]
-    worst = max(results, key=lambda r: (not r.finite, r.ratio / r.tolerated))
-    return worst if row_spread is None else Agreement(**{**asdict(worst), "row_spread": row_spread})
+    return tuple(_judged(*each, reference is not None) for each in zip(got, same, true, strict=True))
+
+
+@torch.no_grad()
+def surely_agrees(output: Any, eager: Any) -> bool:
+    """Whether `output` is so near eager's that it agrees whatever float64 says.
+
+    By the triangle inequality: its error is at most eager's and the difference between the two. With a difference
+    of no more than 3 roundings of the dtype it is at most 4 times the larger of eager's error and one rounding.
+    """
+    for got, same in zip(tensors(output), tensors(eager), strict=True):
+        if got.shape != same.shape or got.dtype != same.dtype:
+            return False
+        if torch.equal(got, same):
+            continue
+        if not (same.is_floating_point() or same.is_complex()):
+            return False
+        parts = _parts(same)
+        allowed = (TOLERATED - 1) * torch.finfo(parts.dtype).eps / 2 * _magnitude([same])
+        if not _rms_apart(_parts(got), parts) <= allowed:
+            return False
+    return True
+
+
+def least_agreeing(each: Sequence[Agreement]) -> Agreement:
+    """The comparison that is furthest from agreeing."""
+    return max(each, key=lambda r: (not r.finite, r.ratio / r.tolerated))
 
 
 def tolerated(elements: int) -> float:
@@ -186,12 +273,65 @@ def _rounding(tensors: Sequence[torch.Tensor]) -> float:
     return max((torch.finfo(t.dtype).eps / 2 for t in tensors if t.is_floating_point()), default=0.0)
 
 
-def _zeros(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    return [torch.zeros_like(tensor) for tensor in tensors]
+def _magnitude(each: Sequence[torch.Tensor]) -> float:
+    """The largest root mean square of any of these, without what is not finite."""
+    finite = [torch.nan_to_num(_parts(t), nan=0.0, posinf=0.0, neginf=0.0) for t in each]
+    return max(_rms_apart(t, torch.zeros_like(t)) for t in finite)
 
 
-def _flat(value: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+def _parts(tensor: torch.Tensor) -> torch.Tensor:
+    """The numbers of a tensor along one axis, each complex one as its real and imaginary part."""
+    return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).reshape(-1)
+
+
+def _judged(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor, measured: bool) -> Agreement:
+    """One tensor by the rule for its kind of numbers; `measured` where `reference` is a float64 run."""
+    if output.is_complex() != eager.is_complex():
+        raise ValueError(f"an output of {output.dtype} cannot be compared with eager's of {eager.dtype}.")
+    if eager.is_complex():
+        parts = [
+            torch.view_as_real(tensor.resolve_conj()) for tensor in (output, eager, reference.to(torch.complex128))
+        ]
+        found = _judged(parts[0], parts[1], parts[2], measured)
+        return replace(found, worst_index=found.worst_index[:-1])
+    if eager.is_floating_point():
+        found = _compare(output, eager, reference)
+        if measured:
+            return found
+        return replace(found, floor_rms=max(found.floor_rms * ROUNDINGS, found.floor_rms), reference="eager")
+    expected = torch.where(output == reference, reference, eager.to(reference.dtype))
+    found = _compare(output, expected, expected)
+    if found.agrees and not torch.equal(output.to(expected.dtype), expected):  # beyond 2**53, where float64 has gaps
+        found = replace(found, rms=1.0, max_abs=max(found.max_abs, 1.0), floor_rms=torch.finfo(torch.float64).tiny)
+    return found
+
+
+def _forgive_the_models_own(
+    got: torch.Tensor,
+    same: torch.Tensor,
+    true: torch.Tensor,
+    error: torch.Tensor,
+    other: torch.Tensor,
+    scale: torch.Tensor,
+) -> None:
+    """Set to 0, in place, what a NaN or infinity of the model itself adds to the errors.
+
+    That is all where the program has eager's very value and eager or the reference is not finite (or is beyond what
+    float32 holds: ``finfo.min`` of a mask is another number in float64), or where it has the reference's. Elsewhere it
+    is eager's error alone, which then would hide any other.
+    """
+    judged = same.isfinite() & (true.abs() <= torch.finfo(torch.float32).max)
+    own = ((got == same) | (got.isnan() & same.isnan())) & ~judged
+    own |= _same_not_finite(got, true)
+    for values in (got, same, error):
+        values.masked_fill_(own, 0.0)
+    for values in (other, scale):
+        values.masked_fill_(own | ~judged, 0.0)
+
+
+def _same_not_finite(given: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """Where two float64 tensors have the same infinity, or both NaN."""
+    return ~given.isfinite() & ((given == expected) | (given.isnan() & expected.isnan()))
 
 
 def _compare(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor) -> Agreement:
@@ -210,9 +350,12 @@ def _compare(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor)
         torch.sub(got, true, out=error)
         torch.sub(same, true, out=other)
         torch.abs(true, out=scale)
-        total["square"] += float(torch.dot(error, error))
-        total["floor"] += float(torch.dot(other, other))
-        total["scale"] += float(torch.dot(scale, scale))
+        squares = [float(torch.dot(values, values)) for values in (error, other, scale)]
+        if not all(map(math.isfinite, squares)):
+            _forgive_the_models_own(got, same, true, error, other, scale)
+            squares = [float(torch.dot(values, values)) for values in (error, other, scale)]
+        for name, square in zip(("square", "floor", "scale"), squares, strict=True):
+            total[name] += square
         absolute = float(error.abs_().sum())
         total["abs"] += absolute
         finite = finite and (math.isfinite(absolute) or bool(got.isfinite().all()))
@@ -276,21 +419,35 @@ def row_spread(program: Any, case: Case, sizes: dict[str, int]) -> float | None:
         axis = next((axis for axis, dim in enumerate(spec.shape) if getattr(dim, "name", None) == batch), None)
         same = tensor if axis is None else tensor.narrow(axis, 0, 1).expand_as(tensor).contiguous()
         inputs.append(same)
-    outputs = [t for t in _flat(program(*inputs)) if t.dim() and t.shape[0] == rows]
+    outputs = [t for t in tensors(program(*inputs)) if t.dim() and t.shape[0] == rows and t.numel()]
     if not outputs:
         return None
-    return max(float((row - t[0]).abs().max()) for t in outputs for row in t[1:])
+    return max(_largest_apart(row, t[0]) for t in outputs for row in t[1:])
+
+
+def _largest_apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    given, expected = (_parts(tensor).double() for tensor in (one, other))
+    return float((given - expected).abs_().masked_fill_(_same_not_finite(given, expected), 0.0).max())
 
 
 @torch.no_grad()
 def apart(one: Any, other: Any) -> float:
     """Root mean square difference of two outputs: how far two paths are from each other."""
-    return max(_rms_apart(a.reshape(-1), b.reshape(-1)) for a, b in zip(_flat(one), _flat(other), strict=True))
+    return max(apart_each(one, other))
+
+
+@torch.no_grad()
+def apart_each(one: Any, other: Any) -> list[float]:
+    """As :func:`apart`, for every tensor of the outputs by itself."""
+    return [_rms_apart(_parts(a), _parts(b)) for a, b in zip(tensors(one), tensors(other), strict=True)]
 
 
 def _rms_apart(one: torch.Tensor, other: torch.Tensor) -> float:
     total = 0.0
     for start in range(0, one.numel(), step := CHUNK[one.device.type]):
-        pieces = (tensor[start : start + step].double() for tensor in (one, other))
-        total += float(next(pieces).sub_(next(pieces)).square_().sum())
+        given, expected = (tensor[start : start + step].double() for tensor in (one, other))
+        squares = float((given - expected).square_().sum())
+        if not math.isfinite(squares):
+            squares = float((given - expected).masked_fill_(_same_not_finite(given, expected), 0.0).square_().sum())
+        total += squares
     return (total / max(one.numel(), 1)) ** 0.5

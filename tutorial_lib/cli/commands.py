@@ -18,19 +18,23 @@ from tutorial_lib.advisor import advise as ask_advisor
 from tutorial_lib.advisor.advice import OBJECTIVES
 from tutorial_lib.builds import backends
 from tutorial_lib.builds.job import BuildError
-from tutorial_lib.builds.program import Compiled, Recompile
+from tutorial_lib.builds.program import Recompile
 from tutorial_lib.cli import doctor, engines_command
 from tutorial_lib.cli.engines_command import BAD_INPUT, FAILED, INTERRUPTED
 from tutorial_lib.core import files as _files
 from tutorial_lib.core import models, precision
 from tutorial_lib.core.model_source import ModelSourceError, load_case
+from tutorial_lib.core.models import Case
+from tutorial_lib.core.progress import Progress
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.experiments import recordings, results_file
 from tutorial_lib.experiments.campaign import build_ahead, run_all
 from tutorial_lib.experiments.recordings import RecordedError
+from tutorial_lib.experiments.result import Result
 from tutorial_lib.experiments.results_file import JournalError
+from tutorial_lib.experiments.run import BUILDING, run
 from tutorial_lib.experiments.setting import Setting
-from tutorial_lib.measure.sweep import Sweep, check_sizes, default_sizes, sweep
+from tutorial_lib.measure.sweep import Sweep
 
 GPU_BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 QUICK_MODELS = ("perceptron", "expand-reshape")
@@ -72,24 +76,22 @@ def compare(args: argparse.Namespace) -> int:
     from tutorial_lib.figures import plots  # here, so that the doctor can say that matplotlib is missing
 
     case = load_case(args.model, args.min, args.opt, args.max).to(backends.as_device(args.device))
-    chosen = _paths(args.paths)
-    sizes = check_sizes(case, args.batches or default_sizes(case))
+    setting = _compared(args, case).settled(case)
     out = _files.out_folder(args.out) if args.out else None
-    backend, passed = backends.choose(args.backend, case.device)
-    for sentence in passed:
+    for sentence in backends.choose(args.backend, case.device)[1]:
         print(sentence)
-    programs: dict[str, Compiled] = {}
-    for name in chosen:
-        _progress(f"building {name} ...")
-        programs[name] = paths.PATHS[name](case, backend)
-        print(programs[name].build, flush=True)
-    result = sweep(
-        programs,
-        sizes,
-        min_samples=args.min_samples,
-        min_seconds=args.min_seconds,
-        progress=lambda done, total, text: _progress(f"[{done}/{total}] {text}"),
-    )
+    printed = 0
+
+    def show(result: Result) -> None:
+        nonlocal printed
+        for build in result.builds[printed:]:
+            print(build, flush=True)
+        printed = len(result.builds)
+        for failure in result.failures.values():
+            raise BuildError(failure.sentence)
+
+    result = run(setting, case, progress=_tell, show=show, min_seconds=args.min_seconds, rows=True).sweep
+    assert result is not None  # what fails is raised
     print(f"\n{plots.subtitle(result)}\nrule: {result.provenance['tolerance']}\n")
     print(result.summary().to_string(index=False))
     print(f"\n{result.verdict}")
@@ -97,6 +99,19 @@ def compare(args: argparse.Namespace) -> int:
         for path in _write(result, out, plots.png(plots.overview(result))):
             print(f"wrote {path}")
     return 0 if result.agrees else FAILED
+
+
+def _compared(args: argparse.Namespace, case: Case) -> Setting:
+    """What to compare. A model of one's own stays in the dtype that it has."""
+    return Setting(
+        case.name,
+        tuple(case.dims.values()),
+        args.backend,
+        "fp32" if args.model in models.MODELS else None,
+        tuple(_paths(args.paths)),
+        tuple(args.batches or ()),
+        samples=args.min_samples,
+    )
 
 
 def advise(args: argparse.Namespace) -> int:
@@ -148,16 +163,16 @@ def record(args: argparse.Namespace) -> int:
     print(f"{len(settings)} settings on {device}, kept in {kept} until all are done", flush=True)
     wanted = [results_file.key(setting, args.device, min_seconds) for setting in settings]
     if args.ahead:
-        known = results_file.read(kept) if kept.exists() else {}
-        todo = [s for s, name in zip(settings, wanted, strict=True) if name not in known and s.backend != "eager"]
+        lines = results_file.read(kept) if kept.exists() else {}
+        todo = [s for s, name in zip(settings, wanted, strict=True) if name not in lines and s.backend != "eager"]
         build_ahead(todo, args.ahead, device=args.device, tell=tell)
     reuse = args.ahead is not None
     try:
         run_all(settings, kept, device=args.device, min_seconds=min_seconds, seconds=limit, reuse=reuse, tell=tell)
     except KeyboardInterrupt:
         return _say(f"interrupted; what is done is in {kept}, and the same command goes on with the rest.", INTERRUPTED)
-    known = results_file.read(kept)
-    runs = [known[name] for name in wanted if name in known]
+    lines = results_file.read(kept)
+    runs = [lines[name] for name in wanted if name in lines]
     left = len(settings) - len(runs)
     notes = [f"{left} of {len(settings)} settings were not reached in {args.minutes:g} minutes."] if left else []
     if args.ahead:
@@ -245,10 +260,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _tell(step: Progress) -> None:
+    """Show every step on a terminal, and those of builds elsewhere, too."""
+    if sys.stderr.isatty() or step.stage == BUILDING:
+        _progress(step.text)
+
+
 def _progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-    elif not text.startswith("["):
+    else:
         print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 

@@ -82,14 +82,14 @@ def remembered(name: str, key: str, find: Callable[[], Any]) -> Any:
     memo = cache_folder() / name
     with _alone(memo.with_suffix(".lock")):
         try:
-            known = dict(json.loads(memo.read_text()))
+            answers = dict(json.loads(memo.read_text()))
         except (OSError, TypeError, ValueError):
-            known = {}
-        if key not in known:
-            known[key] = find()
+            answers = {}
+        if key not in answers:
+            answers[key] = find()
             with contextlib.suppress(OSError):  # without a cache folder it is found out again next time
-                save(memo, json.dumps(known, indent=1))
-        return known[key]
+                save(memo, json.dumps(answers, indent=1))
+        return answers[key]
 
 
 @contextlib.contextmanager

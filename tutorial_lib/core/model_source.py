@@ -42,19 +42,19 @@ def load_case(source: str, low: int | None = None, opt: int | None = None, high:
     if source in MODELS:
         return make_case(source, low, opt, high)
     if "::" in source:
-        place, _, name = source.rpartition("::")
-        module = _file(Path(place))
+        origin, _, name = source.rpartition("::")
+        module = _file(Path(origin))
     elif ":" in source:
-        place, _, name = source.rpartition(":")
-        module = _module(place)
+        origin, _, name = source.rpartition(":")
+        module = _module(origin)
     else:
         raise ModelSourceError(f"there is no model {source!r}; use {', '.join(MODELS)}; {HOW}.")
     function = getattr(module, name, None)
     if not callable(function):
-        raise ModelSourceError(f"{place} has no function {name!r}; {HOW}.")
-    case = _run(f"{name} of {place}", function)
+        raise ModelSourceError(f"{origin} has no function {name!r}; {HOW}.")
+    case = _run(f"{name} of {origin}", function)
     if not isinstance(case, Case):
-        raise ModelSourceError(f"{name} of {place} returned a {type(case).__name__}, not a Case; {HOW}.")
+        raise ModelSourceError(f"{name} of {origin} returned a {type(case).__name__}, not a Case; {HOW}.")
     if low is opt is high is None:
         return case
     if not case.dims:

@@ -120,7 +120,7 @@ class Case:
         return replace(self, model=copy.deepcopy(self.model).to(device))
 
     def in_precision(self, name: str) -> "Case":
-        """The same case with a copy of its model, and its inputs, in precision `name`.
+        """The same case with a copy of its model, and its inputs, in precision `name`; itself if it is so already.
 
         Raises
         ------
@@ -130,17 +130,28 @@ class Case:
         reason = precision.why_not(name, self.device)
         if reason:
             raise precision.PrecisionError(f"precision {name}: {reason}")
+        if self.precision == name:
+            return self
         dtype = precision.DTYPES[name]
         inputs = tuple(replace(s, dtype=dtype) if s.dtype.is_floating_point else s for s in self.inputs)
-        return replace(self, model=copy.deepcopy(self.model).to(dtype), inputs=inputs, precision=name)
+        return replace(self, model=precision.cast(self.model, dtype), inputs=inputs, precision=name)
 
-    def with_ranges(self, **ranges: Sequence[int]) -> "Case":
-        """The same case with other ranges: ``case.with_ranges(batch=(1, 4, 32))``."""
+    def with_ranges(self, **ranges: Sequence[int] | DynamicDim) -> "Case":
+        """The same case with other ranges: ``case.with_ranges(batch=(1, 4, 32))``.
+
+        A triple (min, opt, max) keeps the step and the limit of the dimension. So does a :class:`DynamicDim`,
+        which may have a larger step or a lower limit.
+
+        Raises
+        ------
+        ShapeError
+            If there is no such dimension, or the model does not take all sizes of the range.
+        """
         dims = dict(self.dims)
-        for name, triple in ranges.items():
+        for name, given in ranges.items():
             if name not in dims:
                 raise ShapeError(f"{self.name} has no dynamic dimension {name!r}; it has {', '.join(dims) or 'none'}.")
-            dims[name] = as_range(name, triple, step=dims[name].step, limit=dims[name].limit)
+            dims[name] = _range_within(dims[name], given)
         return replace(
             self,
             inputs=tuple(
@@ -158,6 +169,21 @@ def _random(spec: TensorSpec, shape: tuple[int, ...], generator: torch.Generator
     *rows, width = shape or (1,)
     present = torch.randint(1, width + 1, (*rows, 1), generator=generator)
     return (torch.arange(width) < present).reshape(shape)
+
+
+def _range_within(dim: DynamicDim, given: Sequence[int] | DynamicDim) -> DynamicDim:
+    """The range that is given for `dim`, which says what the model takes."""
+    if not isinstance(given, DynamicDim):
+        return as_range(dim.name, given, step=dim.step, limit=dim.limit)
+    if given.name != dim.name:
+        raise ShapeError(f"the range for {dim.name} is named {given.name}; give a DynamicDim({dim.name!r}, ...).")
+    if given.step % dim.step:
+        raise ShapeError(
+            f"{dim.name} is in steps of {given.step}, and the model takes multiples of {dim.step}; "
+            f"give it step={dim.step}."
+        )
+    limits = [limit for limit in (given.limit, dim.limit) if limit is not None]
+    return replace(given, limit=min(limits, default=None))
 
 
 def as_range(name: str, triple: Sequence[int], **more: Any) -> DynamicDim:

@@ -16,7 +16,7 @@ def read(kind: type[T], plain: Any, where: str = "") -> T:
     ----------
     kind : type
         A dataclass, bool, int, float, str, a union with None, ``dict[str, ...]``, or a tuple of these:
-        ``tuple[int, ...]`` of any length or ``tuple[int, str]`` of just that length.
+        ``tuple[int, ...]`` of any length or ``tuple[int, str]`` of just that length. ``Any`` takes what there is.
     plain : object
         What was read. A dataclass is a dictionary with its fields; fields with a default may be missing.
     where : str
@@ -41,6 +41,8 @@ def read(kind: type[T], plain: Any, where: str = "") -> T:
 
 
 def _read(kind: Any, plain: Any, where: str) -> Any:
+    if kind is Any:
+        return plain
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind, plain, where)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -80,7 +82,11 @@ def _dataclass(kind: Any, plain: Any, where: str) -> Any:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in plain:
             raise ValueError(f"{where} has no field {name!r}")
-    return kind(**{name: _read(hints[name], value, f"{where}.{name}") for name, value in plain.items()})
+    values = {name: _read(hints[name], value, f"{where}.{name}") for name, value in plain.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:  # of a dataclass that checks its fields
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _tuple(arguments: tuple[Any, ...], plain: Any, where: str) -> tuple[Any, ...]:

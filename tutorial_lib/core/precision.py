@@ -16,6 +16,7 @@ eager PyTorch then computes in the same format.
 """
 
 import contextlib
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -39,6 +40,14 @@ def why_not(name: str, device: torch.device) -> str | None:
         if major < 8:
             return f"TF32 needs compute capability 8.0 (Ampere) or newer, and this GPU has {major}.{minor}; use fp32."
     return None
+
+
+def cast(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """A copy of `model` with its floats in `dtype`.
+
+    Complex numbers stay as they are: ``model.to(torch.bfloat16)`` would drop their imaginary parts.
+    """
+    return copy.deepcopy(model)._apply(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
 
 def allows_tf32(name: str | None, device: torch.device) -> bool | None:

@@ -15,7 +15,9 @@ class Progress:
     Attributes
     ----------
     stage : str
-        What is being done: ``starting``, ``tracing``, ``converting``, ``building`` or ``calling``.
+        What is being done, in one word or two. A build of TensorRT's engines is ``starting``, ``tracing``,
+        ``converting``, ``building`` or ``calling``; a sweep ``comparing``, ``warming up`` or ``measuring``; the
+        stages of a run are those of :mod:`tutorial_lib.experiments.run`.
     done, total : int, int or None
         Steps of this stage; `total` is None where nobody knows how many there are.
     text : str
@@ -26,6 +28,10 @@ class Progress:
     done: int
     total: int | None
     text: str
+
+
+Listener = Callable[[Progress], None]
+"""Called whenever there is progress. What it raises, such as :class:`Cancelled`, ends the work."""
 
 
 class Cancelled(BaseException):

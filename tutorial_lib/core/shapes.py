@@ -237,9 +237,9 @@ def named_dims(specs: Sequence[TensorSpec]) -> dict[str, DynamicDim]:
             raise ShapeError(f"two inputs are named {spec.name!r}; give each input its own name.")
         seen.add(spec.name)
         for dim in (dim for dim in spec.shape if isinstance(dim, DynamicDim)):
-            known = dims.setdefault(dim.name, dim)
-            if known != dim:
-                here, there = (str(each).removeprefix(f"{dim.name} ") for each in (known, dim))
+            first = dims.setdefault(dim.name, dim)
+            if first != dim:
+                here, there = (str(each).removeprefix(f"{dim.name} ") for each in (first, dim))
                 raise ShapeError(
                     f"{dim.name} is {here} on {owner[dim.name]} but {there} on {spec.name}; one name is one range."
                 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tutorial_lib.builds.plan import Plan, show_bytes
+from tutorial_lib.builds.plan import Plan, show_activation, show_bytes
 from tutorial_lib.builds.report import Build, Engine, EngineInput
 from tutorial_lib.core.models import Case
 from tutorial_lib.explain import Explanation
@@ -242,7 +242,7 @@ class FunctionReport:
 def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan in two lines: its size and memory, and its layers."""
     yield (
-        f"plan {show_bytes(plan.plan_bytes)}; memory: activation {show_bytes(plan.activation_bytes)}, "
+        f"plan {show_bytes(plan.plan_bytes)}; memory: activation {show_activation(plan)}, "
         f"weights {show_bytes(plan.weight_bytes)}"
     )
     shapes = f", {plan.shape_layers} of them for shapes" if plan.shape_layers else ""

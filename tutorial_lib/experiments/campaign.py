@@ -8,7 +8,6 @@ Only the process that calls :func:`run_all` writes to the file (:mod:`tutorial_l
 
 import contextlib
 import gc
-import json
 import math
 import os
 import platform
@@ -17,24 +16,23 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, as_completed, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 import torch
 
-from tutorial_lib.builds import backends, package_cache, report
-from tutorial_lib.builds.backends import tensorrt
+from tutorial_lib.builds import backends
 from tutorial_lib.builds.job import sentence
-from tutorial_lib.builds.program import Compiled
 from tutorial_lib.core.models import MODELS, Case
 from tutorial_lib.experiments.processes import Processes, WorkerLost, one_per_device
-from tutorial_lib.experiments.results_file import Found, key, opened, plain, read, rows_of
+from tutorial_lib.experiments.result import Failure, Result
+from tutorial_lib.experiments.results_file import Line, key, opened, read, rows_of
+from tutorial_lib.experiments.run import build, run, where
 from tutorial_lib.experiments.setting import Setting
-from tutorial_lib.measure.device_conditions import Conditions
 from tutorial_lib.measure.latency import MIN_SECONDS
-from tutorial_lib.measure.sweep import Sweep, sweep
-from tutorial_lib.paths import PATHS
+from tutorial_lib.measure.sweep import Sweep
 
 RETRIES = 2
 """How often a setting is run again after its process ended early."""
@@ -123,21 +121,22 @@ def run_all(
         if setting.model not in cases:
             raise ValueError(f"there is no model {setting.model!r}; use {', '.join(cases)}.")
     with opened(Path(file)) as kept:
-        todo = {name: setting for name, setting in wanted.items() if name not in kept.known}
+        todo = {name: setting for name, setting in wanted.items() if name not in kept.lines}
         if todo:
             policy = "reuse" if reuse else "off"
             work = {name: (cases[s.model], s, device, min_seconds, policy) for name, s in todo.items()}
             done = len(wanted) - len(todo)
 
-            def keep(name: str, found: Found) -> None:
+            def keep(line: Line) -> None:
                 nonlocal done
-                kept.append({"key": name, "setting": plain(todo[name]), **found})
+                kept.append(line)
                 done += 1
-                tell(done, len(wanted), f"{todo[name]}{': ' if found['failures'] else ''}{_failures(found)}")
+                failures = "; ".join(f"{path} {why.sentence}".strip() for path, why in line.result.failures.items())
+                tell(done, len(wanted), f"{todo[line.key]}{': ' if failures else ''}{failures}")
 
             with contextlib.suppress(_TimeUp):
                 _run(work, executor, retries, math.inf if seconds is None else seconds, keep)
-        return rows_of([line for line in kept.known.values() if line["key"] in wanted])
+        return rows_of([line for line in kept.lines.values() if line.key in wanted])
 
 
 def build_ahead(
@@ -190,8 +189,8 @@ def table(file: str | Path) -> pd.DataFrame:
 
 def sweeps(file: str | Path) -> list[tuple[str, Sweep]]:
     """The settings of a campaign that could be measured, each with its text: ``plots.latency(one, behind=others)``."""
-    lines = read(Path(file)).values()
-    return [(line["text"], Sweep.from_content(line["sweep"])) for line in lines if line["sweep"]]
+    results = [line.result for line in read(Path(file)).values()]
+    return [(str(result.setting), result.sweep) for result in results if result.sweep]
 
 
 # In the process that waits.
@@ -202,7 +201,7 @@ def _run(
     executor: Executor | Callable[[], Executor] | None,
     retries: int,
     seconds: float,
-    keep: Callable[[str, Found], None],
+    keep: Callable[[Line], None],
 ) -> None:
     make = Processes if executor is None else None if isinstance(executor, Executor) else executor
     current = executor if isinstance(executor, Executor) else make()  # type: ignore[misc]
@@ -210,9 +209,12 @@ def _run(
     running: dict[Future[Any], str] = {}
     caller, end = _process(), time.monotonic() + seconds
 
+    def fail(name: str, why: str, attempts: int) -> None:
+        keep(Line(name, attempts, Result(work[name][1], failures={"": Failure(why)})))
+
     def again(name: str, error: BaseException) -> None:
         if lost[name] > retries:
-            keep(name, _nothing(f"its process ended early {lost[name]} times: {sentence(error)}", lost[name]))
+            fail(name, f"its process ended early {lost[name]} times: {sentence(error)}", lost[name])
         else:
             waiting.append(name)
 
@@ -235,7 +237,8 @@ def _run(
                 name = running.pop(future)
                 error = _error(future)
                 if error is None:
-                    keep(name, {"attempts": lost[name] + 1, **future.result()})
+                    host, result = future.result()
+                    keep(Line(name, lost[name] + 1, Result.from_dict(result), host))
                 elif isinstance(error, NotAlone):
                     raise error
                 elif isinstance(error, BrokenExecutor):
@@ -246,7 +249,7 @@ def _run(
                     lost[name] += 1
                     again(name, error)
                 else:
-                    keep(name, _nothing(sentence(error), lost[name] + 1))
+                    fail(name, sentence(error), lost[name] + 1)
             if broken and (waiting or running):
                 if make is None or make is Processes:
                     raise BrokenExecutor(f"{sentence(broken)} Run it again, and it goes on with what is left.")
@@ -265,7 +268,7 @@ def _run(
             current.shutdown(wait=False, cancel_futures=True)
 
 
-def _error(future: Future[Found]) -> BaseException | None:
+def _error(future: Future[Any]) -> BaseException | None:
     if future.cancelled():
         return BrokenExecutor("the executor cancelled a setting.")
     error = future.exception()
@@ -279,14 +282,6 @@ def _is_lost(error: BaseException) -> bool:
     return isinstance(error, WorkerLost) or type(error).__name__ == "KilledWorker"
 
 
-def _nothing(why: str, attempts: int) -> Found:
-    return {"attempts": attempts, "text": "", "failures": {"": why}, "sweep": None, "where": {}, "conditions": {}}
-
-
-def _failures(found: Found) -> str:
-    return "; ".join(f"{path} {why}".strip() for path, why in found["failures"].items())
-
-
 # In the process that measures.
 
 
@@ -298,8 +293,11 @@ def _measured(
     policy: str,
     caller: tuple[str, int],
     attempt: int,  # unused, but Dask takes calls with equal arguments for one
-) -> Found:
-    """Build and measure one setting, if this process has nothing else to do."""
+) -> tuple[str, dict[str, Any]]:
+    """Build and measure one setting, if this process has nothing else to do: the host, and plain values.
+
+    An object might hold what another process cannot read, such as an option of a compiler.
+    """
     if _process() == caller:
         raise NotAlone("the executor runs settings in the process that waits for them; give one of processes.")
     if os.getpid() != _imported_in:
@@ -313,7 +311,7 @@ def _measured(
             "timings; give each process one thread (Dask: threads_per_worker=1)."
         )
     try:
-        return measured(make, setting, device, min_seconds, policy)
+        return platform.node(), measured(make, setting, device, min_seconds, policy).to_dict()
     finally:
         gc.collect()
         if torch.cuda.is_initialized():
@@ -324,60 +322,18 @@ def _measured(
 def _built(make: Callable[[], Case], setting: Setting, path: str, device: str) -> None:
     """Build one path of a setting, for the packages and caches on disk that this leaves."""
     base = make().to(backends.as_device(device))
-    backend = setting.check(base)
-    with package_cache.policy("reuse"):
-        PATHS[path](setting.case(base), backend, dict(setting.options))
+    setting = setting.settled(base)
+    build(setting, setting.case(base), path, "reuse")
 
 
-def measured(make: Callable[[], Case], setting: Setting, device: str, min_seconds: float, policy: str = "off") -> Found:
-    """Build and measure one setting, here and now; what fails is told in sentences."""
-    found: Found = {"text": str(setting), "failures": {}, "sweep": None, "where": where(), "conditions": {}}
+def measured(
+    make: Callable[[], Case], setting: Setting, device: str, min_seconds: float, policy: str = "off"
+) -> Result:
+    """Build and measure one setting, here and now; what fails is in the result."""
     try:
-        base = make().to(backends.as_device(device))
-        backend = setting.check(base)
-        found["where"]["device"] = report.device_name(base.device)
-        case, programs, conditions = setting.case(base), {}, Conditions(base.device)
-        for path in setting.paths:
-            try:
-                with package_cache.policy(policy):
-                    programs[path] = PATHS[path](case, backend, dict(setting.options))
-            except Exception as error:
-                found["failures"][path] = sentence(error)
-        if programs:
-            found["sweep"] = json.loads(_swept(setting, case, programs, min_seconds, conditions).json())
-            found["conditions"] = conditions.summary()
+        return run(setting, make(), device=device, build=partial(build, policy=policy), min_seconds=min_seconds)
     except Exception as error:
-        found["failures"][""] = sentence(error)
-    return found
-
-
-def _swept(
-    setting: Setting, case: Case, programs: Mapping[str, Compiled], min_seconds: float, conditions: Conditions
-) -> Sweep:
-    """The sweep of a setting, with the device looked at before each round of measuring and at the end."""
-    rounds: set[str] = set()
-
-    def progress(done: int, total: int, text: str) -> None:
-        if text.startswith("measuring") and text not in rounds:
-            rounds.add(text)
-            conditions.sample()
-
-    sizes = setting.measured(case)
-    least = {"min_samples": setting.samples, "min_seconds": min_seconds}
-    found = sweep(programs, sizes, **least, rows=False, progress=progress)  # type: ignore[arg-type]
-    conditions.sample()
-    return found
-
-
-def where() -> dict[str, Any]:
-    """What a setting runs on, except for the device."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "host": platform.node(),
-        "threads": torch.get_num_threads(),
-        "cpus": cpus,
-        **report.versions("triton", *tensorrt.PACKAGES),
-    }
+        return Result(setting, failures={"": Failure.of(error)}, where=where())
 
 
 def _process() -> tuple[str, int]:

@@ -1,38 +1,51 @@
 """Recorded runs: what was measured once, on a machine that is not here, with all that is needed to trust it.
 
-A recording is a campaign on one device, as one JSON file: what was found of every setting, the conditions while it
-was measured, and the command that made it. Whatever is shown of it says "recorded on ... at ...".
+A recording is a campaign on one device, as one JSON file: the result of every setting, the conditions while it was
+measured, and the command that made it. Whatever is shown of it says "recorded on ... at ...".
 """
 
 import datetime
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from tutorial_lib.core import plain_values
 from tutorial_lib.core.files import save, with_floats
-from tutorial_lib.experiments.results_file import Found, ranges_of, rows_of
+from tutorial_lib.experiments.result import SCHEMA, Result
+from tutorial_lib.experiments.results_file import Line, rows_of
 from tutorial_lib.measure.device_conditions import held_back
-from tutorial_lib.measure.sweep import SCHEMA as SWEEP_SCHEMA
 from tutorial_lib.measure.sweep import Sweep
 
-KIND, SCHEMA = "recorded run", 1
+KIND = "recorded run"
 FOLDER = Path("notebooks", "recorded")
 """Where the project keeps its recordings."""
 AGAIN = "record it again with `python -m tutorial_lib record`"
-
-ABOUT = {"device": str, "date": str, "command": str, "versions": dict, "conditions": dict, "notes": list}
-"""What every recording says of itself."""
-RUN = {"key": str, "text": str, "setting": dict, "attempts": int, "failures": dict, "where": dict, "conditions": dict}
-SWEEP = {"schema": int, "provenance": dict, "builds": list, "table": list, "pairs": list}
 DIGITS = 6
 """Significant digits that are kept of every number; no two measurements agree to as many."""
 POSITIVE = ("median_ms", "p10_ms", "p90_ms", "speedup", "samples_per_second", "calls")
 """Columns of every row that hold a number above zero."""
+FOLDERS = re.compile(r"(?<![\w./~-])~?/(?:[\w.+@%-]+/)*(?=[\w.+@%-])")
+"""The folders of an absolute path, which name a machine and its user."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a recording says of itself; see :class:`Recorded`."""
+
+    device: str
+    date: str
+    command: str
+    versions: dict[str, str]
+    conditions: dict[str, Any]
+    notes: tuple[str, ...]
+    until: str = ""
+    threads: int | None = None
 
 
 class RecordedError(ValueError):
@@ -48,12 +61,12 @@ class Recorded:
     about : mapping
         ``device``, ``date`` of the first result (UTC), ``versions``, the ``command`` that made it, the ``conditions``
         (driver, clocks, temperature, load: smallest and largest over all settings), and ``notes``.
-    runs : tuple
-        What was found of each setting, as :mod:`tutorial_lib.experiments.results_file` keeps it.
+    runs : tuple of Line
+        The result of each setting.
     """
 
     about: Mapping[str, Any]
-    runs: tuple[Found, ...]
+    runs: tuple[Line, ...]
 
     def __str__(self) -> str:
         return self.label
@@ -71,9 +84,9 @@ class Recorded:
     @property
     def table(self) -> pd.DataFrame:
         """All results, a row for each path and size, or for each path that failed; the first column is the label."""
-        found = rows_of(self.runs)
-        found.insert(0, "recorded", self.label)
-        return found
+        table = rows_of(self.runs)
+        table.insert(0, "recorded", self.label)
+        return table
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -83,12 +96,12 @@ class Recorded:
         clocks = [f"While it was measured, the GPU's clocks were held back: {', '.join(held)}."] if held else []
         return (*clocks, *([unknown] if unknown else []), *self.about["notes"])
 
-    def run(self, **wanted: str) -> Found:
-        """The one setting that was measured and fits.
+    def run(self, **choice: str) -> Result:
+        """The one setting that was measured and fits, labelled as recorded.
 
         Parameters
         ----------
-        **wanted
+        **choice
             What tells it from the others: ``model``, ``backend``, ``precision``, ``ranges``.
 
         Raises
@@ -96,23 +109,26 @@ class Recorded:
         RecordedError
             If none or several settings fit; the message lists them.
         """
-        fitting = self._fitting(wanted)
+        fitting = self._fitting(choice)
         if len(fitting) != 1:
-            found = "; ".join(run["text"] for run in fitting or self._fitting({}))
+            listed = "; ".join(str(result.setting) for result in fitting or self._fitting({}))
             how_many = f"{len(fitting)} settings fit" if fitting else "no setting fits"
-            chosen = ", ".join(f"{name} {value}" for name, value in wanted.items())
-            raise RecordedError(f"{how_many} {chosen or 'without a choice'}; the recording has: {found}.")
+            chosen = ", ".join(f"{name} {value}" for name, value in choice.items())
+            raise RecordedError(f"{how_many} {chosen or 'without a choice'}; the recording has: {listed}.")
         return fitting[0]
 
-    def sweep(self, **wanted: str) -> Sweep:
-        """The results of :meth:`run`, to be drawn."""
-        return self._labelled(self.run(**wanted))
+    def sweep(self, **choice: str) -> Sweep:
+        """The latencies and agreement of :meth:`run`, to be drawn."""
+        sweep = self.run(**choice).sweep
+        assert sweep is not None  # only what was measured fits
+        return sweep
 
-    def behind(self, **wanted: str) -> list[tuple[str, Sweep]]:
+    def behind(self, **choice: str) -> list[tuple[str, Sweep]]:
         """The settings that fit, each with its label, for the argument `behind` of
         :mod:`tutorial_lib.figures.plots`.
         """
-        return [(f"{self.label}: {run['text']}", self._labelled(run)) for run in self._fitting(wanted)]
+        fitting = self._fitting(choice)
+        return [(f"{self.label}: {result.setting}", result.sweep) for result in fitting if result.sweep]
 
     def save(self, path: str | Path) -> None:
         """Write it as one file, a line for each run.
@@ -128,15 +144,17 @@ class Recorded:
         save(Path(path), _text(content))
 
     def _content(self) -> dict[str, Any]:
-        return {"tutorial_lib": KIND, "schema": SCHEMA, "about": dict(self.about), "runs": list(self.runs)}
+        runs = [line.to_dict() for line in self.runs]
+        return {"tutorial_lib": KIND, "schema": SCHEMA, "about": dict(self.about), "runs": runs}
 
-    def _fitting(self, wanted: Mapping[str, str]) -> list[Found]:
-        measured = [run for run in self.runs if run["sweep"]]
-        return [run for run in measured if all(_facts(run).get(name) == value for name, value in wanted.items())]
+    def _fitting(self, choice: Mapping[str, str]) -> list[Result]:
+        results = [self._labelled(line.result) for line in self.runs if line.result.sweep]
+        return [result for result in results if all(_facts(result).get(name) == each for name, each in choice.items())]
 
-    def _labelled(self, run: Found) -> Sweep:
-        found = Sweep.from_content(run["sweep"])
-        return replace(found, provenance={**found.provenance, "recorded": self.label})
+    def _labelled(self, result: Result) -> Result:
+        assert result.sweep is not None
+        provenance = {**result.sweep.provenance, "recorded": self.label}
+        return replace(result, sweep=replace(result.sweep, provenance=provenance), recorded=self.label)
 
 
 def load(path: str | Path) -> Recorded:
@@ -155,47 +173,62 @@ def load(path: str | Path) -> Recorded:
         raise RecordedError(f"{path} is cut off or no JSON (line {error.lineno}); {AGAIN}.") from None
     except ValueError as error:
         raise RecordedError(f"{path} cannot be used: {error}; {AGAIN}.") from None
-    check(content, str(path))
-    return Recorded(content["about"], tuple(content["runs"]))
+    return check(content, str(path))
 
 
-def of(runs: Iterable[Found], command: str, notes: Sequence[str] = ()) -> Recorded:
-    """A recording of what a campaign found, with :data:`DIGITS` of every number.
+def of(runs: Iterable[Line], command: str, notes: Sequence[str] = ()) -> Recorded:
+    """A recording of a campaign's results, with :data:`DIGITS` of every number, and no name of host, user or folder.
 
     Raises
     ------
     RecordedError
         If nothing was measured, or on several devices or versions.
     """
-    kept = tuple(
-        with_floats({**run, "where": {k: v for k, v in run["where"].items() if k != "host"}}, _rounded) for run in runs
-    )
-    measured = [run for run in kept if run["sweep"]]
+    lines = tuple(_shown_to_others(line) for line in runs)
+    measured = [(line.result, line.result.sweep.provenance) for line in lines if line.result.sweep]
     if not measured:
-        failed = next((why for run in kept for why in run["failures"].values()), "there are no settings")
-        raise RecordedError(f"nothing could be measured, so there is nothing to record: {failed}")
-    first = measured[0]["sweep"]["provenance"]
-    dates = sorted(run["sweep"]["provenance"]["date"] for run in measured)
+        failures = (why.sentence for line in lines for why in line.result.failures.values())
+        why = next(failures, "there are no settings")
+        raise RecordedError(f"nothing could be measured, so there is nothing to record: {why}")
+    first = measured[0][1]
+    dates = sorted(provenance["date"] for _, provenance in measured)
     versions = dict(first["versions"])
-    for run in measured:
-        versions |= run["sweep"]["provenance"]["versions"]
+    for _, provenance in measured:
+        versions |= provenance["versions"]
     about = {
         "device": first["device"],
         "date": dates[0],
         "until": dates[-1],
         "versions": versions,
         "threads": first["threads"],
-        "command": command,
-        "conditions": _together([run["conditions"] for run in measured]),
-        "notes": list(notes),
+        "command": without_folders(command),
+        "conditions": _together([result.conditions for result, _ in measured]),
+        "notes": [without_folders(note) for note in notes],
     }
-    found = Recorded(about, kept)
-    check(found._content(), "this recording")
-    return found
+    return check(Recorded(about, lines)._content(), "this recording")
 
 
-def check(content: Any, name: str) -> None:
-    """Whether `content` is a recording that can be used.
+def _shown_to_others(line: Line) -> Line:
+    return Line.from_dict(without_folders(with_floats(replace(line, host="").to_dict(), _rounded)))
+
+
+def without_folders(value: Any) -> Any:
+    """`value`, made of plain values for JSON, with the last part of every absolute path alone.
+
+    Examples
+    --------
+    >>> without_folders(["--out /home/me/run.json", "batch 1/4/32"])
+    ['--out run.json', 'batch 1/4/32']
+    """
+    if isinstance(value, dict):
+        return {name: without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    return FOLDERS.sub("", value) if isinstance(value, str) else value
+
+
+def check(content: Any, name: str) -> Recorded:
+    """The recording that `content` holds, if it can be used.
 
     Raises
     ------
@@ -204,72 +237,55 @@ def check(content: Any, name: str) -> None:
     """
     if not isinstance(content, dict) or content.get("tutorial_lib") != KIND:
         raise RecordedError(f"{name} is no recorded run; {AGAIN}.")
-    if content.get("schema") != SCHEMA:
-        raise RecordedError(f"{name} has schema {content.get('schema')}, and this version reads {SCHEMA}; {AGAIN}.")
-    about: Any = content.get("about")
-    runs: Any = content.get("runs")
-    _fields(about, ABOUT, f"{name}: about")
-    for field in ("device", "command"):
-        if not about[field].strip():
-            raise RecordedError(f"{name}: about.{field} is empty; {AGAIN}.")
-    _date(about["date"], f"{name}: about.date")
-    if not isinstance(about["versions"].get("torch"), str):
-        raise RecordedError(f"{name}: about.versions does not name torch; {AGAIN}.")
-    if not isinstance(runs, list) or not runs:
-        raise RecordedError(f"{name} is empty: it has no runs; {AGAIN}.")
-    for number, run in enumerate(runs):
-        _run(run, about, f"{name}: runs[{number}]")
-    if not any(run["sweep"] for run in runs):
-        raise RecordedError(f"{name} is empty: every setting failed; {AGAIN}.")
-
-
-def _run(run: Any, about: Mapping[str, Any], place: str) -> None:
-    _fields(run, RUN, place)
-    sweep = run.get("sweep")
-    if sweep is None:
-        if not run["failures"]:
-            raise RecordedError(f"{place} has neither results nor a failure; {AGAIN}.")
-        return
-    _fields(sweep, SWEEP, f"{place}.sweep")
-    if sweep["schema"] != SWEEP_SCHEMA:
-        raise RecordedError(f"{place}.sweep has schema {sweep['schema']}, and this version reads {SWEEP_SCHEMA}.")
-    found = sweep["provenance"]
-    _fields(found, {"backend": str, "device": str, "date": str, "versions": dict, "dims": list}, f"{place}.provenance")
-    if found["device"] != about["device"]:
-        raise RecordedError(
-            f"{place} is of {found['device']}, and the recording of {about['device']}; record them apart."
-        )
-    for package, version in found["versions"].items():
-        if about["versions"].get(package) != version:
-            raise RecordedError(f"{place} is of {package} {version}, and the recording of another; record them apart.")
-    if found["backend"] == "tensorrt" and "tensorrt" not in found["versions"]:
-        raise RecordedError(f"{place} has results of TensorRT and does not name its version; {AGAIN}.")
-    if not sweep["table"]:
-        raise RecordedError(f"{place}.sweep.table is empty; {AGAIN}.")
-    for number, row in enumerate(sweep["table"]):
-        _row(row, [dim["name"] for dim in found["dims"]], f"{place}.sweep.table[{number}]")
+    schema, runs = content.get("schema"), content.get("runs")
+    if schema not in (1, SCHEMA):
+        raise RecordedError(f"{name} has schema {schema}, and this version reads {SCHEMA}; {AGAIN}.")
     try:
-        Sweep.from_content(sweep)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordedError(f"{place}.sweep cannot be read ({error}); {AGAIN}.") from None
+        head = plain_values.read(Head, content.get("about"), f"{name}: about")
+        _check_head(head, f"{name}: about")
+        if not isinstance(runs, list) or not runs:
+            raise ValueError(f"{name} is empty: it has no runs")
+        lines = []
+        for number, run in enumerate(runs):
+            where = f"{name}: runs[{number}]"
+            lines.append(Line.from_dict(run, where, schema))
+            _check_result(lines[-1].result, head, where)
+        if not any(line.result.sweep for line in lines):
+            raise ValueError(f"{name} is empty: every setting failed")
+    except ValueError as error:
+        raise RecordedError(f"{error}; {AGAIN}.") from None
+    return Recorded(asdict(head), tuple(lines))
 
 
-def _row(row: Any, dims: Sequence[str], place: str) -> None:
-    _fields(row, {"path": str, **dict.fromkeys(dims, int)}, place)
+def _check_head(head: Head, where: str) -> None:
+    for field in ("device", "command"):
+        if not getattr(head, field).strip():
+            raise ValueError(f"{where}.{field} is empty")
+    _check_date(head.date, f"{where}.date")
+    if "torch" not in head.versions:
+        raise ValueError(f"{where}.versions does not name torch")
+
+
+def _check_result(result: Result, head: Head, where: str) -> None:
+    if result.sweep is None:
+        if not result.failures:
+            raise ValueError(f"{where} has neither results nor a failure")
+        return
+    table, provenance = result.sweep.table, result.sweep.provenance
+    if provenance["device"] != head.device:
+        raise ValueError(f"{where} is of {provenance['device']}, and the recording of {head.device}; record them apart")
+    for package, version in provenance["versions"].items():
+        if head.versions.get(package) != version:
+            raise ValueError(f"{where} is of {package} {version}, and the recording of another; record them apart")
+    if provenance["backend"] == "tensorrt" and "tensorrt" not in provenance["versions"]:
+        raise ValueError(f"{where} has results of TensorRT and does not name its version")
+    for dim in provenance["dims"]:
+        if dim["name"] not in table or table[dim["name"]].isna().any():
+            raise ValueError(f"{where} has rows without {dim['name']}")
     for column in POSITIVE:
-        value = row.get(column)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-            raise RecordedError(f"{place}.{column} is {value!r}, and a measured one is a number above 0; {AGAIN}.")
-
-
-def _fields(value: Any, fields: Mapping[str, type], place: str) -> None:
-    if not isinstance(value, dict):
-        raise RecordedError(f"{place} is {type(value).__name__}, not an object; {AGAIN}.")
-    for name, kind in fields.items():
-        if name not in value:
-            raise RecordedError(f"{place} has no {name!r}; {AGAIN}.")
-        if not isinstance(value[name], kind):
-            raise RecordedError(f"{place}.{name} is {value[name]!r}, not {kind.__name__}; {AGAIN}.")
+        for number, value in enumerate(table.get(column, [None])):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"{where}: {column} of row {number} is {value!r}, not a measured number above 0")
 
 
 def _text(content: Mapping[str, Any]) -> str:
@@ -282,25 +298,26 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _date(text: str, place: str) -> None:
+def _check_date(text: str, where: str) -> None:
     try:
-        aware = datetime.datetime.fromisoformat(text).tzinfo is not None
+        has_zone = datetime.datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
-        aware = False
-    if not aware:
-        raise RecordedError(f"{place} is {text!r}, no date with a time zone; {AGAIN}.")
+        has_zone = False
+    if not has_zone:
+        raise ValueError(f"{where} is {text!r}, no date with a time zone")
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"it holds {constant}, which is neither JSON nor a measured number")
 
 
-def _facts(run: Found) -> dict[str, str]:
+def _facts(result: Result) -> dict[str, str | None]:
+    setting = result.setting
     return {
-        "model": run["setting"]["model"],
-        "backend": run["sweep"]["provenance"]["backend"],
-        "precision": run["setting"]["precision"],
-        "ranges": ranges_of(run["setting"]),
+        "model": setting.model,
+        "backend": result.backend,
+        "precision": setting.precision,
+        "ranges": setting.ranges_text,
     }
 
 

@@ -1,6 +1,6 @@
 """The file of a campaign: a line for each setting, added when it is done, and all of it as a table.
 
-Every line is a JSON object. The first says what the file is, every other is a setting with all that was found.
+Every line is a JSON object. The first says what the file is, every other is a result.
 Lines are added whole and one at a time, so a file whose writer was killed ends in a whole line or in part
 of one. That part is not read, and it is cut off when the file is opened again.
 """
@@ -11,66 +11,111 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
 
+from tutorial_lib.core import plain_values
 from tutorial_lib.core.files import lock
-from tutorial_lib.core.shapes import DynamicDim
+from tutorial_lib.experiments.result import SCHEMA, Result, from_schema_1
 from tutorial_lib.experiments.setting import Setting, show_options
 from tutorial_lib.measure.latency import MIN_SECONDS
 
-HEADER = {"tutorial_lib": "campaign", "schema": 1}
-
-Found = dict[str, Any]
-"""What was found of one setting, as plain values for JSON."""
+HEADER = {"tutorial_lib": "campaign", "schema": SCHEMA}
 
 
 class JournalError(ValueError):
     """A file that is not a campaign's, or that cannot be written to now; the message says what to do."""
 
 
-def plain(setting: Setting) -> dict[str, Any]:
-    """A setting as plain values for JSON."""
-    return json.loads(json.dumps(dataclasses.asdict(setting), default=repr))
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A result in a file.
+
+    Attributes
+    ----------
+    key : str
+        The digest of what was asked for (:func:`key`).
+    attempts : int
+        How often it was run, its process having ended early all times but the last.
+    result : Result
+        What came of it.
+    host : str
+        The name of the machine; empty in recordings, which are shown to others.
+    """
+
+    key: str
+    attempts: int
+    result: Result
+    host: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        host = {"host": self.host} if self.host else {}
+        return {"key": self.key, "attempts": self.attempts, **host, "result": self.result.to_dict()}
+
+    @classmethod
+    def from_dict(cls, plain: Any, where: str = "the line", schema: int = SCHEMA) -> "Line":
+        """The inverse of :meth:`to_dict`; also reads what the first schema wrote.
+
+        Raises
+        ------
+        ValueError
+            If something is missing, unknown or of another type; `where` is how the line is called then.
+        """
+        if schema == 1:
+            result = from_schema_1(plain, where)
+            head = {name: plain[name] for name in ("key", "attempts") if name in plain}
+            plain = {**head, "host": plain["where"].get("host", ""), "result": result}
+        content = plain_values.read(_LineContent, plain, where)
+        return cls(content.key, content.attempts, Result.from_dict(content.result, f"{where}.result"), content.host)
 
 
-def setting_of(content: Found) -> Setting:
-    """The setting that :func:`plain` made `content` from."""
-    fixed = {name: tuple(content[name]) for name in ("paths", "sizes")}
-    ranges = tuple(DynamicDim(**dim) for dim in content["ranges"])
-    return Setting(**{**content, **fixed, "ranges": ranges, "options": tuple(map(tuple, content["options"]))})
+@dataclass(frozen=True)
+class _LineContent:
+    key: str
+    attempts: int
+    result: dict[str, Any]
+    host: str = ""
 
 
 def key(setting: Setting, device: str = "auto", min_seconds: float = MIN_SECONDS) -> str:
-    """The digest that a setting is known by in a file."""
-    told = json.dumps([plain(setting), device, min_seconds], sort_keys=True)
+    """The digest that a setting is known by in a file.
+
+    The limits of its ranges are no part of it: they say what may be asked for, not what is.
+    """
+    setting = dataclasses.replace(setting, ranges=tuple(dataclasses.replace(d, limit=None) for d in setting.ranges))
+    told = json.dumps([setting.to_dict(), device, min_seconds], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 class Journal:
     """An open file, and what it holds by key."""
 
-    def __init__(self, file: IO[bytes], known: dict[str, Found]) -> None:
-        self._file, self.known = file, known
+    def __init__(self, file: IO[bytes], lines: dict[str, Line]) -> None:
+        self._file, self.lines = file, lines
 
-    def append(self, line: Found) -> None:
-        """Add a setting, unless it is there."""
-        if line["key"] not in self.known:
-            self._file.write(_line(line))
+    def append(self, line: Line) -> None:
+        """Add a result, unless there is one with its key."""
+        if line.key not in self.lines:
+            self._file.write(_bytes(line.to_dict()))
             self._file.flush()
             os.fsync(self._file.fileno())
-            self.known[line["key"]] = line
+            self.lines[line.key] = line
 
 
-def _line(content: Any) -> bytes:
+def _bytes(content: Any) -> bytes:
     return json.dumps(content, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Journal]:
-    """The file, for this process alone to write to, without a last line that was cut off."""
+    """The file, for this process alone to write to, without a last line that was cut off.
+
+    A file of the first schema is written anew in this one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         try:
@@ -81,23 +126,24 @@ def opened(path: Path) -> Iterator[Journal]:
             ) from None
         file.seek(0)
         content = file.read()
-        if _line(HEADER).startswith(content):  # new, or hardly begun
-            content = _line(HEADER)
+        lines = {} if _bytes(HEADER).startswith(content) else _parsed(content, path)
+        if content.startswith(_bytes(HEADER)):
+            file.truncate(content.rfind(b"\n") + 1)
+        else:  # new, hardly begun, or of the first schema
+            whole = b"".join(map(_bytes, [HEADER, *(line.to_dict() for line in lines.values())]))
             file.truncate(0)
-            file.write(content)
+            file.write(whole)
             file.flush()
-        known = _parsed(content, path)
-        file.truncate(content.rfind(b"\n") + 1)
-        yield Journal(file, known)
+        yield Journal(file, lines)
 
 
-def read(path: Path) -> dict[str, Found]:
-    """The settings in a file by key, while it is written to, too."""
+def read(path: Path) -> dict[str, Line]:
+    """The results in a file by key, while it is written to, too."""
     return _parsed(path.read_bytes(), path)
 
 
-def _parsed(content: bytes, path: Path) -> dict[str, Found]:
-    """The settings in a file by key, without a last line that was cut off.
+def _parsed(content: bytes, path: Path) -> dict[str, Line]:
+    """The results in a file by key, without a last line that was cut off.
 
     Raises
     ------
@@ -106,55 +152,50 @@ def _parsed(content: bytes, path: Path) -> dict[str, Found]:
     """
     header, *lines = content.split(b"\n")[:-1] or [b""]
     try:
-        about = json.loads(header)
-        if about.get("tutorial_lib") != HEADER["tutorial_lib"]:
+        head = json.loads(header)
+        if head.get("tutorial_lib") != HEADER["tutorial_lib"]:
             raise ValueError
     except (ValueError, AttributeError):
         raise JournalError(f"{path} is no file of a campaign; give another one.") from None
-    if about.get("schema") != HEADER["schema"]:
-        raise JournalError(f"{path} has schema {about.get('schema')}, and this version reads {HEADER['schema']}.")
-    known: dict[str, Found] = {}
+    schema = head.get("schema")
+    if schema not in (1, SCHEMA):
+        raise JournalError(f"{path} has schema {schema}, and this version reads {SCHEMA}.")
+    results: dict[str, Line] = {}
     for number, line in enumerate(lines, start=2):
         try:
-            one = json.loads(line)
-            known.setdefault(one["key"], one)
-        except (ValueError, TypeError, KeyError):
+            read_line = Line.from_dict(json.loads(line), schema=schema)
+            results.setdefault(read_line.key, read_line)
+        except (ValueError, TypeError, KeyError) as error:
             raise JournalError(
-                f"line {number} of {path} cannot be read; take that line out, and it runs again."
+                f"line {number} of {path} cannot be read ({error}); take that line out, and it runs again."
             ) from None
-    return known
+    return results
 
 
-def ranges_of(setting: Found) -> str:
-    """The ranges of a setting in plain values: ``batch 1/4/32 length 8/64/256``."""
-    return " ".join(f"{dim['name']} {dim['min']}/{dim['opt']}/{dim['max']}" for dim in setting["ranges"])
-
-
-def rows_of(lines: Sequence[Found]) -> pd.DataFrame:
+def rows_of(lines: Sequence[Line]) -> pd.DataFrame:
     """One row for each path and size, eager's among them, or for each path that failed."""
     rows: list[dict[str, Any]] = []
     for line in lines:
-        setting, dims = line["setting"], {dim["name"]: None for dim in line["setting"]["ranges"]}
+        result, setting = line.result, line.result.setting
         asked = {
-            "setting": line["key"],
-            "model": setting["model"],
-            "ranges": ranges_of(setting),
-            "precision": setting["precision"],
-            "options": show_options(setting["options"]),
+            "setting": line.key,
+            "model": setting.model,
+            "ranges": setting.ranges_text,
+            "precision": setting.precision,
+            "options": show_options(setting.options),
+            "backend": result.backend,
         }
-        ran = {**line["where"], "attempts": line["attempts"]}
-        backend = setting["backend"]
-        if line["sweep"]:
-            about = line["sweep"]["provenance"]
-            backend, ran = about["backend"], {**ran, "date": about["date"]}
-            build_seconds = {build["path"]: build["seconds"] for build in line["sweep"]["builds"]}
-            for row in line["sweep"]["table"]:
-                built = {"build_seconds": build_seconds.get(row["path"])}
-                rows.append({**asked, "backend": backend, **row, "error": None, **built, **ran})
-        for path, why in line["failures"].items():
-            for one in [path] if path else setting["paths"]:
-                rows.append({**asked, "backend": backend, "path": one, **dims, "error": why, **ran})
-    found = pd.DataFrame(rows)
-    for name in {dim["name"] for line in lines for dim in line["setting"]["ranges"]}:
-        found[name] = found[name].astype("Int64")  # models have different dimensions
-    return found
+        ran = {**({"host": line.host} if line.host else {}), **result.where, "attempts": line.attempts}
+        if result.sweep:
+            ran["date"] = result.sweep.provenance["date"]
+            seconds = {build.path: build.seconds for build in result.builds}
+            for row in result.sweep.table.to_dict("records"):
+                rows.append({**asked, **row, "error": None, "build_seconds": seconds.get(row["path"]), **ran})
+        dims = {dim.name: None for dim in setting.ranges}
+        for failed, failure in result.failures.items():
+            for path in [failed] if failed else setting.paths:
+                rows.append({**asked, "path": path, **dims, "error": failure.sentence, **ran})
+    table = pd.DataFrame(rows)
+    for name in {dim.name for line in lines for dim in line.result.setting.ranges}:
+        table[name] = table[name].astype("Int64")  # models have different dimensions
+    return table

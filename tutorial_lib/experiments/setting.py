@@ -1,13 +1,14 @@
-"""What is to be built and measured together: a value that is right by itself, and can be a key."""
+"""One experiment: an immutable, hashable description of what to build and measure."""
 
 import ast
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tutorial_lib.builds import backends
-from tutorial_lib.core import precision
+from tutorial_lib.core import plain_values, precision
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import DynamicDim, ShapeError, as_size
 from tutorial_lib.measure.sweep import check_sizes, default_sizes
@@ -16,7 +17,7 @@ from tutorial_lib.paths import PATHS
 
 @dataclass(frozen=True)
 class Setting:
-    """One run of some paths of a model, as the studio and a campaign take it.
+    """One experiment: some paths of a model, as :func:`tutorial_lib.experiments.run.run` takes it.
 
     Attributes
     ----------
@@ -26,7 +27,7 @@ class Setting:
         One for each dynamic dimension of the case, in its order.
     backend, precision : str
         ``auto`` or one of :data:`tutorial_lib.builds.backends.BACKENDS`; one of
-        :data:`tutorial_lib.core.precision.DTYPES`.
+        :data:`tutorial_lib.core.precision.DTYPES`, or None for the dtypes that the model has.
     paths : tuple of str
         Some of ``jit``, ``input``, ``export``.
     sizes : tuple of int
@@ -35,16 +36,23 @@ class Setting:
         Settings of the backend over this package's defaults.
     samples : int
         Rounds of measuring.
+    measure, engines : bool
+        What is wanted: the paths built with the backend and measured; what TensorRT for RTX builds, not run.
+    calls : tuple of int
+        Sizes of the first dimension to call the model with behind TensorRT's engines, in order.
     """
 
     model: str
     ranges: tuple[DynamicDim, ...]
     backend: str = "auto"
-    precision: str = "fp32"
+    precision: str | None = "fp32"
     paths: tuple[str, ...] = tuple(PATHS)
     sizes: tuple[int, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
     samples: int = 3
+    measure: bool = True
+    engines: bool = False
+    calls: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -52,16 +60,45 @@ class Setting:
         many = len(self.ranges) > 1
         return ", ".join(f"{d.name} " * many + f"{d.min} / {d.opt} / {d.max}" for d in self.ranges)
 
+    @property
+    def ranges_text(self) -> str:
+        """The ranges in one line: ``batch 1/4/32 length 8/64/256``."""
+        return " ".join(f"{dim.name} {dim.min}/{dim.opt}/{dim.max}" for dim in self.ranges)
+
     def __str__(self) -> str:
         options = f", {show_options(self.options)}" if self.options else ""
-        return f"{self.model} {self.label}, {self.backend}, {self.precision}, {' '.join(self.paths)}{options}"
+        form = self.precision or "as it is"
+        return f"{self.model} {self.label}, {self.backend}, {form}, {' '.join(self.paths)}{options}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; an option that JSON does not have is its repr."""
+        content = json.loads(json.dumps(asdict(self), default=repr))
+        # The first schema did not have these; without them, a setting keeps the key that it had.
+        unset = {"measure": True, "engines": False, "calls": []}
+        return {name: value for name, value in content.items() if name not in unset or value != unset[name]}
+
+    @classmethod
+    def from_dict(cls, plain: Any, where: str = "the setting") -> "Setting":
+        """The inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            If it is no setting; `where` is how it is called then.
+        """
+        setting = plain_values.read(cls, plain, where)
+        return replace(setting, options=tuple((name, _hashable(value)) for name, value in setting.options))
 
     def case(self, base: Case) -> Case:
         """`base` with the ranges and in the precision of this setting."""
-        return base.in_precision(self.precision).with_ranges(**{d.name: (d.min, d.opt, d.max) for d in self.ranges})
+        cast = base if self.precision is None else base.in_precision(self.precision)
+        return cast.with_ranges(**{dim.name: dim for dim in self.ranges})
 
-    def check(self, base: Case) -> str:
-        """The backend that this setting would be built with.
+    def settled(self, base: Case) -> "Setting":
+        """The same experiment, checked, with nothing left to be chosen.
+
+        Backend and sizes are named, and ranges have the steps and limits of `base`. However an experiment was asked
+        for, its settled settings are equal.
 
         Raises
         ------
@@ -74,18 +111,28 @@ class Setting:
             if path not in PATHS:
                 raise ShapeError(f"there is no path {path!r}; use {', '.join(PATHS)}.")
         as_size(self.samples, "rounds of measuring")
-        reason = precision.why_not(self.precision, base.device)
+        if not self.measure and not self.engines:
+            raise ShapeError("nothing is asked for; ask for measurements, for TensorRT's engines, or for both.")
+        reason = precision.why_not(self.precision, base.device) if self.precision else None
         if reason:
             raise precision.PrecisionError(f"precision {self.precision}: {reason}")
-        ranged = base.with_ranges(**{d.name: (d.min, d.opt, d.max) for d in self.ranges})
-        check_sizes(ranged, self.measured(ranged))
+        ranged = base.with_ranges(**{dim.name: dim for dim in self.ranges})
+        sizes = self.measured(ranged)
+        check_sizes(ranged, sizes)
+        for size in self.calls:
+            ranged.sizes(size)
         backend, _ = backends.choose(self.backend, base.device)
         backends.settings(backend, base.device, dict(self.options))
-        return backend
+        return replace(self, backend=backend, sizes=sizes, ranges=tuple(ranged.dims.values()))
 
     def measured(self, case: Case) -> tuple[int, ...]:
         """The sizes of the first dimension that are measured."""
         return self.sizes or tuple(default_sizes(case))
+
+
+def _hashable(value: Any) -> Any:
+    """Lists, which JSON has for tuples, as tuples."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 DOT = "·"

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from tutorial_lib.builds.plan import show_bytes
+from tutorial_lib.builds.plan import show_activation, show_bytes
 from tutorial_lib.engines.report import BUILDER, EngineReport
 from tutorial_lib.figures.plots import DASHES, OTHER, STYLES
 
@@ -29,12 +29,13 @@ BELOW: dict[str, Any] = {"xytext": (7, -5), "ha": "left", "va": "top"}
 
 @dataclass(frozen=True)
 class Point:
-    """One engine: the range of sizes that it takes, its opt, and the activation memory that it needs, in bytes."""
+    """One engine: its range of sizes, and the activation memory that it needs, in bytes and in words."""
 
     min: int
     opt: int
     max: int
     activation_bytes: int
+    memory: str
     built_by_a_call: bool
 
     @property
@@ -98,10 +99,10 @@ def _points(report: EngineReport) -> list[Point]:
     ((input_name, axis),) = dynamic
     points = []
     for engine in report.engines:
-        if engine.plan:
+        if plan := engine.plan:
             x = next(each for each in engine.data if each.name == input_name)
             low, opt, high = (int(corner[axis] or 0) for corner in (x.min, x.opt, x.max))
-            points.append(Point(low, opt, high, engine.plan.activation_bytes, engine.after_build))
+            points.append(Point(low, opt, high, plan.activation_bytes, show_activation(plan), engine.after_build))
     return points
 
 
@@ -143,7 +144,7 @@ def _label(
         if point.alone:
             what = "built by a call out of range" if point.built_by_a_call else f"only {point.max}"
             at = ABOVE if point.built_by_a_call else BELOW
-            texts.append((point, [f"{name}: {what}", show_bytes(point.activation_bytes)], at))
+            texts.append((point, [f"{name}: {what}", point.memory], at))
     for point, text, place in texts:
         if (point.max, point.activation_bytes) not in labelled:
             labelled.add((point.max, point.activation_bytes))
@@ -159,12 +160,12 @@ def _label(
 
 def _memory_by_opt(engines: Sequence[Point]) -> list[str]:
     """One line for each amount of memory; with the opts that need it, where there are several."""
-    opts: dict[int, list[int]] = {}
+    opts: dict[str, list[int]] = {}
     for engine in engines:
-        opts.setdefault(engine.activation_bytes, []).append(engine.opt)
+        opts.setdefault(engine.memory, []).append(engine.opt)
     if len({engine.opt for engine in engines}) == 1:
-        return [show_bytes(amount) for amount in opts]
-    return [f"opt {' and '.join(map(str, of))}: {show_bytes(amount)}" for amount, of in opts.items()]
+        return list(opts)
+    return [f"opt {' and '.join(map(str, of))}: {amount}" for amount, of in opts.items()]
 
 
 def _scale(axes: Axes, points: Sequence[Point]) -> None:

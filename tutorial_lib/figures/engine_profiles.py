@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from tutorial_lib.builds.plan import show_bytes
+from tutorial_lib.builds.plan import show_activation
 from tutorial_lib.builds.report import EngineInput
 from tutorial_lib.engines.report import BUILDER, ENDS, FRONT_END, GRAPH, Call, EngineReport, shape
 from tutorial_lib.figures.plots import OTHER, STYLES
@@ -94,7 +94,7 @@ def _draw(axes: Axes, one: EngineReport, name_of_input: str, axis: int, name: st
         call = next((c for c in one.calls if number in c.built), None)
         by = f", built at {', '.join(f'{n} {s}' for n, s in call.sizes.items())}" if call else ""
         labels.append(f"engine {number}{by}")
-        activation = f", {show_bytes(engine.plan.activation_bytes)}" if memory and engine.plan else ""
+        activation = f", {show_activation(engine.plan)}" if memory and engine.plan else ""
         _bar(axes, number, _find(engine.data, name_of_input), axis, color, engine.after_build, activation)
     if not one.engines:
         labels.append("no engine")

@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 import torch
 
+from tutorial_lib.core.progress import Listener, Progress
+
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-Progress = Callable[[int, int, str], None]
-"""Called with (steps done, steps in all, what is being done)."""
 
 MIN_SAMPLES = 10
 MIN_SECONDS = 0.2
@@ -120,7 +120,7 @@ def measure(
     min_samples: int = MIN_SAMPLES,
     min_seconds: float = MIN_SECONDS,
     warm: bool = False,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
     after_round: Callable[[dict[K, Latency]], None] | None = None,
 ) -> dict[K, Latency]:
     """Measure all `calls` side by side.
@@ -138,7 +138,8 @@ def measure(
     warm : bool
         Whether each has been called before, so that no call is spent on warming up.
     progress : callable, optional
-        Told of every group of calls, outside the time that is measured.
+        Told of every group of calls, outside the time that is measured: of the stage ``warming up``, and of
+        ``measuring``, whose steps are rounds.
     after_round : callable, optional
         Given what has been measured so far, after every round.
 
@@ -166,13 +167,15 @@ def measure(
             for key in calls
         }
 
-    def tell(done: int, text: str) -> None:
+    def tell(stage: str, done: int) -> None:
         if progress:
-            progress(done, max(min_samples, done + 1), text)
+            total = max(min_samples, done + 1)
+            text = f"measuring, round {done + 1} of {total}" if stage == "measuring" else stage
+            progress(Progress(stage, done, total, text))
 
     with torch.no_grad():
         for key, call in calls.items():
-            tell(0, "warming up")
+            tell("warming up", 0)
             if not warm and min_seconds:
                 timed(call, 1)  # the first call allocates
             once_ms[key] = max(timed(call, 1)[0][0], 1e-4)
@@ -184,7 +187,7 @@ def measure(
         while done < min_samples or any(sum(map(sum, r)) < 1000 * min_seconds for r in rounds.values()):
             shuffle(order)
             for key in order:
-                tell(done, f"measuring, round {done + 1}")
+                tell("measuring", done)
                 if once_ms[key] < LONG_MS:
                     calls[key]()
                 device_ms, host_ms = timed(calls[key], repeats[key])

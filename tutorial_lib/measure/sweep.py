@@ -15,15 +15,19 @@ import torch
 
 from tutorial_lib.builds import report
 from tutorial_lib.builds.program import Compiled
-from tutorial_lib.checks import agreement
+from tutorial_lib.checks import agreement, corners
 from tutorial_lib.core import precision
 from tutorial_lib.core.files import save, with_floats
 from tutorial_lib.core.models import Case
+from tutorial_lib.core.progress import Listener, Progress
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.measure import latency, memory
-from tutorial_lib.measure.latency import Progress
 
 SCHEMA = 1
+WITHOUT_FLOAT64 = (
+    f"rms difference from eager at most {agreement.TOLERATED:g} x {agreement.ROUNDINGS:g} roundings of its dtype; "
+    "more for few numbers"
+)
 EAGER = "eager PyTorch"
 """Name of the baseline in every table; it is PyTorch without compiling, not the backend ``eager``."""
 
@@ -59,14 +63,34 @@ class Sweep:
 
     @property
     def verdict(self) -> str:
-        """One sentence on all comparisons."""
+        """One sentence on all comparisons, and one on what neither they nor the builds have compared."""
+        return " ".join([self._judgement, *self._not_checked])
+
+    @property
+    def _judgement(self) -> str:
+        reason = self.provenance.get("why_not_float64")
+        judge = f"eager (the float64 reference cannot run here: {reason})" if reason else "float64"
         if self.agrees:
-            return "All paths agree with float64, and with each other, at every size."
+            return f"All paths agree with {judge}, and with each other, at every size."
         own, between = int((~self.table["agrees"]).sum()), int((~self.pairs["agrees"]).sum())
         return (
-            f"{own} of {len(self.table)} results differ from float64, "
+            f"{own} of {len(self.table)} results differ from {judge}, "
             f"{between} of {len(self.pairs)} pairs of paths differ."
         )
+
+    @property
+    def _not_checked(self) -> list[str]:
+        """A sentence for each end of the range at which neither a build nor this sweep compared a path."""
+        dims = [dim["name"] for dim in self.provenance["dims"]]
+        compared = {_label(dict(zip(dims, sizes, strict=True))) for sizes in self.table[dims].itertuples(index=False)}
+        skipped: dict[str, list[str]] = {}
+        for build in self.builds:
+            for entry in build.get("not_checked", ()):
+                if entry.split(":")[0] not in compared:
+                    skipped.setdefault(entry, []).append(build["path"])
+        for entry in self.provenance.get("left_out", ()):
+            skipped.setdefault(entry, ["all paths"])
+        return [f"Not checked: {', '.join(paths)} at {entry}." for entry, paths in skipped.items()]
 
     def summary(self) -> pd.DataFrame:
         """The table for reading: the main columns, formatted, paths side by side for each size."""
@@ -214,7 +238,7 @@ def sweep(
     min_samples: int = latency.MIN_SAMPLES,
     min_seconds: float = latency.MIN_SECONDS,
     rows: bool = True,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
     after_round: Callable[[Sweep], None] | None = None,
 ) -> Sweep:
     """Compare compiled `programs` of one case with eager, and with each other, at several sizes.
@@ -224,13 +248,16 @@ def sweep(
     programs : mapping
         Compiled programs by the name of their path.
     sizes : sequence, optional
-        Sizes of the first dynamic dimension, or mappings from names to sizes. Default: :func:`default_sizes`.
+        Sizes of the first dynamic dimension, or mappings from names to sizes. Default: :func:`default_sizes`,
+        without those for which there is not the memory; the verdict names them. The ends of the other dimensions
+        were compared when the programs were built (``Build.checked``).
     min_samples, min_seconds
         Passed to :func:`tutorial_lib.measure.latency.measure`.
     rows : bool
         Whether to compare the rows of one output as well (``row_spread``): one more call of each program.
     progress : callable, optional
-        Told of every step.
+        Told of every step: of the stage ``comparing``, whose steps are sizes, and those of
+        :func:`tutorial_lib.measure.latency.measure`.
     after_round : callable, optional
         Given what is known so far after every round of measuring, agreement included.
 
@@ -243,11 +270,19 @@ def sweep(
     """
     case = _common_case(programs)
     checked = check_sizes(case, default_sizes(case) if sizes is None else sizes)
+    too_large = {_label(size): corners.too_large(case, size) for size in checked} if sizes is None else {}
+    left_out = [f"{size}: {reason}" for size, reason in too_large.items() if reason]
+    checked = [size for size in checked if not too_large.get(_label(size))] or checked[:1]
     with precision.tf32(case.allows_tf32):
-        compared, pairs, calls = _compared(case, programs, checked, rows, progress)
+        compared, pairs, calls, why_not_float64 = _compared(case, programs, checked, rows, progress)
 
         def result(measured: Mapping[tuple[str, int], latency.Latency]) -> Sweep:
-            return _result(case, programs, checked, compared, pairs, measured, (min_samples, min_seconds))
+            swept = _result(case, programs, checked, compared, pairs, measured, (min_samples, min_seconds))
+            if why_not_float64:
+                swept.provenance.update(why_not_float64=why_not_float64, tolerance=WITHOUT_FLOAT64)
+            if left_out:
+                swept.provenance.update(left_out=left_out)
+            return swept
 
         return result(
             latency.measure(
@@ -267,7 +302,7 @@ def latencies(
     programs: Mapping[str, Compiled],
     sizes: Sequence[int | Mapping[str, int]],
     *,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
 ) -> Sweep:
     """Latency of each program and of eager alone, one sample at each size: a first look, without agreement.
 
@@ -299,9 +334,9 @@ def _compared(
     programs: Mapping[str, Compiled],
     sizes: Sequence[dict[str, int]],
     between_rows: bool,
-    progress: Progress | None,
-) -> tuple[list[Row], list[Row], dict[tuple[str, int], Callable[[], Any]]]:
-    """Agreement of every program at every size, of every two programs, and the calls to be timed."""
+    progress: Listener | None,
+) -> tuple[list[Row], list[Row], dict[tuple[str, int], Callable[[], Any]], str | None]:
+    """Agreement of every program at every size, of every two, the calls to be timed, and why float64 cannot run."""
     reference, rows, pairs = agreement.Reference(case), [], []
     named: dict[str, Callable[..., Any]] = {EAGER: case.model, **programs}
     calls: dict[tuple[str, int], Callable[[], Any]] = {}
@@ -310,19 +345,21 @@ def _compared(
         inputs, outputs = case.example(size), {}
         for name, call in named.items():
             if progress:
-                progress(step, len(sizes), f"comparing at {_label(size)}")
+                text = f"comparing at {_label(size)} ({step + 1} of {len(sizes)})"
+                progress(Progress("comparing", step, len(sizes), text))
             asked = partial(reference.eager, inputs) if name == EAGER else partial(call, *inputs)
             output, taken = memory.peak(asked, case.device)
             if name == EAGER:
-                eager, double = output, reference.double(inputs)
+                eager, double = output, reference.double_or_none(inputs)
+                own = agreement.compare_each(eager, eager, double)
             spread = agreement.row_spread(call, case, size) if between_rows else None
             found = agreement.compare(output, eager, double, spread)
             rows.append({"path": name, **size, **found.to_dict(), **({} if taken is None else {"peak_mb": taken})})
             calls[name, step] = partial(call, *inputs)
             if name != EAGER:
                 outputs[name] = output
-        pairs += [_pair(one, other, outputs, size, rows[-1]) for one, other in combinations(outputs, 2)]
-    return rows, pairs, calls
+        pairs += [_pair(one, other, outputs, size, own) for one, other in combinations(outputs, 2)]
+    return rows, pairs, calls, reference.why_not_float64
 
 
 def _result(
@@ -351,10 +388,16 @@ def _pairs(rows: Sequence[Row], dims: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["one", "other", *dims, "rms", "ratio", "agrees"]).astype({"agrees": bool})
 
 
-def _pair(one: str, other: str, outputs: Mapping[str, Any], size: dict[str, int], row: Row) -> dict[str, Any]:
-    rms = agreement.apart(outputs[one], outputs[other])
-    ratio = rms / row["floor_rms"]
-    return {"one": one, "other": other, **size, "rms": rms, "ratio": ratio, "agrees": ratio <= 2 * row["tolerated"]}
+def _pair(
+    one: str, other: str, outputs: Mapping[str, Any], size: dict[str, int], own: Sequence[agreement.Agreement]
+) -> dict[str, Any]:
+    """How far two outputs are from each other, in the tensor where that is most beside eager's `own` error."""
+    between = agreement.apart_each(outputs[one], outputs[other])
+    rms, ratio, allowed = max(
+        ((rms, rms / each.floor_rms, 2 * each.tolerated) for rms, each in zip(between, own, strict=True)),
+        key=lambda each: each[1] / each[2],
+    )
+    return {"one": one, "other": other, **size, "rms": rms, "ratio": ratio, "agrees": ratio <= allowed}
 
 
 def _common_case(programs: Mapping[str, Compiled]) -> Case:

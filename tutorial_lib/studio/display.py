@@ -6,12 +6,12 @@ from typing import Any
 
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EngineReport
+from tutorial_lib.experiments.result import Result
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.studio import take, views
 from tutorial_lib.studio.bench import Answer, Bench, Recent
 from tutorial_lib.studio.form import WRONG
 from tutorial_lib.studio.panel import EMPTY, Panel, answers, problem, stale
-from tutorial_lib.studio.result import Result
 from tutorial_lib.upstream.exported_script import script
 
 PINS = 5

@@ -1,13 +1,13 @@
 """A setting of the studio as a stand-alone Python script, to run elsewhere and to keep.
 
-``script.txt`` is the whole script: ``#if`` stands in front of what some settings do without, and
-``$name`` where a setting's own numbers, calls and model go.
+``exported_script.py.jinja`` is the whole script, a Jinja template: ``{% if ... %}`` stands in front of what only some
+settings need, and ``{{ name }}`` where a setting's own numbers, calls and model go. Its three functions make the
+upstream calls of :mod:`tutorial_lib.paths`, with this setting's numbers in them (``tests/test_one_source.py``).
 """
 
 import builtins
 import inspect
 import re
-import string
 import symtable
 import sys
 import textwrap
@@ -17,6 +17,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import nn
 
 from tutorial_lib.builds import backends
@@ -29,7 +30,14 @@ from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.measure import latency
 from tutorial_lib.paths import PATHS
 
-TEMPLATE = Path(__file__).with_suffix(".txt")
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=False,  # Python, not HTML
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
 OF_THIS_MACHINE = frozenset({"cpp.cxx", "engine_cache_dir", "timing_cache_path"})
 """Options that are paths on this machine, which no script holds."""
 COLUMNS = 120
@@ -39,16 +47,18 @@ def script(base: Case, setting: Setting) -> str:
     """A Python script that builds, compares and measures what `setting` does, without this package.
 
     It has the case's weights, inputs and upstream calls, and every setting of the backend as it is on
-    this machine, so that it finds what the studio found. Its exit code is 1 if a path differs from float64.
+    this machine, so that its results are those of the studio. Its exit code is 1 if a path differs from float64.
 
     Raises
     ------
     ShapeError
         If the setting cannot be built, or the model or an option cannot be written down.
     BackendUnavailable, PrecisionError, OptionError
-        As :meth:`Setting.check` raises them.
+        As :meth:`Setting.settled` raises them.
     """
-    backend, case = setting.check(base), setting.case(base)
+    if setting.precision is None:
+        raise ShapeError(f"a script has to name its precision; choose one of {', '.join(precision.DTYPES)}.")
+    backend, case = setting.settled(base).backend, setting.case(base)
     paths = [path for path in PATHS if path in setting.paths]
     on = {name: name in (*paths, backend, case.device.type) for name in (*PATHS, *backends.BACKENDS, "cuda")}
     definitions, imports = _definitions(case)
@@ -56,27 +66,11 @@ def script(base: Case, setting: Setting) -> str:
     values["title"] = _title(case, backend, setting)
     values["definitions"] = definitions
     values["options"] = _options(case, setting, backend, ahead=on["input"] or on["export"])
-    values["paths"] = ", ".join(f'"{path}": {path}' for path in paths)
+    values["paths"] = _literal({path: _Source(path) for path in paths}, "PATHS = ")
     values["header"] = _header(setting, backend, case.device)
-    template = TEMPLATE.read_text()
-    body = _filled(template, {**values, "imports": ""})
-    return _filled(template, {**values, "imports": _import_lines(body, imports)})
-
-
-def _filled(template: str, values: Mapping[str, Any]) -> str:
-    """The lines of `template` whose ``#if`` conditions hold, with `values` in them."""
-    lines, holds = [], [True]
-    for line in template.splitlines():
-        word, _, condition = line.partition(" ")
-        if word == "#if":
-            holds.append(bool(eval(condition, {}, dict(values))))
-        elif word == "#else":
-            holds[-1] = not holds[-1]
-        elif word == "#end":
-            holds.pop()
-        elif all(holds):
-            lines.append(line)
-    return string.Template("\n".join(lines) + "\n").substitute(values)
+    template = TEMPLATES.get_template("exported_script.py.jinja")
+    body = template.render(values, imports="")
+    return template.render(values, imports=_import_lines(body, imports))
 
 
 def _constants(case: Case, setting: Setting) -> dict[str, Any]:
@@ -97,7 +91,7 @@ def _constants(case: Case, setting: Setting) -> dict[str, Any]:
         "tolerated": agreement.TOLERATED,
         "device": str(case.device) if case.device.index else case.device.type,
         "device_type": case.device.type,
-        "dtype": precision.DTYPES[setting.precision],
+        "dtype": precision.DTYPES[case.precision or "fp32"],
         "tf32": case.allows_tf32,
         "ranges": _literal({name: (dim.min, dim.opt, dim.max) for name, dim in case.dims.items()}, "RANGES = "),
         "inputs": _literal(shapes_and_dtypes, "INPUTS = "),
@@ -139,8 +133,8 @@ def _calls(case: Case, backend: str) -> dict[str, Any]:
 
 def _first_call(case: Case, sizes: Mapping[str, int]) -> Iterator[str]:
     marks = [
-        f"    torch._dynamo.mark_dynamic(inputs[{place}], {axis}, {_keywords(bounds)})"
-        for place, spec in enumerate(case.inputs)
+        f"    torch._dynamo.mark_dynamic(inputs[{index}], {axis}, {_keywords(bounds)})"
+        for index, spec in enumerate(case.inputs)
         for axis, bounds in spec.marks(torch.empty(spec.shape_at(sizes), device="meta"))
     ]
     if marks:
@@ -164,9 +158,9 @@ def _dynamic_shapes(dims: Mapping[str, Mapping[int, Any]]) -> Iterator[str]:
     """The ``dynamic_shapes`` of an export, as statements: a variable for each ``Dim`` that is no multiple."""
     taken = ("torch", "model", "example", "package", "inputs", "exported", "dynamic_shapes")
     roots = [getattr(dim, "root", dim) for axes in dims.values() for dim in axes.values()]
-    known = {dim.__name__: dim for dim in roots}
-    variables = {name: f"{name}_" if name in taken else name for name in known}
-    for name, dim in known.items():
+    by_name = {dim.__name__: dim for dim in roots}
+    variables = {name: f"{name}_" if name in taken else name for name in by_name}
+    for name, dim in by_name.items():
         yield f'    {variables[name]} = torch.export.Dim("{name}", min={dim.min}, max={dim.max})'
     axes = {name: {axis: _dim_source(dim, variables) for axis, dim in axes.items()} for name, axes in dims.items()}
     yield f"    dynamic_shapes = {_literal(axes, '    dynamic_shapes = ')}"
@@ -214,7 +208,7 @@ def _header(setting: Setting, backend: str, device: torch.device) -> str:
 
 def _definitions(case: Case) -> tuple[str, dict[str, str]]:
     """Source of all that the recipe needs from the model's own package, and import lines for the rest, by name."""
-    found: dict[str, str] = {}
+    definitions: dict[str, str] = {}
     imports: dict[str, str] = {}
     if case.recipe is None:
         return "", imports
@@ -223,16 +217,16 @@ def _definitions(case: Case) -> tuple[str, dict[str, str]]:
 
     def add(source: str, home: str, what: str) -> None:
         for name in _free_names(source, what):
-            if name in found or name in imports:
+            if name in definitions or name in imports:
                 continue
-            known = {"torch": torch, "nn": nn, **kinds, **vars(sys.modules[home])}
-            if name not in known:
+            namespace = {"torch": torch, "nn": nn, **kinds, **vars(sys.modules[home])}
+            if name not in namespace:
                 raise ShapeError(f"{what} uses {name}, which is not to be found in {home}; define it there.")
-            value = known[name]
+            value = namespace[name]
             if isinstance(value, ModuleType):
                 imports[name] = _import_line(value.__name__, name)
             elif not isinstance(value, type | FunctionType):
-                found[name] = f"{name} = {_literal(value)}"
+                definitions[name] = f"{name} = {_literal(value)}"
             elif value.__module__.split(".")[0] != package or package == "torch":
                 imports[name] = f"from {value.__module__} import {name}"
             elif value is not ShapeError:
@@ -240,10 +234,10 @@ def _definitions(case: Case) -> tuple[str, dict[str, str]]:
                 imports[name] = ""  # so that what it uses may use it
                 add(text, value.__module__, name)
                 del imports[name]
-                found[name] = text
+                definitions[name] = text
 
     add(case.recipe, type(case.model).__module__, f"the recipe {case.recipe}")
-    return "\n\n\n".join(found.values()), imports
+    return "\n\n\n".join(definitions.values()), imports
 
 
 def _source(value: Any) -> str:
@@ -277,11 +271,11 @@ def _import_line(module: str, name: str) -> str:
 
 def _import_lines(body: str, imports: Mapping[str, str]) -> str:
     """An import for everything that `body` uses, the standard library first."""
-    known = {"pytree": "from torch.utils import _pytree as pytree", **imports}
-    lines = [known.get(name, f"import {name}") for name in _free_names(body, "the script")]
+    special = {"pytree": "from torch.utils import _pytree as pytree", **imports}
+    lines = [special.get(name, f"import {name}") for name in _free_names(body, "the script")]
     lines.sort(key=lambda line: (line.startswith("from"), line))
-    ours = [line for line in lines if line.split()[1].split(".")[0] in sys.stdlib_module_names]
-    return "\n".join([*ours, "", *(line for line in lines if line not in ours)])
+    standard = [line for line in lines if line.split()[1].split(".")[0] in sys.stdlib_module_names]
+    return "\n".join([*standard, "", *(line for line in lines if line not in standard)])
 
 
 # Values as they are typed

@@ -42,12 +42,12 @@ def candidates() -> list[str]:
     names = [os.environ["CXX"]] if os.environ.get("CXX") else []
     folders = os.environ.get("PATH", "").split(os.pathsep)
     names += [str(Path(folder, name)) for name in ("g++", "clang++", "c++") for folder in folders if folder]
-    found: dict[str, str] = {}
+    compilers: dict[str, str] = {}
     for name in names:
         path = shutil.which(name)
         if path:
-            found.setdefault(os.path.realpath(path), path)
-    return list(found.values())
+            compilers.setdefault(os.path.realpath(path), path)
+    return list(compilers.values())
 
 
 def why_not(compiler: str) -> str | None:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib
+import json
 import logging
 import re
 import shutil
@@ -17,13 +18,17 @@ from typing import Any
 import torch
 import torch._dynamo.utils
 import torch._inductor.config as config
+from torch.utils import _pytree as pytree
 
 from tutorial_lib.builds import report
 from tutorial_lib.builds.backends.cpp_compiler import compiler
+from tutorial_lib.checks.results import UncomparableResult
 from tutorial_lib.core.files import remembered
 
 PACKING_GAIN = 1.2
 """Packed weights have to be this much faster than PyTorch's own product before they are chosen."""
+NUMBERS = "tutorial_lib.numbers"
+"""Key of a package's metadata that says which values of the result are Python numbers."""
 
 
 def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +41,7 @@ def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]
     ``freezing`` is on where packed weights measure faster (:func:`packing_gain`): weights then are
     constants of the engine, and a product may round differently from eager's.
     """
-    chosen: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "cpp.cxx": (None, compiler()),
         "cpp.vec_isa_ok": True,
         "cpp_cache_precompile_headers": False,
@@ -45,8 +50,9 @@ def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]
         "max_autotune_report_choices_stats": False,
     }
     if device.type == "cpu" and "freezing" not in options:
-        chosen["freezing"] = packing_gain(torch.get_num_threads()) >= PACKING_GAIN
-    return {**{k: v for k, v in chosen.items() if k in option_names()}, **options}
+        defaults["freezing"] = packing_gain(torch.get_num_threads()) >= PACKING_GAIN
+    existing = option_names()
+    return {**{name: value for name, value in defaults.items() if name in existing}, **options}
 
 
 @functools.cache
@@ -112,28 +118,60 @@ def _measured_gain() -> float:
         ]
         times: list[list[int]] = [[], []]
         for _ in range(15):
-            for call, seen in zip(calls, times, strict=True):
+            for call, nanoseconds in zip(calls, times, strict=True):
                 call()
                 start = time.perf_counter_ns()
                 call()
-                seen.append(time.perf_counter_ns() - start)
+                nanoseconds.append(time.perf_counter_ns() - start)
     except (RuntimeError, AttributeError):  # an operator that this build of torch lacks
         return 0.0
     # On a busy machine either figure alone can mislead, so the smaller one counts.
     return min(function(times[0]) / function(times[1]) for function in (min, statistics.median))
 
 
-def package(
-    exported: torch.export.ExportedProgram, path: Path, values: Mapping[str, Any], device: torch.device
-) -> Callable[..., Any]:
-    """Compile `exported` ahead of time into the file `path` (``.pt2``) and load it.
+def numbers_metadata(exported: torch.export.ExportedProgram) -> dict[str, Any]:
+    """The setting that lets a package say which values of its result are Python numbers, for :func:`with_numbers`.
 
-    The loaded program checks nothing: a wrong shape reads past the buffer. Call it only through
-    :class:`tutorial_lib.builds.program.Compiled`.
+    Raises
+    ------
+    UncomparableResult
+        If one is of a type that AOTInductor does not give back.
     """
-    with patched(values):
-        torch._inductor.aoti_compile_and_package(exported, package_path=str(path))
-    return load(path, device)
+    numbers = _numbers(exported)
+    return {"aot_inductor.metadata": {NUMBERS: json.dumps(numbers)}} if numbers else {}
+
+
+def _numbers(exported: torch.export.ExportedProgram) -> dict[int, str]:
+    """Which values of the result are Python numbers, by their place; AOTInductor makes tensors of them."""
+    types = {}
+    for place, output in enumerate(exported.graph_signature.output_specs):
+        value, kind = getattr(output.arg, "value", None), type(output.arg).__name__
+        if kind == "SymIntArgument" or type(value) is int:
+            types[place] = "int"
+        elif kind == "SymBoolArgument" or type(value) is bool:
+            types[place] = "bool"
+        elif kind == "SymFloatArgument" or isinstance(value, (float, str)):
+            name = "str" if isinstance(value, str) else "float"
+            raise UncomparableResult(
+                f"value {place} of the model's result is a Python {name}, which "
+                "AOTInductor does not give back: drop it from the result, or return a tensor."
+            )
+    return types
+
+
+def with_numbers(program: Any) -> Callable[..., Any]:
+    """A loaded program that returns Python numbers where the model does, as its package says."""
+    types = json.loads(program.loader.get_metadata().get(NUMBERS, "{}"))
+    if not types:
+        return program
+
+    def call(*inputs: torch.Tensor) -> Any:
+        values, tree = pytree.tree_flatten(program(*inputs))
+        for place, name in types.items():
+            values[int(place)] = {"int": int, "bool": bool}[name](values[int(place)])
+        return pytree.tree_unflatten(values, tree)
+
+    return call
 
 
 def load(path: Path, device: torch.device) -> Callable[..., Any]:
@@ -145,21 +183,34 @@ def load(path: Path, device: torch.device) -> Callable[..., Any]:
     torch unpacks it into the temporary folder, and removes that when the program is gone; `path` is needed no more.
     """
     codecache: Any = importlib.import_module("torch._inductor.codecache")
-    information, known = codecache.get_device_information, _unpacked(path)
+    information = codecache.get_device_information
     # Only to log whether this processor is another one, torch would compile tests with g++, for many seconds.
+    # (During a build it does not: the setting cpp.vec_isa_ok is in force.)
     codecache.get_device_information = lambda device: {}
     try:
-        return torch._inductor.aoti_load_package(str(path), run_single_threaded=device.type == "cuda")
-    except RuntimeError:
-        for folder in _unpacked(path) - known:
-            shutil.rmtree(folder, ignore_errors=True)  # torch leaves it behind if it cannot load what is in it
-        raise
+        with nothing_left_by_a_failed_load(path):
+            program = torch._inductor.aoti_load_package(str(path), run_single_threaded=device.type == "cuda")
+        return with_numbers(program)
     finally:
         codecache.get_device_information = information
 
 
+@contextlib.contextmanager
+def nothing_left_by_a_failed_load(path: Path) -> Iterator[None]:
+    """If the package `path` cannot be loaded inside the ``with`` block, remove the folder that torch leaves behind."""
+    earlier = _unpacked(path)
+    try:
+        yield
+    except RuntimeError:
+        for folder in _unpacked(path) - earlier:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _unpacked(path: Path) -> set[Path]:
     """Folders of the temporary folder into which the package `path`, whose code has names of its own, was unpacked."""
+    if not zipfile.is_zipfile(path):  # not there, or cut off
+        return set()
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     folders = Path(tempfile.gettempdir()).glob("aotinductor_*")
@@ -168,12 +219,12 @@ def _unpacked(path: Path) -> set[Path]:
 
 def library_calls(path: Path) -> tuple[str, ...]:
     """Operators that the code in a ``.pt2`` file calls in PyTorch's libraries, read from its C++ source."""
-    found: set[str] = set()
+    operators: set[str] = set()
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith("wrapper.cpp"):
                 source = archive.read(name).decode()
-                found.update(re.findall(r"aoti_torch_(?:cpu|cuda)_(\w+)\(", source))
+                operators.update(re.findall(r"aoti_torch_(?:cpu|cuda)_(\w+)\(", source))
                 if "aoti_torch_proxy_executor_call_function(" in source:
-                    found.add("operators without a C interface, through the proxy executor")
-    return tuple(sorted(name.strip("_") for name in found))
+                    operators.add("operators without a C interface, through the proxy executor")
+    return tuple(sorted(name.strip("_") for name in operators))

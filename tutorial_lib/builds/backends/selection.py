@@ -79,13 +79,13 @@ def choose(name: str = "auto", device: str | torch.device | None = None) -> tupl
     """
     if name == "auto":
         passed: list[str] = []
-        for found in statuses(device):
-            if found.works:
-                return found.name, tuple(passed)
-            passed.append(f"{found.name} was passed over: {found.reason}")
-    found = status(name, device)
-    if not found.works:
-        raise BackendUnavailable(f"backend {name}: {found.reason}")
+        for candidate in statuses(device):
+            if candidate.works:
+                return candidate.name, tuple(passed)
+            passed.append(f"{candidate.name} was passed over: {candidate.reason}")
+    requested = status(name, device)
+    if not requested.works:
+        raise BackendUnavailable(f"backend {name}: {requested.reason}")
     return name, ()
 
 
@@ -100,17 +100,22 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
     if not isinstance(options, Mapping | None):
         raise OptionError(f"options is {options!r}; give a dictionary of option names and values.")
     options = dict(options or {})
-    known: Collection[str] = ()
+    existing: Collection[str] = ()
     if name == "tensorrt":
-        known = tensorrt.option_names()
+        existing = tensorrt.option_names()
     elif name == "inductor":
-        known = inductor.option_names()
+        existing = inductor.option_names()
     for option in options:
-        if option not in known and name == "tensorrt" and option in tensorrt.RTX_LACKS:
+        if option not in existing and name == "tensorrt" and option in tensorrt.RTX_LACKS:
             raise OptionError(f"TensorRT for RTX, which is installed here, has no option {option!r}; leave it out.")
-        if option not in known:
-            close = difflib.get_close_matches(str(option), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "it has none." if not known else "see its documentation."
+        if option not in existing:
+            close = difflib.get_close_matches(str(option), existing, n=1)
+            if close:
+                hint = f"did you mean {close[0]!r}?"
+            elif existing:
+                hint = "see its documentation."
+            else:
+                hint = "it has none."
             raise OptionError(f"{name} has no option {option!r} in the installed version; {hint}")
     if name == "inductor" and options.get("triton.cudagraphs"):
         raise OptionError(
@@ -133,14 +138,14 @@ def as_device(device: str | torch.device | None = None) -> torch.device:
     if device is None or device == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(device)
+        torch_device = torch.device(device)
     except (RuntimeError, TypeError):
         raise BackendUnavailable(f"there is no device {device!r}; use 'cpu' or 'cuda'.") from None
-    if found.type not in ("cpu", "cuda"):
+    if torch_device.type not in ("cpu", "cuda"):
         raise BackendUnavailable(f"device {device!r} is not supported; use 'cpu' or 'cuda'.")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+    if torch_device.type == "cuda" and (torch_device.index or 0) >= torch.cuda.device_count():
         raise BackendUnavailable(f"device {device!r}: PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs here.")
-    return torch.device("cuda", found.index or 0) if found.type == "cuda" else torch.device("cpu")
+    return torch.device("cuda", torch_device.index or 0) if torch_device.type == "cuda" else torch.device("cpu")
 
 
 def _why_not_inductor(device: torch.device) -> str | None:

@@ -53,7 +53,7 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.builds import report
+from tutorial_lib.builds import compat, report
 from tutorial_lib.builds.plan import PlanTensor
 from tutorial_lib.builds.report import Engine, EngineInput, call_functions, operator_names
 from tutorial_lib.core.files import cache_folder
@@ -156,8 +156,8 @@ def why_not(device: torch.device) -> str | None:
 
 def mixed_flavours() -> str | None:
     """That both flavours are installed in one folder, so that ``torch_tensorrt`` is a mixture; None if it is not."""
-    packages = [importlib.metadata.distributions(name=name) for name in ("torch-tensorrt", "torch-tensorrt-rtx")]
-    standard, rtx = ({str(package.locate_file("")) for package in found} for found in packages)
+    installed = [importlib.metadata.distributions(name=name) for name in ("torch-tensorrt", "torch-tensorrt-rtx")]
+    standard, rtx = ({str(package.locate_file("")) for package in packages} for packages in installed)
     if standard.isdisjoint(rtx):
         return None
     return "torch-tensorrt and torch-tensorrt-rtx are both installed, and each overwrites files of the other"
@@ -202,7 +202,7 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "engine_cache_dir": os.fspath(folder / "engines"),
     }
     heeded = option_names()
-    if version.startswith("2.11."):  # also writes a timing cache with TensorRT for RTX: not into the shared file
+    if compat.always_writes_a_timing_cache(upstream()):  # not into the file that all users share
         heeded |= {"timing_cache_path"}
     return {**{name: value for name, value in defaults.items() if name in heeded}, **options}
 
@@ -260,11 +260,11 @@ def graph_names(inputs: Sequence[EngineInput | None]) -> dict[str, tuple[str, st
     """The :data:`Names` of a graph that Dynamo captured, given all of its inputs in order.
 
     AOTAutograd, which the jit path traces with, calls them ``arg0_1``, ``arg1_1``, ... in that order.
-    Before 2.12, sizes passed as numbers were taken out first.
+    Before 2.12, sizes passed as numbers are not among them.
     """
-    if upstream().__version__.startswith("2.11."):
+    if not compat.sizes_are_graph_arguments(upstream()):
         inputs = [i for i in inputs if i is None or i.kind != "shape"]
-    return {f"arg{place}_1": (i.name, i.kind) for place, i in enumerate(inputs) if i is not None}
+    return {f"arg{index}_1": (i.name, i.kind) for index, i in enumerate(inputs) if i is not None}
 
 
 def placeholder_names(inputs: Sequence[TensorSpec]) -> dict[str, tuple[str, str]]:
@@ -296,7 +296,7 @@ def shared_dims(spec: TensorSpec) -> dict[str, dict[int, str]]:
     Axes of one name are one symbol. Without names, a model whose inputs share a dimension is refused
     ("Constraints violated").
     """
-    if not spec.dynamic or not hasattr(upstream().Input, "shared_dims"):
+    if not spec.dynamic or not compat.inputs_can_share_dims(upstream()):
         return {}
     return {"shared_dims": {axis: dim.name for axis, dim in spec.dynamic.items()}}
 
