@@ -284,6 +284,11 @@ def test_such_a_number_is_noticed_at_any_min(installed):
     assert report.explanation.kind == "number from a tensor"
 
 
+def test_what_a_graph_break_passes_on_is_no_weight(installed):
+    (graph, _) = build(own_models.item(), "jit", mode="graph").engines
+    assert [(i.kind, i.min[0], i.max[0]) for i in graph.inputs if len(i.min) == 2] == [("intermediate", 1, 8)]
+
+
 def test_an_unknown_refusal_keeps_its_own_words(installed):
     error = RuntimeError("IBuilder::buildSerializedNetwork: Error Code 99: never heard of")
     assert explain(error).kind == UNKNOWN

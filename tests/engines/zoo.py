@@ -9,10 +9,6 @@ from torch.nn import functional
 
 from tutorial_lib import Case, DynamicDim, TensorSpec
 
-DECOMPOSED = {"decompose_attention": True}
-OPTIONS = {"decoder with past": DECOMPOSED, "llama (transformers)": DECOMPOSED, "gpt2 (transformers)": DECOMPOSED}
-"""Settings of Torch-TensorRT that a model needs."""
-
 
 class Cnn(nn.Module):
     """Convolutions with batch normalization and pooling, and a classifier."""
@@ -248,13 +244,15 @@ def selecting():
     return _case("selecting", Selecting(), TensorSpec("x", (DynamicDim("batch", 2, 4, 16), 8)))
 
 
+EAGER = {"attn_implementation": "eager"}
+"""Attention from products: the mask of the fused operator is padded for a GPU, which asks for more of the length."""
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
 
 
 def bert():
     from transformers import BertConfig, BertModel
 
-    config = BertConfig(vocab_size=50, max_position_embeddings=64, **SMALL)
+    config = BertConfig(vocab_size=50, max_position_embeddings=64, **SMALL, **EAGER)
     batch, length = DynamicDim("batch", 1, 2, 8), DynamicDim("length", 4, 16, 64)
     inputs = [TensorSpec(name, (batch, length), torch.int64, high=high) for name, high in (("ids", 50), ("mask", 2))]
     return _case("bert (transformers)", BertOutput(BertModel(config), "last_hidden_state"), *inputs)
@@ -270,14 +268,14 @@ def vit():
 def llama():
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(vocab_size=50, num_key_value_heads=2, max_position_embeddings=64, **SMALL)
+    config = LlamaConfig(vocab_size=50, num_key_value_heads=2, max_position_embeddings=64, **SMALL, **EAGER)
     return _language_model("llama (transformers)", LlamaForCausalLM(config))
 
 
 def gpt2():
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = GPT2Config(vocab_size=50, n_positions=64, n_embd=32, n_layer=1, n_head=4)
+    config = GPT2Config(vocab_size=50, n_positions=64, n_embd=32, n_layer=1, n_head=4, **EAGER)
     return _language_model("gpt2 (transformers)", GPT2LMHeadModel(config))
 
 

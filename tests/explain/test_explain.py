@@ -693,6 +693,12 @@ READ_ONLY = {
         AssertionError("Dtype mismatch for 0th input(x). Expect torch.float32, got torch.float16."),
     ],
     "device": [RuntimeError("Expected input tensors to have device cuda, found device cpu")],
+    "tensorrt target": [
+        RuntimeError(
+            "RuntimeError: \nIBuilder::buildSerializedNetwork: Error Code 9: Cannot compile operation "
+            "[MATRIX_MULTIPLY]-[linear] for Turing (SM75): FP32 GEMM is not supported"
+        )
+    ],
     "tensorrt option": [
         AssertionError(
             "use_explicit_typing was set to True, however found that enabled_precisions was also specified (saw: "

@@ -433,7 +433,8 @@ def _graph_inputs(graph: torch.fx.GraphModule, case: Case) -> list[EngineInput |
         elif isinstance(value, torch.Tensor):
             path = compat.source_name(source)
             argument = re.fullmatch(r"L\['input_(\d+)'\]", path)
-            other = "intermediate" if "___stack" in path else "weight"  # Dynamo's name for what another graph computed
+            held = re.match(r"L\['(model|self)'\]|.*(_parameters|_buffers)\[", path)  # by the model, not given to it
+            other = "weight" if held else "intermediate"
             name, kind = (case.inputs[int(argument[1])].name, "data") if argument else (node.name, other)
             dtype = str(value.dtype).removeprefix("torch.")
             inputs.append(EngineInput(name, dtype, *report.range_of(value), kind=kind))
