@@ -19,7 +19,7 @@ import torch
 import torch._dynamo.config
 import torch.compiler.config
 
-from tutorial_lib import agreement, backends, inductor, precision, record, shapes, store, tensorrt
+from tutorial_lib import agreement, backends, convolutions, inductor, precision, record, shapes, store, tensorrt
 from tutorial_lib.compiled import LOCK, Compiled, Recompile
 from tutorial_lib.explain import Explanation, explain
 from tutorial_lib.models import Case
@@ -92,10 +92,13 @@ class Job:
                 )
             )
             # Without the range in its keys, Inductor's cache on disk gives back a graph that was built for
-            # another range, whose bounds then contradict the ones asked for.
+            # another range, whose bounds then contradict the ones asked for. Entries of older versions of this
+            # package have guards on convolutions.
             ranges = ", ".join(map(str, self.case.dims.values()))
             caches: Any = torch.compiler.config
-            stack.enter_context(caches.patch(cache_key_tag=f"{caches.cache_key_tag} {ranges}"))
+            stack.enter_context(caches.patch(cache_key_tag=f"{caches.cache_key_tag} {ranges} convolutions of any size"))
+            if self.case.device.type == "cpu" and self.backend != "tensorrt":  # whose process chooses as a GPU does
+                stack.enter_context(convolutions.for_any_size())
             if self.backend == "inductor":
                 fresh = {"force_disable_caches": True} if store.chosen() == "fresh" else {}
                 stack.enter_context(inductor.patched({**fresh, **self.options}))
