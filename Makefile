@@ -49,10 +49,11 @@ test-slow: $(VENV)/.ready ## run the slowest tests, most of which wait for a C++
 test-gpu: $(VENV)/.ready ## run every test and every notebook on a GPU; without one, this fails
 	TUTORIAL_LIB_TEST_GPU=1 $(PYTEST)
 
-lint: $(VENV)/.ready ## check style, format, types and that notebooks are clean
+lint: $(VENV)/.ready ## check style, format, types, imports and that notebooks are clean
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify --keep-output --keep-count notebooks/*.ipynb
 
 format: $(VENV)/.ready ## format the code and clean the notebooks
@@ -94,10 +95,18 @@ other_goes = if ls -d $(VENV)/lib/python3*/site-packages/$(1)-*.dist-info >/dev/
              then $(UNINSTALL) torch-tensorrt torch-tensorrt-rtx $(2); fi
 install_standard = $(call other_goes,torch_tensorrt_rtx,$(RTX_PACKAGES)); $(INSTALL) -r requirements-tensorrt.txt
 install_rtx      = $(call other_goes,torch_tensorrt,$(STANDARD_PACKAGES)); $(INSTALL) -r requirements-tensorrt-rtx.txt
+rtx_instead      = echo "Data-centre TensorRT could not be installed; TensorRT for RTX, which runs here, comes instead." >&2; \
+                   $(install_rtx)
 no_tensorrt      = echo "warning: TensorRT could not be installed; everything but the backend tensorrt works without it." >&2
 
 # Written only where a choice changes, so that only a change installs again.
 $(CHOICES): FORCE
+ifneq ($(and $(GPU),$(filter rtx,$(TENSORRT))),)
+ifeq ($(RTX_CARDS),)
+	@echo "error: TensorRT for RTX does not run on compute capability $(or $(sort $(CARDS)),unknown) ($(shell uname -m));" \
+	  "use data-centre TensorRT there: make lab TENSORRT=standard" >&2; exit 2
+endif
+endif
 	@mkdir -p $(VENV)
 	@echo '$(TENSORRT) $(ENGINES)' | cmp -s - $@ || echo '$(TENSORRT) $(ENGINES)' > $@
 
@@ -106,13 +115,6 @@ FORCE:
 
 $(VENV)/.ready: pyproject.toml constraints.txt $(wildcard requirements-*.txt) \
                 $(wildcard tutorial_lib/engines/requirements-*.txt) $(CHOICES)
-ifneq ($(and $(GPU),$(filter rtx,$(TENSORRT))),)
-ifeq ($(RTX_CARDS),)
-	@rm -f $(CHOICES)
-	@echo "error: TensorRT for RTX does not run on compute capability $(or $(CARDS),unknown) ($(shell uname -sm));" \
-	  "use data-centre TensorRT there: make lab TENSORRT=standard" >&2; exit 2
-endif
-endif
 ifdef UV
 	$(UV) venv --quiet --allow-existing --python $(or $(PYTHON),3.12) $(VENV)
 else
@@ -125,9 +127,7 @@ ifneq ($(GPU),)
 ifeq ($(TENSORRT),rtx)
 	$(install_rtx) || $(no_tensorrt)
 else
-	$(install_standard) || $(if $(RTX_CARDS),{ \
-	  echo "data-centre TensorRT could not be installed; this card runs TensorRT for RTX, which comes instead." >&2; \
-	  $(install_rtx); } ||) $(no_tensorrt)
+	$(install_standard) || $(if $(RTX_CARDS),{ $(rtx_instead); } ||) $(no_tensorrt)
 endif
 endif
 ifneq ($(LINUX_X86),)

@@ -15,31 +15,33 @@ import sys
 import time
 from pathlib import Path
 
-from apart import processes
+from fresh_process import processes
 
 
 def build(model: str, policy: str, file: str) -> dict[str, float]:
     """Seconds that each path takes in this process; the last program is saved to `file`."""
-    from tutorial_lib import MODELS, artefact, paths, store
+    from tutorial_lib import MODELS, paths
+    from tutorial_lib.builds import package_cache, saving
 
     seconds = {}
     for name, path in paths.PATHS.items():
         start = time.perf_counter()
-        with store.policy(policy):
+        with package_cache.policy(policy):
             program = path(MODELS[model](), "inductor")
         seconds[name] = time.perf_counter() - start
     start = time.perf_counter()
-    artefact.save(program, file)
+    saving.save(program, file)
     return {**seconds, "save": time.perf_counter() - start, "megabytes": Path(file).stat().st_size / 1e6}
 
 
 def load(model: str, file: str) -> dict[str, float]:
     """Seconds to load a saved program, and for its first call."""
-    from tutorial_lib import MODELS, artefact
+    from tutorial_lib import MODELS
+    from tutorial_lib.builds import saving
 
     inputs = MODELS[model]().example()
     start = time.perf_counter()
-    program = artefact.load(file)
+    program = saving.load(file)
     loaded = time.perf_counter() - start
     start = time.perf_counter()
     program(*inputs)

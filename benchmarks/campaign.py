@@ -19,11 +19,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from tutorial_lib import DynamicDim, record
-from tutorial_lib.backends import as_device
-from tutorial_lib.campaign import run_all
-from tutorial_lib.processes import Processes
-from tutorial_lib.setting import Setting
+from tutorial_lib import DynamicDim
+from tutorial_lib.builds import report
+from tutorial_lib.builds.backends import as_device
+from tutorial_lib.experiments.campaign import run_all
+from tutorial_lib.experiments.processes import Processes
+from tutorial_lib.experiments.setting import Setting
 
 LENGTH = DynamicDim("length", 8, 64, 256)
 MODELS = [
@@ -90,7 +91,7 @@ def main() -> None:
                 flush=True,
             )
     one, two = (statistics.median(seconds[count]) for count in (1, 2))
-    device = record.device_name(as_device("cpu"))
+    device = report.device_name(as_device("cpu"))
     print(f"{device}: two workers are {one / two:.2f} times as fast as one (medians of {args.repeats} runs)")
     alone, beside = (pd.concat(medians[count], axis=1).median(axis=1) for count in (1, 2))
     ratio = beside / alone

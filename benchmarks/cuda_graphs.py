@@ -2,9 +2,9 @@
 
     python benchmarks/cuda_graphs.py [--device cuda] [--model expand-reshape] [--batches 1,4,32]
 
-Each path is called directly and through ``tutorial_lib.graphs.Graphed``, in turns: microseconds on the device, of
-which a graph's contain copying the input in and the result out. Then, for each batch: milliseconds that its first
-call took, which records a graph, and the memory in MB that stays with it.
+Each path is called directly and through ``tutorial_lib.builds.cuda_graphs.Graphed``, in turns: microseconds on the
+device, of which a graph's contain copying the input in and the result out. Then, for each batch: milliseconds that its
+first call took, which records a graph, and the memory in MB that stays with it.
 """
 
 import argparse
@@ -13,9 +13,12 @@ from functools import partial
 import options
 import torch
 
-from tutorial_lib import PATHS, latency, models, record
-from tutorial_lib.graphs import Graphed
-from tutorial_lib.sweep import EAGER
+from tutorial_lib import PATHS
+from tutorial_lib.builds import report
+from tutorial_lib.builds.cuda_graphs import Graphed
+from tutorial_lib.core import models
+from tutorial_lib.measure import latency
+from tutorial_lib.measure.sweep import EAGER
 
 
 def main() -> None:
@@ -39,7 +42,7 @@ def main() -> None:
             calls[name, size, "direct"] = partial(programs[name], *inputs)
             calls[name, size, "graph"] = partial(graphs[name], *inputs)
     found = latency.measure(calls, device)
-    print(f"{record.device_name(device)}, torch {torch.__version__}, {case.name}, inductor, float32")
+    print(f"{report.device_name(device)}, torch {torch.__version__}, {case.name}, inductor, float32")
     print(f"{'path':15}{'batch':>6}{'direct us':>11}{'graph us':>10}{'faster':>9}{'new shape ms':>14}{'MB':>8}")
     for name in programs:
         for size, recording in zip(sizes, graphs[name].recordings.values(), strict=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tutorial_lib import backends
+from tutorial_lib.builds import backends
 
 
 def device(text: str) -> torch.device:

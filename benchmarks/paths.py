@@ -29,12 +29,15 @@ import options
 import torch
 from peers import peers
 
-from tutorial_lib import latency, models, paths, record
-from tutorial_lib._files import save
-from tutorial_lib.conditions import Conditions
-from tutorial_lib.graphs import Graphed
-from tutorial_lib.guard import Guard
-from tutorial_lib.models import Case
+from tutorial_lib import paths
+from tutorial_lib.builds import report
+from tutorial_lib.builds.cuda_graphs import Graphed
+from tutorial_lib.checks.range_check import Guard
+from tutorial_lib.core import models
+from tutorial_lib.core.files import save
+from tutorial_lib.core.models import Case
+from tutorial_lib.measure import latency
+from tutorial_lib.measure.device_conditions import Conditions
 
 TUNED: dict[str, dict[str, Any]] = {
     "cpu": {"freezing": True, "max_autotune": True},
@@ -131,10 +134,10 @@ def main() -> None:
     batches, conditions = CUDA_BATCHES if device.type == "cuda" else BATCHES, Conditions(device)
     guard = guard_cost(models.expand_reshape().to(device))
     about = {
-        "device": record.device_name(device),
+        "device": report.device_name(device),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", *sys.argv]),
-        "versions": record.versions("triton", "onnxruntime", "openvino"),
+        "versions": report.versions("triton", "onnxruntime", "openvino"),
         "precision": "float32, TF32 off",
         "guard_us": round(guard, 2),
     }

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from tutorial_lib import Reference
-from tutorial_lib.models import Case
-from tutorial_lib.shapes import export_dims
+from tutorial_lib.core.models import Case
+from tutorial_lib.core.shapes import export_dims
 
 NEEDS = {"ONNX Runtime": ("onnxruntime", "onnxscript"), "OpenVINO": ("openvino",)}
 Program = Callable[..., Any]

@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 
-from apart import processes
+from fresh_process import processes
 
 
 def clicks(model: str) -> list[dict[str, float]]:

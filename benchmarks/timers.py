@@ -2,7 +2,7 @@
 
     python benchmarks/timers.py [--device cpu] [--repeats 9]
 
-One call is timed again and again by each timer, in turns: ``tutorial_lib.latency.measure``,
+One call is timed again and again by each timer, in turns: ``tutorial_lib.measure.latency.measure``,
 ``torch.utils.benchmark`` (``blocked_autorange``) and, on a GPU, ``triton.testing.do_bench``. Given are the median of
 what a timer found, the spread of that (largest over smallest), and the median of the seconds it took.
 """
@@ -19,7 +19,9 @@ import options
 import torch
 from torch.utils import benchmark
 
-from tutorial_lib import expand_reshape, latency, record
+from tutorial_lib import expand_reshape
+from tutorial_lib.builds import report
+from tutorial_lib.measure import latency
 
 
 def ours(call: Callable[[], Any], device: torch.device) -> float:
@@ -44,11 +46,11 @@ def main() -> None:
     args = parser.parse_args()
     device: torch.device = args.device
     torch.set_grad_enabled(False)
-    timers = {"tutorial_lib.latency": ours, "torch.utils.benchmark": torch_timer}
+    timers = {"tutorial_lib.measure.latency": ours, "torch.utils.benchmark": torch_timer}
     if device.type == "cuda":
         timers["triton.testing.do_bench"] = triton_timer
     case = expand_reshape().to(device)
-    print(f"{record.device_name(device)}, torch {torch.__version__}, {args.repeats} times each, in turns")
+    print(f"{report.device_name(device)}, torch {torch.__version__}, {args.repeats} times each, in turns")
     print(f"{'batch':>5}  {'timer':24}{'median ms':>10}{'largest / smallest':>20}{'seconds':>9}")
     for batch in (1, 8, 32):
         call = partial(case.eager, *case.example(batch))

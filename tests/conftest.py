@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, expand_reshape, status
-from tutorial_lib.backends import as_device
+from tutorial_lib.builds.backends import as_device
 
 # Derandomized: a run that fails fails again, here and elsewhere. No deadline: machines may be busy.
 hypothesis.settings.register_profile("tutorial", derandomize=True, deadline=None)
@@ -18,7 +18,7 @@ hypothesis.settings.load_profile("tutorial")
 
 SLOW = (
     r"test_advisor.py::.*no_matplotlib",
-    r"test_artefact.py::.*(another_process|comes_along|what_it_is|leaves_nothing|unpacked|read_as_they_did)",
+    r"test_saving.py::.*(another_process|comes_along|what_it_is|leaves_nothing|unpacked|read_as_they_did)",
     r"test_backends.py::.*(its_own_standard_library|remembered_on_disk)",
     r"test_browser.py::.*(a_hundred_clicks|first_notebook)",
     r"test_campaign_(dask|processes).py::",
@@ -28,14 +28,14 @@ SLOW = (
     r"test_models.py::.*(inductor|on_every_path_with_eager)",
     r"test_paths.py::.*(inductor|temporary_folder|padding_(that|stays))",
     r"test_(plots|heatmap).py::.*(pyplot|two_threads)",
-    r"test_engines.py::.*(gpu_without|several|killing|graph_break)",
-    r"test_engines_(artefact|backend|bare|batch_one|install|outside|script|several_dims).py::",
+    r"test_engines_(artefact|backend|batch_one|outside|script|several_dims).py::",
     r"test_project.py::.*(readme_s_python|a_benchmark)",
     r"test_record_command.py::.*(one_file|goes_on|is_printed|before_anything)",
     r"test_router.py::.*two_dimensions",
-    r"test_store.py::",
+    r"test_package_cache.py::",
     r"test_studio.py::.*(two_studios|is_there_at_once_and_builds)",
-    r"test_studio_(bench|script).py::",
+    r"test_studio_bench.py::",
+    r"test_exported_script.py::",
     r"test_threads.py::",
 )
 """Tests that take seconds each, mostly for a C++ compiler: `make test-slow` runs them, `make test` does not."""

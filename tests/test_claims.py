@@ -11,14 +11,17 @@ from tutorial_lib import ExpandReshapeModel, status
 
 BARE = """
 import sys, torch
-from tutorial_lib import expand_reshape, inductor, shapes
+from tutorial_lib import expand_reshape
+from tutorial_lib.builds.backends import inductor
+from tutorial_lib.core import shapes
+from tutorial_lib.paths import package
 from pathlib import Path
 
 case = expand_reshape((1, 4, 8), embed_dim=48, tokens=64)
 with torch.no_grad():
     exported = torch.export.export(case.model, case.example(), dynamic_shapes=shapes.export_dims(case.inputs))
-    settings = inductor.settings(case.device, {})
-    program = inductor.package(exported, Path(sys.argv[1]) / "bare.pt2", settings, case.device)
+    with inductor.patched(inductor.settings(case.device, {})):
+        program = package(exported, "inductor", case.device, str(Path(sys.argv[1]) / "bare.pt2"))
     {call}
 """
 

@@ -5,9 +5,10 @@ import threading
 import pytest
 import torch
 
-from tutorial_lib import PATHS, OutOfRange, latency, memory, status, sweep, text_encoder
-from tutorial_lib.graphs import Graphed
-from tutorial_lib.sweep import EAGER
+from tutorial_lib import PATHS, OutOfRange, status, sweep, text_encoder
+from tutorial_lib.builds.cuda_graphs import Graphed
+from tutorial_lib.measure import latency, memory
+from tutorial_lib.measure.sweep import EAGER
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
 GPU = torch.device("cuda", 0)

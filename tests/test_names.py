@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import tutorial_lib
-from tutorial_lib import __main__, record
+from tutorial_lib.builds import report
+from tutorial_lib.cli import commands as __main__
 from tutorial_lib.engines import install
 from tutorial_lib.studio import Studio
 
@@ -27,7 +28,7 @@ OBJECTS = {
     "studio": Studio,
     "program": tutorial_lib.Compiled,
     "case": tutorial_lib.Case,
-    "build": record.Build,
+    "build": report.Build,
 }
 
 
@@ -71,10 +72,10 @@ def test_every_link_leads_to_a_file(file):
 @each_text
 def test_every_file_exists_here_or_upstream(file):
     here = [ROOT, ROOT / "tutorial_lib", ROOT / "notebooks", Path(torch.__file__).parent.parent]
-    upstream, missing = None, "Torch-TensorRT's front end is not installed"
+    upstream, missing = None, "Torch-TensorRT is not installed"
     with contextlib.suppress(tutorial_lib.engines.EnginesUnavailable):
         found = install.located()
-        if f"torch-tensorrt=={found.pins['torch-tensorrt']}" in PINS:
+        if f"torch-tensorrt-rtx=={found.torch_tensorrt}" in PINS:
             upstream = [found.folder, found.folder / "torch_tensorrt"]
         missing = "the notebooks name files of another Torch-TensorRT than the one that is installed"
     inside_an_archive = {"about.json", "program.pt2"}
@@ -86,11 +87,15 @@ def test_every_file_exists_here_or_upstream(file):
         assert any((folder / name).exists() for folder in upstream), name
 
 
-def owner(first):
+def owner(first, file):
     """What a reader takes the word before the first dot for; None for what is neither ours nor PyTorch's."""
-    if first not in OBJECTS and importlib.util.find_spec(f"tutorial_lib.{first}"):
-        return importlib.import_module(f"tutorial_lib.{first}")
-    return OBJECTS.get(first)
+    if first in OBJECTS:
+        return OBJECTS[first]
+    text = file.read_text(encoding="utf-8")
+    for package in re.findall(rf"from (tutorial_lib[\w.]*) import [^\\\n]*\b{first}\b", text):
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(f"{package}.{first}")
+    return None
 
 
 @each_text
@@ -99,7 +104,7 @@ def test_every_function_and_attribute_exists(file):
         dotted = re.match(r"(\w+)\.([\w.]+)", name)
         if not dotted or is_file(name):
             continue
-        found = owner(dotted[1])
+        found = owner(dotted[1], file)
         for step in dotted[2].split("."):
             if found is None:
                 break

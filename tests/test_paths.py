@@ -11,7 +11,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, Recompile, ShapeError, TensorSpec
-from tutorial_lib import inductor as inductor_module
+from tutorial_lib.builds.backends import inductor as inductor_module
 
 
 @pytest.fixture
@@ -43,6 +43,17 @@ def own(seed):
 def ranges(engine):
     """(min, opt, max) of every axis of the model's inputs, by the input's name."""
     return {i.name: list(zip(i.min, i.opt, i.max, strict=True)) for i in engine.data}
+
+
+def test_an_argument_has_the_models_name_whatever_the_graph_calls_it(path):
+    class AwkwardNames(nn.Module):
+        def forward(self, input, Scale):
+            return (input * Scale).relu()
+
+    batch = DynamicDim("batch", 2, 4, 8)
+    specs = TensorSpec("input", (batch, 3)), TensorSpec("Scale", (batch, 3))
+    build = PATHS[path](Case("awkward names", AwkwardNames(), specs), "eager").build
+    assert sorted(ranges(build.engines[0])) == ["Scale", "input"]
 
 
 # ---- sizes ------------------------------------------------------------------------------------------------------
@@ -664,11 +675,11 @@ def test_no_temporary_folder_is_left_when_the_program_is_gone(own, inductor, own
 def test_no_temporary_folder_is_left_by_a_build_that_fails(own, inductor, own_temporary_folder, monkeypatch):
     folders = []
 
-    def fails(exported, package, values, device):
-        folders.append(Path(package).parent)
+    def fails(exported, package_path):
+        folders.append(Path(package_path).parent)
         raise RuntimeError("the disk is on fire")
 
-    monkeypatch.setattr(inductor_module, "package", fails)
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", fails)
     with pytest.raises(BuildError, match="the disk is on fire"):
         PATHS["input"](own(), inductor)
     gc.collect()
@@ -681,12 +692,12 @@ def test_a_case_may_have_any_name(own, inductor, monkeypatch):
     named = Case("a name / with a slash", case.model, case.inputs)
     seen = []
 
-    def package(exported, file, values, device):
-        Path(file).write_bytes(b"")  # fails if its folder is not there
-        seen.append(file)
-        return exported.module()
+    def package(exported, package_path):
+        Path(package_path).write_bytes(b"")  # fails if its folder is not there
+        seen.append(exported)
 
-    monkeypatch.setattr(inductor_module, "package", package)
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", package)
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda *_, **__: seen[0].module())
     monkeypatch.setattr(inductor_module, "library_calls", lambda file: ())
     assert PATHS["export"](named, inductor).build.case == named.name
     assert seen

@@ -16,12 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tutorial_lib.builds.backends import tensorrt
+
 ROOT = Path(__file__).parent.parent
-LAYERS = ["shapes", "precision", "stages", "explain", "nets", "models", "record", "agreement", "guard", "inductor"]
-LAYERS += ["tensorrt", "backends", "store", "compiled", "building", "artefact", "paths", "graphs", "latency", "memory"]
-LAYERS += ["sweep", "setting", "journal", "processes", "conditions", "campaign", "recorded", "advisor", "plots"]
-LAYERS += ["heatmap", "doctor", "__main__"]
-ADVISOR = ["traffic", "curves", "policies", "router", "footprint", "measuring", "replay", "advice", "figure"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -33,30 +30,16 @@ def cells_of(notebook):
 
 
 def pins(text):
-    return dict(re.findall(r"^[\s-]*([A-Za-z0-9_.-]+)==(\S+)$", text, flags=re.MULTILINE))
-
-
-def imports(module, package="tutorial_lib"):
-    """Names that `module` (a file, or a folder of them) imports: modules of `package`, and others' top levels."""
-    file = ROOT.joinpath(*package.split("."), f"{module}.py")
-    found = set()
-    for each in [file] if file.exists() else file.with_suffix("").glob("*.py"):
-        for node in ast.walk(ast.parse(each.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package):
-                inside = node.module.removeprefix(package).lstrip(".")
-                found |= {inside.split(".")[0]} if inside else {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                found.add((node.module or "").split(".")[0])
-            elif isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-    return found
+    """Exact versions by name, those in comments too."""
+    return dict(re.findall(r"^[\s#-]*([A-Za-z0-9_.-]+)==(\S+)$", text, flags=re.MULTILINE))
 
 
 def test_conda_users_get_the_same_versions():
     ours, conda = pins((ROOT / "constraints.txt").read_text()), pins((ROOT / "environment.yml").read_text())
     assert conda
     assert {name: ours.get(name) for name in conda} == conda
-    for asked_for in ("torch", "torch-tensorrt", "tensorrt", "jupyterlab", "ipywidgets", "matplotlib", "nbval"):
+    tensorrt = ("torch-tensorrt", "tensorrt", "torch-tensorrt-rtx", "tensorrt-rtx")
+    for asked_for in ("torch", *tensorrt, "jupyterlab", "ipywidgets", "matplotlib", "nbval"):
         assert asked_for in conda
 
 
@@ -75,48 +58,29 @@ def test_every_direct_dependency_is_pinned_in_one_place():
 
 def test_torch_and_torch_tensorrt_belong_together():
     ours = pins((ROOT / "constraints.txt").read_text())
-    assert ours["torch"].split(".")[:2] == ours["torch-tensorrt"].split(".")[:2]
+    for package in ("torch-tensorrt", "torch-tensorrt-rtx"):
+        assert ours["torch"].split(".")[:2] == ours[package].split(".")[:2]
 
 
-def test_the_preview_uses_the_same_torch_tensorrt():
+@pytest.mark.parametrize("flavour", ["", "-rtx"])
+def test_the_requirements_of_both_flavours_get_their_versions_from_the_constraints(flavour):
+    lines = (ROOT / f"requirements-tensorrt{flavour}.txt").read_text().splitlines()
+    names = [line for line in lines if line and not line.startswith(("#", "-c constraints.txt"))]
+    assert names == [f"torch-tensorrt{flavour}", f"tensorrt{flavour}"]
+    assert set(names) <= set(pins((ROOT / "constraints.txt").read_text()))
+
+
+def test_what_builds_engines_is_the_same_release_as_the_backend():
     ours = pins((ROOT / "constraints.txt").read_text())
     minor = ".".join(ours["torch"].split(".")[:2])
-    preview = pins((ROOT / "tutorial_lib" / "engines" / f"requirements-{minor}.txt").read_text())
-    assert preview["torch-tensorrt"] == ours["torch-tensorrt"]
-    assert preview["tensorrt-cu13-bindings"] == preview["tensorrt-cu13"] == ours["tensorrt"]
+    builder = pins((ROOT / "tutorial_lib" / "engines" / f"requirements-{minor}.txt").read_text())
+    assert builder["torch-tensorrt-rtx"] == ours["torch-tensorrt-rtx"]
+    assert builder["tensorrt-rtx-cu13"] == ours["tensorrt-rtx"]
 
 
 def test_tensorrt_is_not_an_extra_of_the_project():
     text = (ROOT / "pyproject.toml").read_text()
     assert "optional-dependencies" not in text
-
-
-@pytest.mark.parametrize("module", LAYERS)
-def test_a_module_imports_only_from_the_layers_below(module):
-    below = LAYERS[: LAYERS.index(module)]
-    inside = {"advisor", "plots"} if module == "advisor" else set()  # the figure of an advice draws as plots does
-    assert imports(module) & set(LAYERS) <= set(below) | inside
-
-
-@pytest.mark.parametrize("module", ADVISOR)
-def test_a_module_of_the_advisor_imports_only_from_those_before_it(module):
-    assert imports(module, "tutorial_lib.advisor") & set(ADVISOR) <= set(ADVISOR[: ADVISOR.index(module)])
-
-
-def test_every_module_has_a_layer():
-    modules = {file.stem for file in (ROOT / "tutorial_lib").glob("*.py")}
-    assert modules - {"__init__", "_files", "_compiler", "_messages"} == set(LAYERS) - {"advisor"}
-    assert {file.stem for file in (ROOT / "tutorial_lib" / "advisor").glob("*.py")} - {"__init__"} == set(ADVISOR)
-
-
-def test_the_core_imports_neither_widgets_nor_plots():
-    for module in LAYERS[: LAYERS.index("advisor")]:
-        assert not imports(module) & {"matplotlib", "ipywidgets", "IPython"}, module
-
-
-def test_modules_are_short_enough_to_read_whole():
-    for file in (ROOT / "tutorial_lib").glob("**/*.py"):
-        assert len(file.read_text().splitlines()) <= 400, file.name
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -188,11 +152,12 @@ def test_a_student_version_finds_the_files_beside_the_notebooks():
             assert not beside.exists() or (notebook.parent / "student" / name).resolve() == beside
 
 
-def test_the_readme_lists_every_module():
+def test_the_readme_lists_every_package():
     text = (ROOT / "README.md").read_text()
     listed = re.search(r"```\ntutorial_lib/\n(.*?)```", text, flags=re.DOTALL).group(1)
-    modules = set(re.findall(r"(\w+)\.py", listed))
-    assert modules == set(LAYERS) - {"advisor"}
+    packages = {file.parent.name for file in (ROOT / "tutorial_lib").glob("*/**/__init__.py")}
+    assert set(re.findall(r"(\w+)/ ", listed)) == packages
+    assert re.findall(r"(\w+)\.py", listed) == ["paths"]
 
 
 @pytest.mark.parametrize("package", ["advisor", "studio"])
@@ -218,6 +183,139 @@ def here():
     """The environment of a process that imports this checkout."""
     places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+
+
+FAKE_PYTHON = """#!/bin/sh
+# Stands in for the environment's Python: notes what it is asked, and keeps a folder of what pip would have installed.
+echo "$@" >> "$LOG"
+site="$SITE/lib/python3.11/site-packages"
+put() { mkdir -p "$site/$1-1.dist-info"; }
+case "$*" in
+  "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python";;
+  *uninstall*) for name in "$@"; do rm -rf "$site/$(echo "$name" | tr - _)-1.dist-info"; done;;
+  *requirements-tensorrt.txt) [ -z "$NO_STANDARD" ] || exit 1; put torch_tensorrt; put tensorrt;;
+  *requirements-tensorrt-rtx.txt) [ -z "$NO_RTX" ] || exit 1; put torch_tensorrt_rtx; put tensorrt_rtx;;
+esac
+"""
+
+
+class Make:
+    """``make`` of this project over a Python that installs nothing, on a machine with the card that is asked for."""
+
+    def __init__(self, folder, capability):
+        self.folder, self.venv, self.log = folder, folder / "venv", folder / "log"
+        programs = folder / "bin"
+        programs.mkdir()
+        self.python = self._program(programs / "python", FAKE_PYTHON)
+        gpu = f"echo '{capability}'" if capability else "exit 1"
+        self._program(programs / "nvidia-smi", f"#!/bin/sh\n{gpu}\n")
+        self._program(programs / "uname", '#!/bin/sh\n[ "$1" = -m ] && echo ${ARCH:-x86_64} || echo Linux\n')
+        self.path = os.pathsep.join([str(programs), os.environ["PATH"]])
+
+    @staticmethod
+    def _program(path, text):
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def __call__(self, *choices, **environment):
+        """The requests that reached Python, and the exit code, output and errors of make."""
+        self.log.write_text("")
+        places = {"LOG": str(self.log), "SITE": str(self.venv), "PATH": self.path}
+        env = {name: value for name, value in os.environ.items() if name not in ("TENSORRT", "ENGINES", "MAKEFLAGS")}
+        command = ["make", f"VENV={self.venv}", f"PYTHON={self.python}", "UV=", *choices, f"{self.venv}/.ready"]
+        done = subprocess.run(
+            command, cwd=ROOT, env={**env, **places, **environment}, capture_output=True, text=True, timeout=60
+        )
+        return self.log.read_text(), done
+
+    @property
+    def installed(self):
+        return {path.name.removesuffix("-1.dist-info") for path in self.venv.glob("lib/python3*/site-packages/*")}
+
+
+STANDARD, RTX = {"torch_tensorrt", "tensorrt"}, {"torch_tensorrt_rtx", "tensorrt_rtx"}
+
+
+@pytest.fixture
+def make(tmp_path):
+    return lambda capability: Make(tmp_path, capability)
+
+
+def test_make_installs_the_engine_builder_and_leaves_it_out_where_that_is_asked(make):
+    run = make(None)
+    log, done = run()
+    assert done.returncode == 0, done.stderr
+    assert "-m tutorial_lib.engines install --optional" in log
+    assert not run.installed
+    assert run()[0] == "", "nothing changed, and it was done again"
+    assert "engines install" not in run("ENGINES=0")[0]
+    assert run()[0] == "", "the choice was forgotten"
+    assert "-m tutorial_lib.engines install --optional" in run("ENGINES=1")[0]
+
+
+def test_make_does_not_try_the_engine_builder_where_it_has_no_wheels(make):
+    assert "engines install" not in make(None)(ARCH="aarch64")[0]
+
+
+def test_make_installs_data_centre_tensorrt_by_default_and_switches_back_and_forth(make):
+    run = make("8.9")
+    run()
+    assert run.installed == STANDARD
+    log, _ = run("TENSORRT=rtx")
+    assert run.installed == RTX
+    assert log.index("uninstall") < log.index("requirements-tensorrt-rtx.txt")
+    removed = next(line for line in log.splitlines() if "uninstall" in line).split()
+    assert "torch-tensorrt" in removed
+    assert "torch-tensorrt-rtx" in removed, "files of the two would stay mixed"
+    assert run()[0] == "", "the choice was forgotten"
+    assert run.installed == RTX
+    run("TENSORRT=standard")
+    assert run.installed == STANDARD
+
+
+def test_a_card_that_tensorrt_for_rtx_does_not_run_on_is_refused_and_nothing_is_changed(make):
+    run = make("9.0")
+    run()
+    log, done = run("TENSORRT=rtx")
+    assert done.returncode != 0
+    assert not log
+    assert "TensorRT for RTX does not run on compute capability 9.0" in done.stderr
+    assert "make lab TENSORRT=standard" in done.stderr
+    assert run.installed == STANDARD
+    assert run()[0] == "", "a choice that was refused was remembered"
+
+
+@pytest.mark.parametrize(("capability", "installed"), [("8.9", RTX), ("9.0", set()), ("10.0", set())])
+def test_tensorrt_for_rtx_comes_by_itself_where_the_standard_libraries_cannot_and_the_card_runs_it(
+    make, capability, installed
+):
+    run = make(capability)
+    _, done = run(NO_STANDARD="1")
+    assert done.returncode == 0
+    assert run.installed == installed
+    assert ("TensorRT could not be installed; everything but" in done.stderr) == (not installed)
+    assert ("comes instead" in done.stderr) == bool(installed)
+
+
+def test_a_machine_that_gets_no_tensorrt_is_told_and_works_otherwise(make):
+    run = make("8.9")
+    _, done = run(NO_STANDARD="1", NO_RTX="1")
+    assert done.returncode == 0
+    assert "everything but the backend tensorrt works" in done.stderr
+    assert not run.installed
+
+
+@pytest.mark.parametrize("capability", ["7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0", "12.1"])
+def test_the_makefile_and_the_backend_agree_on_the_cards(make, capability):
+    runs = tensorrt.rtx_runs_on(tuple(map(int, capability.split("."))))
+    assert (make(capability)("TENSORRT=rtx")[1].returncode == 0) == runs
+
+
+def test_a_flavour_that_does_not_exist_is_refused(make):
+    _, done = make("8.9")("TENSORRT=dx")
+    assert done.returncode != 0
+    assert "TENSORRT is 'dx'; use standard or rtx" in done.stderr
 
 
 def test_jupyterlab_is_served_on_loopback_only_and_asks_for_its_token(tmp_path):

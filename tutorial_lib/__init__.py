@@ -1,35 +1,34 @@
 """An interactive tutorial on compiling PyTorch models with dynamic input shapes.
 
-The names that a notebook uses are here; each module says what it is for.
+The names that a notebook uses are here; each package says what it is for.
+Each is loaded when it is first used.
 """
 
-from tutorial_lib.advisor import Advice, Traffic, advise
-from tutorial_lib.agreement import Agreement, Reference
-from tutorial_lib.backends import BackendUnavailable, OptionError, Status, choose, status, statuses
-from tutorial_lib.building import BuildError
-from tutorial_lib.compiled import Compiled, Recompile
-from tutorial_lib.guard import OutOfRange
-from tutorial_lib.models import (
-    MODELS,
-    Case,
-    expand_reshape,
-    perceptron,
-    text_encoder,
-    vit,
-    vit_any_size,
-)
-from tutorial_lib.nets import (
-    AnySizeVisionTransformer,
-    ExpandReshapeModel,
-    Perceptron,
-    TextEncoder,
-    VisionTransformer,
-)
-from tutorial_lib.paths import PATHS
-from tutorial_lib.precision import PrecisionError
-from tutorial_lib.record import Build, Engine, EngineInput
-from tutorial_lib.shapes import DynamicDim, ShapeError, TensorSpec
-from tutorial_lib.sweep import Sweep, grid, sweep
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and mypy; `_NAMES` says the same to Python
+    from tutorial_lib import engines, paths
+    from tutorial_lib.advisor import Advice, Traffic, advise
+    from tutorial_lib.builds.backends import BackendUnavailable, OptionError, Status, choose, status, statuses
+    from tutorial_lib.builds.job import BuildError
+    from tutorial_lib.builds.program import Compiled, Recompile
+    from tutorial_lib.builds.report import Build, Engine, EngineInput
+    from tutorial_lib.checks.agreement import Agreement, Reference
+    from tutorial_lib.checks.range_check import OutOfRange
+    from tutorial_lib.core.models import MODELS, Case, expand_reshape, perceptron, text_encoder, vit, vit_any_size
+    from tutorial_lib.core.nets import (
+        AnySizeVisionTransformer,
+        ExpandReshapeModel,
+        Perceptron,
+        TextEncoder,
+        VisionTransformer,
+    )
+    from tutorial_lib.core.precision import PrecisionError
+    from tutorial_lib.core.shapes import DynamicDim, ShapeError, TensorSpec
+    from tutorial_lib.measure.sweep import Sweep, grid, sweep
+    from tutorial_lib.paths import PATHS
+    from tutorial_lib.studio import Studio
 
 __all__ = [
     "MODELS",
@@ -54,6 +53,7 @@ __all__ = [
     "Reference",
     "ShapeError",
     "Status",
+    "Studio",
     "Sweep",
     "TensorSpec",
     "TextEncoder",
@@ -61,8 +61,10 @@ __all__ = [
     "VisionTransformer",
     "advise",
     "choose",
+    "engines",
     "expand_reshape",
     "grid",
+    "paths",
     "perceptron",
     "status",
     "statuses",
@@ -71,3 +73,36 @@ __all__ = [
     "vit",
     "vit_any_size",
 ]
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "": ("engines", "paths"),
+    "advisor": ("Advice", "Traffic", "advise"),
+    "builds.backends": ("BackendUnavailable", "OptionError", "Status", "choose", "status", "statuses"),
+    "builds.job": ("BuildError",),
+    "builds.program": ("Compiled", "Recompile"),
+    "builds.report": ("Build", "Engine", "EngineInput"),
+    "checks.agreement": ("Agreement", "Reference"),
+    "checks.range_check": ("OutOfRange",),
+    "core.models": ("MODELS", "Case", "expand_reshape", "perceptron", "text_encoder", "vit", "vit_any_size"),
+    "core.nets": ("AnySizeVisionTransformer", "ExpandReshapeModel", "Perceptron", "TextEncoder", "VisionTransformer"),
+    "core.precision": ("PrecisionError",),
+    "core.shapes": ("DynamicDim", "ShapeError", "TensorSpec"),
+    "measure.sweep": ("Sweep", "grid", "sweep"),
+    "paths": ("PATHS",),
+    "studio": ("Studio",),
+}
+"""The names by the module that has them, below this package; those of "" are its own packages and modules."""
+
+if not TYPE_CHECKING:  # or mypy would take every name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _NAMES.items():
+            if name in names:
+                home = f"{__name__}.{module}".rstrip(".")
+                value = getattr(import_module(home), name) if module else import_module(f"{home}.{name}")
+                globals()[name] = value  # the next use does not come here
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -1,46 +1,49 @@
-"""A process in which Torch-TensorRT's front end is loaded without TensorRT, for all tests of this folder."""
-
-import os
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from unittest import mock
+"""The engines' own process, one for the whole session, for all tests of this folder."""
 
 import inside
 import pytest
-import torch
-import upstream
 
-from tutorial_lib.engines import EnginesUnavailable, frontend, install, stub
+from tutorial_lib import engines
+from tutorial_lib.engines import install, worker
 
-SECONDS = 300
+collect_ignore = ["each_target.py", "refused_without_driver.py", "tiny_plan.py"]
+"""Scripts for processes that can import ``tensorrt_rtx``; there is no doctest in them."""
 
 
 @pytest.fixture(scope="session")
-def frontend():
-    """The installed front end; tests that need it are skipped, with the reason, where it is missing."""
+def installed():
+    """What builds engines, installed; tests that need it are skipped, with the reason, where it is missing."""
     try:
-        found = install.located()
-        stub.built(found.tensorrt_major)
-    except EnginesUnavailable as error:
+        return install.located()
+    except engines.EnginesUnavailable as error:
         pytest.skip(str(error))
-    return found
+
+
+@pytest.fixture
+def warm(installed):
+    """The engines' process, started."""
+    process = worker.worker()
+    process.ask("warm", b"")
+    return process
 
 
 @pytest.fixture(scope="session")
-def run_inside(frontend):
-    """``run_inside(function, *args)``: what a function of :mod:`inside` returns in that process, once per arguments."""
-    if upstream.DEVICE == "cuda" and not torch.cuda.is_available():
-        pytest.fail("TUTORIAL_LIB_FRONTEND_DEVICE is cuda, and PyTorch sees no GPU")
-    known, arguments = {}, (frontend, upstream.DEVICE)
-    hidden = {} if upstream.DEVICE == "cuda" else frontend.HIDDEN
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=frontend.load, initargs=arguments) as pool:
-        with mock.patch.dict(os.environ, hidden):
-            pool.submit(int).result(SECONDS)  # starts the process
+def run_inside(installed):
+    """``run_inside(function, *args)``: what a function of :mod:`inside` returns in the engines' process.
 
-        def run(function, *args):
-            key = function, repr(args)
-            if key not in known:
-                known[key] = pool.submit(inside.fresh, function, *args)
-            return known[key].result(SECONDS)
+    It runs once per arguments, and engines are stand-ins: nothing is built.
+    """
+    answers = {}
 
-        yield run
+    def run(function, *args):
+        key = function, repr(args)
+        if key not in answers:
+            report = engines.run_inside(inside.answered, function, *args, seconds=300, mode="graph")
+            assert report.error is None, report.error
+            answers[key] = report.result
+        error, value = answers[key]
+        if error is not None:
+            raise error
+        return value
+
+    return run

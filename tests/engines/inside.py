@@ -1,4 +1,4 @@
-"""What the tests of this folder run in the process with the front end: upstream's own calls.
+"""What the tests of this folder run in the engines' process: upstream's own calls.
 
 Every function takes and returns plain values, because they cross a process boundary.
 """
@@ -13,6 +13,8 @@ from upstream import DEVICE
 
 from tutorial_lib import expand_reshape
 from tutorial_lib.engines import frontend
+from tutorial_lib.engines.stand_in import ProfileRefusal, StandIn
+from tutorial_lib.engines.tasks import stand_in
 
 WIDTH, TOKENS = 24, 7
 
@@ -21,19 +23,17 @@ class Upstream(Exception):
     """An error that torch or torch_tensorrt raised, as text."""
 
 
-def fresh(function, *args):
-    """Call `function` as if nothing had been compiled in this process before."""
-    torch._dynamo.reset()
-    torch.set_grad_enabled(False)
-    frontend.set_engine_build(frontend.stand_in)
+def answered(function, *args):
+    """What `function` raises or returns, with engines that are stand-ins and are not noted by this package."""
+    frontend.set_engine_build(stand_in)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return function(*args)
+            return None, function(*args)
         except Exception as error:
             if type(error).__module__.startswith("tutorial_lib"):
-                raise
-            raise Upstream(f"{type(error).__name__}: {error}") from None  # many of torch's do not cross processes
+                return error.with_traceback(None), None
+            return Upstream(f"{type(error).__name__}: {error}"), None  # many of torch's do not cross processes
 
 
 def seed(batch=(2, 4, 32)):
@@ -56,13 +56,13 @@ def requests():
 
     def build(module, inputs, settings=None, **kwargs):
         found.append((inputs, settings, module))
-        return frontend.StandIn(module, inputs)
+        return StandIn(module, inputs)
 
     frontend.set_engine_build(build)
     try:
         yield found
     finally:
-        frontend.set_engine_build(frontend.stand_in)
+        frontend.set_engine_build(stand_in)
 
 
 @contextlib.contextmanager
@@ -182,7 +182,7 @@ def automatic_dynamic_then(size):
         try:
             program(batch_of(size))
             refusal = None
-        except frontend.ProfileRefusal as error:
+        except ProfileRefusal as error:
             refusal = str(error)
     return dims(found), refusal
 
@@ -334,7 +334,7 @@ def cached_engines(options):
 
     def build(module, inputs, settings, name, engine_cache):
         conversion.interpret_module_to_result(module, inputs, settings, engine_cache=engine_cache)
-        return frontend.StandIn(module, inputs)
+        return StandIn(module, inputs)
 
     frontend.set_engine_build(build)
     try:
@@ -396,6 +396,6 @@ def weight_streaming_attributes():
 
 def settings_fields():
     """Names of all settings of the installed version."""
-    from tutorial_lib import tensorrt
+    from tutorial_lib.builds.backends import tensorrt
 
     return sorted(tensorrt.option_names())

@@ -1,4 +1,4 @@
-"""What the tests of saved programs run in the process with the front end.
+"""What the tests of saved programs run in the engines' process.
 
 Every function takes and returns plain values, because they cross a process boundary.
 """
@@ -12,7 +12,8 @@ import inside_package as ours
 import torch
 from serialized import numbered_engines
 
-from tutorial_lib import PATHS, Reference, ShapeError, artefact
+from tutorial_lib import PATHS, Reference, ShapeError
+from tutorial_lib.builds import saving
 
 OPTIONS = {"hybrid": ours.SORT}
 
@@ -45,8 +46,8 @@ def saved_and_loaded(file, path, name, low):
     """
     with numbered_engines():
         program = build(path, name, low)
-        artefact.save(program, file)
-        loaded, case, sizes = artefact.load(file), program.case, (low, 4, 8)
+        saving.save(program, file)
+        loaded, case, sizes = saving.load(file), program.case, (low, 4, 8)
         agrees = agreement(program, case, sizes) + agreement(loaded, case, sizes)
         above = case.example(9)
         said = refusal(loaded, above), refusal(loaded._program, above)
@@ -55,16 +56,16 @@ def saved_and_loaded(file, path, name, low):
 
 def refused(file, change):
     """The sentence with which a program cannot be saved or loaded, while nothing is unpickled."""
-    here = artefact.Machine.here(torch.device("cpu"))
+    here = saving.Machine.here(torch.device("cpu"))
     cards = [replace(here, compute_capability=card) for card in ((9, 0), (8, 0))]
-    with numbered_engines(), mock.patch.object(artefact.Machine, "here", side_effect=cards):
+    with numbered_engines(), mock.patch.object(saving.Machine, "here", side_effect=cards):
         try:
-            artefact.save(build("jit" if change == "jit" else "export"), file)
+            saving.save(build("jit" if change == "jit" else "export"), file)
             if change == "byte":
                 content = bytearray(Path(file).read_bytes())
                 content[len(content) // 2] ^= 1
                 Path(file).write_bytes(content)
             with mock.patch.object(pickle, "loads", side_effect=AssertionError("unpickled")):
-                artefact.load(file)
-        except artefact.ArtefactError as error:
+                saving.load(file)
+        except saving.ArtefactError as error:
             return str(error)

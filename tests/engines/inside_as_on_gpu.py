@@ -6,9 +6,9 @@ from torch._functorch.aot_autograd import aot_export_joint_simple
 from torch.nn.functional import scaled_dot_product_attention as attention
 
 from tutorial_lib import Case
+from tutorial_lib.core.shapes import DynamicDim, TensorSpec
 from tutorial_lib.engines.as_on_gpu import as_on_gpu
 from tutorial_lib.paths import PATHS
-from tutorial_lib.shapes import DynamicDim, TensorSpec
 
 BATCH = DynamicDim("batch", 1, 8, 32)
 HEIGHT, WIDTH = DynamicDim("height", 32, 64, 128), DynamicDim("width", 32, 64, 128)

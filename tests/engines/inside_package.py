@@ -1,4 +1,4 @@
-"""What the tests of this folder run in the process with the front end: this package's paths.
+"""What the tests of this folder run in the engines' process: this package's paths.
 
 Every function takes and returns plain values, because they cross a process boundary.
 """
@@ -12,8 +12,10 @@ from torch import nn
 from torch.utils import _pytree as pytree
 from upstream import DEVICE
 
-from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, shapes, text_encoder, vit, vit_any_size
+from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, text_encoder, vit, vit_any_size
+from tutorial_lib.core import shapes
 from tutorial_lib.engines import frontend
+from tutorial_lib.engines.stand_in import ProfileRefusal, StandIn
 
 
 class Hybrid(nn.Module):
@@ -50,6 +52,13 @@ class Square(nn.Module):
         return x @ self.weight + y.sum()
 
 
+class AwkwardNames(nn.Module):
+    """Arguments that export and FX call otherwise: a builtin of Python, and capitals."""
+
+    def forward(self, input, Scale):
+        return (input * Scale).relu()
+
+
 SORT = {"torch_executed_ops": {"torch.ops.aten.sort.default"}}
 
 
@@ -61,6 +70,8 @@ def _other_case(name, batch):
     dim = DynamicDim("batch", *batch)
     if name == "hybrid":
         return Case("hybrid", Hybrid(), (TensorSpec("x", (dim, TOKENS, WIDTH)),))
+    if name == "awkward names":
+        return Case(name, AwkwardNames(), (TensorSpec("input", (dim, 8)), TensorSpec("Scale", (dim, 8))))
     if name == "square":
         return Case("square", Square(), (TensorSpec("x", (dim, 8)), TensorSpec("y", (8, 8))))
     if name == "masked":
@@ -89,13 +100,6 @@ def build_with_cache_in(folder):
         return build("export")
 
 
-def preview_here(path, name="seed", batch=(1, 4, 32), calls=(), options=None):
-    """A preview, without the process that it usually runs in."""
-    from tutorial_lib.engines.child import previewed
-
-    return previewed(case(name, batch), path, calls, options, real=False, library="stub")
-
-
 def settings(path, names, options=None, tf32=False):
     """What Torch-TensorRT's CompilationSettings hold of `names` when an engine is asked for."""
     before = torch.backends.cuda.matmul.allow_tf32
@@ -113,7 +117,7 @@ def devices(path):
     seen = []
 
     def build(module, inputs, settings, **kwargs):
-        engine = frontend.StandIn(module, inputs)
+        engine = StandIn(module, inputs)
         engine.register_forward_hook(lambda _, given, output: seen.extend([*given, output]))
         seen.extend([settings.device.to(torch.device), *module.state_dict().values()])
         return engine
@@ -164,7 +168,7 @@ def refused_by_the_guard(path, size):
     """Call outside the range with the guard in force, and count what reached an engine."""
     program = PATHS[path](seed(), backend="tensorrt")
     reached = []
-    for engine in [m for m in getattr(program._program, "children", list)() if isinstance(m, frontend.StandIn)]:
+    for engine in [m for m in getattr(program._program, "children", list)() if isinstance(m, StandIn)]:
         engine.register_forward_pre_hook(lambda *_: reached.append(1))
     try:
         program(*program.case.example(size))
@@ -208,6 +212,6 @@ def _serves(program, one, size, found):
     before, inputs = len(found), one.example(size)
     try:
         right = Reference(one).compare(program(*inputs), inputs).agrees
-    except frontend.ProfileRefusal:
+    except ProfileRefusal:
         return False
     return right and len(found) == before

@@ -30,8 +30,8 @@ card = {
 }
 with (
     mock.patch.multiple(torch.cuda, **card),
-    mock.patch.object(running, "_device", lambda inputs: torch.device("cpu")),
-    mock.patch.object(install, "located", lambda: Frontend(Path(folder), {})),
+    mock.patch.object(running, "_device", return_value=torch.device("cpu")),
+    mock.patch.object(install, "located", return_value=Frontend(Path(folder), {})),
 ):
     try:
         running.run(file, [torch.ones(4, 8)], trust=True)

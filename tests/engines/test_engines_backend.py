@@ -1,4 +1,4 @@
-"""The tensorrt backend up to the engine build and after it, with stand-ins for the engines."""
+"""The tensorrt backend up to the engine build and after it, with stand-ins for the engines of TensorRT for RTX."""
 
 import os
 import stat
@@ -10,11 +10,12 @@ import pytest
 import torch
 import upstream
 
-from tutorial_lib import BuildError, EngineInput, OptionError, tensorrt
-from tutorial_lib.building import Job
+from tutorial_lib import BuildError, EngineInput, OptionError
+from tutorial_lib.builds.backends import tensorrt
+from tutorial_lib.builds.job import Job
 
 AHEAD = ("input", "export")
-NAMES = ["min_block_size", "pass_through_build_failures", "disable_tf32", "timing_cache_path", "optimization_level"]
+NAMES = ["min_block_size", "pass_through_build_failures"]
 
 
 def ranges(engine):
@@ -39,21 +40,23 @@ def test_tf32_is_as_pytorch_is_set(run_inside, path, allowed):
 
 
 def test_caches_are_private_and_belong_to_these_versions(run_inside, path):
-    (found,) = run_inside(ours.settings, path, ["timing_cache_path"])
-    folder = os.path.dirname(found["timing_cache_path"])
-    assert os.path.basename(folder) == f"torch_tensorrt-{upstream.INSTALLED}-torch-{torch.__version__}"
+    folder = os.path.dirname(run_inside(ours.build, path).options["engine_cache_dir"])
+    assert os.path.basename(folder) == f"torch_tensorrt_rtx-{upstream.INSTALLED}-torch-{torch.__version__}"
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+
+
+def test_tensorrt_for_rtx_has_no_timing_cache(run_inside, path):
+    options = run_inside(ours.build, path).options
+    if upstream.MINOR < (2, 12):  # this one writes a file all the same: into the private folder
+        assert os.path.dirname(options["timing_cache_path"]) == os.path.dirname(options["engine_cache_dir"])
+    else:
+        assert "timing_cache_path" not in options
 
 
 def test_a_cache_folder_that_cannot_be_written_is_one_sentence(run_inside, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(inside.Upstream, match=r"^OSError: the cache folder .* cannot be written .*TUTORIAL_LIB_CACHE"):
         run_inside(ours.build_with_cache_in, str(tmp_path / "file"))
-
-
-def test_engine_caches_go_to_the_same_folder(run_inside, path):
-    options = run_inside(ours.build, path).options
-    assert os.path.dirname(options["engine_cache_dir"]) == os.path.dirname(options["timing_cache_path"])
 
 
 OTHERS = ["fallback_data_dependent_ops"] if upstream.MINOR < (2, 13) else ["enabled_precisions", "use_explicit_typing"]

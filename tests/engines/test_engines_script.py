@@ -11,9 +11,10 @@ import pytest
 import torch
 import upstream
 
-from tutorial_lib import PATHS, latency
-from tutorial_lib.setting import Setting
-from tutorial_lib.studio.script import script
+from tutorial_lib import PATHS
+from tutorial_lib.experiments.setting import Setting
+from tutorial_lib.measure import latency
+from tutorial_lib.upstream.exported_script import script
 
 
 def profiles(found):

@@ -1,5 +1,6 @@
 """A plan and its description: written together or not at all, and read only when both are whole."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import plans
 import pytest
 from plans import PLAN, Built, engine
 
-from tutorial_lib import _files
+from tutorial_lib.core import files
 from tutorial_lib.engines.errors import PlanError
 from tutorial_lib.engines.files import description_of, fits, read, save
 
@@ -109,28 +110,29 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, n
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk():
-    """No file can grow beyond 1000 bytes."""
+    """No file can grow beyond 1000 bytes inside the ``with`` block; pytest's own output may be such a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("full_disk")
 @pytest.mark.parametrize("data", [b"x" * 2000, b"small"])
 def test_a_full_disk_leaves_nothing_behind(file, data):
-    assert "could not be written" in refused(
-        save, engine(data=data, plan_bytes=len(data), messages=("m" * 2000,)), file
-    )
+    with full_disk():
+        said = refused(save, engine(data=data, plan_bytes=len(data), messages=("m" * 2000,)), file)
+    assert "could not be written" in said
     assert os.listdir(file.parent) == []
 
 
-def test_a_full_disk_leaves_the_old_pair_whole(saved, request):
-    request.getfixturevalue("full_disk")
+def test_a_full_disk_leaves_the_old_pair_whole(saved):
     data = b"x" * 2000
-    refused(save, engine(data=data, plan_bytes=2000), saved, overwrite=True)
+    with full_disk():
+        refused(save, engine(data=data, plan_bytes=2000), saved, overwrite=True)
     assert read(saved).plan == PLAN
     assert len(os.listdir(saved.parent)) == 2
 
@@ -148,7 +150,7 @@ def test_where_one_file_cannot_get_its_name_neither_does(file, monkeypatch, ther
             raise OSError(5, "Input/output error")
         replace_file(source, target)
 
-    monkeypatch.setattr(_files.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     other = engine(data=b"other", plan_bytes=5)
     assert "Input/output error" in refused(save, other, file, overwrite=True)
     assert len(os.listdir(file.parent)) == (2 if there else 0)

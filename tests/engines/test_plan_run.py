@@ -11,16 +11,15 @@ import fake_tensorrt_rtx
 import pytest
 import rtx
 import torch
-from plans import PLAN, VERSION, S, W, X, Y
+from plans import PLAN, VERSION, S, W, X
 
+from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EnginesUnavailable, install, running
 from tutorial_lib.engines.errors import PlanError
 from tutorial_lib.engines.files import description_of, save
 from tutorial_lib.engines.install import Frontend
 from tutorial_lib.engines.running import check_inputs, run
-from tutorial_lib.guard import OutOfRange
-from tutorial_lib.plan import PlanTensor
-from tutorial_lib.shapes import ShapeError
 
 CPU = torch.device("cpu")
 GIB = 1 << 30
@@ -112,8 +111,27 @@ def test_the_first_profile_that_holds_all_inputs_is_used():
 
 def test_two_inputs_have_to_be_in_the_same_profile():
     plan = plan_with(TWO_PROFILES, replace(TWO_PROFILES, name="z"))
-    assert check_inputs(plan, [torch.ones(20, 8), torch.ones(64, 8)], CPU)[0] == 1
-    refused(check_inputs, plan, [torch.ones(2, 8), torch.ones(20, 8)], CPU, error=OutOfRange)
+    assert check_inputs(plan, {"x": torch.ones(20, 8), "z": torch.ones(64, 8)}, CPU)[0] == 1
+    refused(check_inputs, plan, {"x": torch.ones(2, 8), "z": torch.ones(20, 8)}, CPU, error=OutOfRange)
+
+
+def test_two_inputs_have_to_be_named_since_the_plan_s_order_may_be_another():
+    plan = plan_with(X, replace(X, name="z"))
+    said = refused(check_inputs, plan, [torch.ones(4, 8), torch.ones(4, 8)], CPU, error=ShapeError)
+    assert "give them by name" in said
+
+
+def test_inputs_are_known_by_the_model_s_names_too():
+    first, second = replace(X, name="arg1_1", argument="query"), replace(X, name="arg0_1", argument="key")
+    query, key = torch.ones(4, 8), torch.ones(5, 8)
+    ready = check_inputs(plan_with(first, second), {"key": key, "query": query}, CPU)[1]
+    assert {name: tensor.data_ptr() for name, tensor in ready.items()} == {
+        "arg1_1": query.data_ptr(),
+        "arg0_1": key.data_ptr(),
+    }
+    named = {"arg0_1": key, "key": key, "query": query}
+    said = refused(check_inputs, plan_with(first, second), named, CPU, error=ShapeError)
+    assert "arg0_1 was given twice" in said
 
 
 def test_weights_and_sizes_have_to_be_named():
@@ -378,7 +396,7 @@ def no_own(monkeypatch, tmp_path):
     monkeypatch.setattr(install, "located", lambda: Frontend(tmp_path, {}))
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("tensorrt_rtx")]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]  # for good: what monkeypatch takes away comes back
 
 
 def test_else_only_tensorrt_is_taken_from_the_folder_of_engines(no_own):
@@ -433,7 +451,7 @@ def test_the_stand_in_has_only_what_tensorrt_has(real):
 
 
 def test_every_type_of_tensorrt_that_torch_has_is_known_by_torch_s_name(real):
-    names = {running.TORCH_NAMES.get(name.lower(), name.lower()) for name in real[1]["dtypes"]}
+    names = {running.dtype_name(name) for name in real[1]["dtypes"]}
     without = {name for name in names if not isinstance(getattr(torch, name, None), torch.dtype)}
     assert without <= {"int4", "fp4", "e8m0"}
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tutorial_lib.advisor import curves, footprint, policies, replay, router
-from tutorial_lib.advisor.curves import INTERVAL, Curves
+from tutorial_lib.advisor import footprint, latency_model, policies, replay, router
+from tutorial_lib.advisor.latency_model import INTERVAL, Curves
 from tutorial_lib.advisor.measuring import Bench, measure
 from tutorial_lib.advisor.policies import Policy, Search
 from tutorial_lib.advisor.traffic import Array, Traffic, as_traffic
-from tutorial_lib.latency import BUSY
-from tutorial_lib.models import Case
-from tutorial_lib.shapes import ShapeError
+from tutorial_lib.core.models import Case
+from tutorial_lib.core.shapes import ShapeError
+from tutorial_lib.measure.latency import BUSY
 
 OBJECTIVES = {
     "mean": "mean latency",
@@ -123,14 +123,14 @@ class Advice:
         drawn = np.random.default_rng(self.seed).multinomial(few.requests, few.shares, size=self.curves.draws)
         shares = np.vstack([few.shares, drawn / few.requests])
         values = policies.predict(policy, self.curves, few.table)
-        mean, engines = curves.mean(values, shares), len(policy.engines)
+        mean, engines = latency_model.mean(values, shares), len(policy.engines)
         ones = np.ones(self.curves.draws + 1)
         builds = list(self.bench.measurement.build_seconds.values()) or [0.0]
         random_builds = np.random.default_rng(self.seed).choice(builds, size=(self.curves.draws, max(engines, 1)))
         seconds = np.concatenate([[statistics.median(builds)], random_builds.mean(axis=1)]) * engines
         return {
             "mean_ms": mean,
-            "p99_ms": curves.percentile(values, shares),
+            "p99_ms": latency_model.percentile(values, shares),
             "samples_per_second": 1000 * (shares @ few.table[:, 0]) / mean,
             "memory_mb": ones * self._memory_bytes(policy) / 1e6,
             "build_seconds": seconds,
@@ -158,7 +158,7 @@ class Advice:
 
     def meets(self, policy: Policy) -> bool:
         """Whether the bound on the 99th percentile holds, with its interval's upper end."""
-        return self.bound_ms is None or curves.interval(self.figures[policy]["p99_ms"])[1] <= self.bound_ms
+        return self.bound_ms is None or latency_model.interval(self.figures[policy]["p99_ms"])[1] <= self.bound_ms
 
     @functools.cached_property
     def ranked(self) -> list[Policy]:
@@ -209,7 +209,7 @@ class Advice:
         for policy in self.ranked:
             row: dict[str, Any] = {"policy": str(policy), "baseline": roles.get(policy, "")}
             for name, values in self.figures[policy].items():
-                low, high = curves.interval(values)
+                low, high = latency_model.interval(values)
                 row |= {name: values[0], f"{name}_low": low, f"{name}_high": high}
             row["verdict"] = "recommended" if policy == self.best else "tie" if policy in ties else ""
             row["meets_bound"] = self.meets(policy)
@@ -261,7 +261,7 @@ class Advice:
 
     def _said(self, policy: Policy, column: str) -> str:
         values = self.figures[policy][column]
-        low, high = curves.interval(values)
+        low, high = latency_model.interval(values)
         return f"{values[0]:.3g} ({low:.3g} to {high:.3g})"
 
     @property
@@ -277,7 +277,7 @@ class Advice:
         if not rounds.all():
             found.append(
                 f"{int((~rounds).sum())} of {len(rounds)} rounds of measuring are left out: they took more than "
-                f"{curves.DISTURBED:g} times as long as an ordinary one, because the machine was busy."
+                f"{latency_model.DISTURBED:g} times as long as an ordinary one, because the machine was busy."
             )
         others = self.bench.measurement.about.get("others")
         if others is not None and others > BUSY:

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from tutorial_lib.advisor.advice import Advice
-from tutorial_lib.advisor.curves import LEVELS, WEIGHTS
+from tutorial_lib.advisor.latency_model import LEVELS, WEIGHTS
 from tutorial_lib.advisor.policies import Policy, predict
 from tutorial_lib.advisor.traffic import Array
-from tutorial_lib.plots import GREY, LEGEND
+from tutorial_lib.figures.plots import GREY, LEGEND
 
 SIZE = (7.5, 5.8)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")

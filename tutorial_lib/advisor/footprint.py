@@ -9,7 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tutorial_lib.models import Case
+from tutorial_lib.core.models import Case
 
 
 def weight_bytes(case: Case) -> int:

@@ -1,4 +1,9 @@
-"""Measure a few engines of a case cheaply: which ones, at which sizes, side by side."""
+"""Measure a few engines of a case cheaply: which ones, at which sizes, side by side.
+
+Backends are chosen and paths built as everywhere. The sampling is not that of :func:`tutorial_lib.experiments.run`:
+a sweep calls one program at one size many times in a row, and what is predicted here is a service, where a call
+follows calls of other sizes and waits for its answer (:func:`tutorial_lib.measure.latency.turns`).
+"""
 
 import functools
 import itertools
@@ -10,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from tutorial_lib import backends, latency, precision, record
 from tutorial_lib.advisor import footprint, router
-from tutorial_lib.advisor.curves import PADDING, Engine, Measurement, Sizes
+from tutorial_lib.advisor.latency_model import PADDING, Engine, Measurement, Sizes
 from tutorial_lib.advisor.policies import Policy, dynamic
 from tutorial_lib.advisor.traffic import Array, Traffic, as_traffic
-from tutorial_lib.models import Case
+from tutorial_lib.builds import backends, report
+from tutorial_lib.core import precision
+from tutorial_lib.core.models import Case
+from tutorial_lib.measure import latency
 
 ROUNDS = (6, 400)
 """Rounds of measuring, at least and at most."""
@@ -86,7 +93,7 @@ def measure(
     samples, others = latency.quietest(lambda: _sample(case, calls, usual, seconds), 2 * seconds, tell)
     weights = max([footprint.weight_bytes(case), *(build.artefact_bytes or 0 for build in builds.values())])
     about: dict[str, Any] = {"case": case.name, "backend": name, "path": path}
-    about |= {"device": record.device_name(case.device), "others": others}
+    about |= {"device": report.device_name(case.device), "others": others}
     spent: dict[Engine, float] = {opt: build.seconds for opt, build in builds.items()}
     measurement = Measurement(traffic.dims, axes, samples, spent, weights, about)
     return Bench(case, make, measurement, path, name, dict(options or {}), time.perf_counter() - started)

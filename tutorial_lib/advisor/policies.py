@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tutorial_lib.advisor.curves import PADDING, WEIGHTS, Curves, Sizes
+from tutorial_lib.advisor.latency_model import PADDING, WEIGHTS, Curves, Sizes
 from tutorial_lib.advisor.traffic import Array, Traffic
-from tutorial_lib.shapes import DynamicDim
+from tutorial_lib.core.shapes import DynamicDim
 
 Triples = tuple[tuple[int, int, int], ...]
 """The range of an engine: (min, opt, max) of each dimension."""
@@ -62,7 +62,7 @@ class Policy:
         return chosen, run
 
     def ranges(self, engine: int) -> dict[str, tuple[int, int, int]]:
-        """The range of one engine by dimension, as :meth:`tutorial_lib.models.Case.with_ranges` takes it."""
+        """The range of one engine by dimension, as :meth:`tutorial_lib.core.models.Case.with_ranges` takes it."""
         return dict(zip(self.dims, self.engines[engine], strict=True))
 
     def simplicity(self, middle: Sizes) -> tuple[float, ...]:
@@ -92,7 +92,7 @@ def _shown(triple: tuple[int, int, int]) -> str:
 
 
 def predict(policy: Policy, curves: Curves, sizes: Array, point: bool = False) -> Array:
-    """Latencies under a policy, as :meth:`tutorial_lib.advisor.curves.Curves.at` gives them for one engine.
+    """Latencies under a policy, as :meth:`tutorial_lib.advisor.latency_model.Curves.at` gives them for one engine.
 
     An engine of one size is taken to be as fast there as one tuned for it, and one of a narrow range as one of the
     whole range with the same opt, which is what was measured.

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tutorial_lib import latency, precision, record
-from tutorial_lib.advisor import curves, policies
-from tutorial_lib.advisor.curves import INTERVAL, WEIGHTS, Curves
+from tutorial_lib.advisor import latency_model, policies
+from tutorial_lib.advisor.latency_model import INTERVAL, WEIGHTS, Curves
 from tutorial_lib.advisor.policies import Policy
 from tutorial_lib.advisor.traffic import Array, Traffic
-from tutorial_lib.models import Case
+from tutorial_lib.builds import report
+from tutorial_lib.core import precision
+from tutorial_lib.core.models import Case
+from tutorial_lib.measure import latency
 
 BLOCK = 20
 """Requests that one policy serves before it is the next one's turn."""
@@ -35,7 +37,7 @@ class Replay:
         (measured over predicted, minus 1), and the same for ``p99``.
     requests, left_out : int
         How many were served, and how many of them are left out, for all policies alike: their block took more than
-        :data:`tutorial_lib.advisor.curves.DISTURBED` times as long, against its prediction, as an ordinary one.
+        :data:`tutorial_lib.advisor.latency_model.DISTURBED` times as long, against its prediction, as an ordinary one.
     others : float or None
         How many cores other processes used meanwhile, where that is known.
     device : str
@@ -118,7 +120,7 @@ def replay(
         sum(map(sum, times.values())) / sum(each[policy][block].sum() for policy in routers)
         for times, block in zip(spent, blocks, strict=True)
     ]
-    kept = curves.quiet(np.array(slow))
+    kept = latency_model.quiet(np.array(slow))
     served = np.concatenate([block for block, keep in zip(blocks, kept, strict=True) if keep])
     rows = []
     for policy in routers:
@@ -130,7 +132,7 @@ def replay(
             row |= {f"predicted_{name}_ms": value, f"predicted_{name}_ms_low": low, f"predicted_{name}_ms_high": high}
             row |= {f"{name}_ms": float(figure(measured)), f"{name}_error": float(figure(measured)) / value - 1}
         rows.append(row)
-    return Replay(pd.DataFrame(rows), count, count - len(served), others, record.device_name(case.device))
+    return Replay(pd.DataFrame(rows), count, count - len(served), others, report.device_name(case.device))
 
 
 def _requests(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tutorial_lib.shapes import DynamicDim, ShapeError, as_size
+from tutorial_lib.core.shapes import DynamicDim, ShapeError, as_size
 
 Array = npt.NDArray[Any]
 COUNT = "count"
@@ -41,7 +41,7 @@ class Traffic:
     >>> Traffic.of([1, 0])
     Traceback (most recent call last):
     ...
-    tutorial_lib.shapes.ShapeError: request 2: batch is 0; the smallest size is 1.
+    tutorial_lib.core.shapes.ShapeError: request 2: batch is 0; the smallest size is 1.
     """
 
     dims: tuple[str, ...]

@@ -5,7 +5,7 @@ may build another engine unseen. :func:`build` lets Torch-TensorRT trace, lower,
 compile path, and TensorRT build every engine that it asks for, and reports what each became: its profile,
 memory and layers. :func:`run_inside` does the same with calls of the reader's own. Both work in a
 process of their own. Engines run only on a supported card: :func:`save` and :func:`run` are for that.
-:mod:`tutorial_lib.engines.figure` draws reports.
+:mod:`tutorial_lib.figures.engine_profiles` draws reports.
 """
 
 from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable

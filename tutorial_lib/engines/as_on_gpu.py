@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-from tutorial_lib import convolutions
+from tutorial_lib.builds import convolutions
 from tutorial_lib.engines import attention
 
 

@@ -8,21 +8,24 @@ including ``IBuilder.build_serialized_network`` is upstream's.
 import importlib
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from tutorial_lib import record
+from tutorial_lib.builds import report
+from tutorial_lib.builds.job import first_line
+from tutorial_lib.builds.plan import Plan, PlanTensor
+from tutorial_lib.core.progress import Cancelled, Progress
 from tutorial_lib.engines import log, targets
 from tutorial_lib.engines.errors import EngineRefused
 from tutorial_lib.engines.stand_in import StandIn
 from tutorial_lib.explain import explain
-from tutorial_lib.plan import Plan
-from tutorial_lib.stages import Cancelled, Progress
 
+NO_DRIVER = "Cuda Runtime ("
+"""In errors that TensorRT for RTX 1.4 logs without a driver, also for builds that succeed."""
 INTERVAL = 0.05
 """Seconds between two reports of progress."""
 
@@ -40,13 +43,39 @@ class Request:
     is_cancelled : callable
         Asked at every step of the builder; True stops it.
     report : callable
-        Called with a :class:`~tutorial_lib.stages.Progress`, also from threads of TensorRT's.
+        Called with a :class:`~tutorial_lib.core.progress.Progress`, also from threads of TensorRT's.
     """
 
     target: str | None = None
     keep_plans: bool = False
     is_cancelled: Callable[[], bool] = lambda: False
     report: Callable[[Progress], None] = lambda progress: None
+
+
+@dataclass
+class Phase:
+    """A phase of TensorRT's builder that has begun, with its number of steps and how many of them are done."""
+
+    parent: str | None
+    steps: int
+    done: int = 0
+
+
+def share_done(phases: Mapping[str, Phase]) -> float:
+    """How much of a build is done, 0 to 1, counting every step of a phase as the same part of its parent's step.
+
+    Examples
+    --------
+    >>> share_done({"build": Phase(None, 4, 2), "time": Phase("build", 10, 5)})
+    0.625
+    """
+
+    def of(name: str) -> float:
+        phase = phases[name]
+        below = sum(of(other) for other, inner in phases.items() if inner.parent == name)
+        return min(1.0, (phase.done + min(1.0, below)) / max(1, phase.steps))
+
+    return max((of(name) for name, phase in phases.items() if phase.parent is None), default=0.0)
 
 
 class _SerializedPlan:
@@ -79,12 +108,13 @@ class Builder:
         self._interpret = conversion.interpret_module_to_result
         self.request = Request()
         self.versions = {
-            **record.versions(),
+            **report.versions(),
             "torch-tensorrt-rtx": importlib.import_module("torch_tensorrt").__version__,
             "tensorrt-rtx": self._trt.__version__,
         }
         self._network_layers = self._shape_layers = 0
-        self._targets: tuple[str, ...] = ()
+        self._inputs: tuple[PlanTensor, ...] = ()
+        self._outputs: tuple[PlanTensor, ...] = ()
         self._network_done = 0.0
         self._log = _logger(self._trt)()
         self._monitor = _monitor(self._trt)(self)
@@ -105,14 +135,19 @@ class Builder:
             config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
             config.progress_monitor = self._monitor
             targets.apply(config, self.request.target)
-            self._look_at(interpreter.ctx.net)
+            self._look_at(interpreter.ctx.net, interpreter.optimization_profiles or [])
             return config
 
         self._interpreter.TRTInterpreter._populate_trt_builder_config = populated
 
-    def _look_at(self, network: Any) -> None:
-        """Note the layers of a complete network, and name each as its own source, so that the plan can tell."""
+    def _look_at(self, network: Any, profiles: Sequence[Any]) -> None:
+        """Note the inputs and the layers of a complete network, and name each layer as its own source.
+
+        With that, the plan can tell what its layers were made from.
+        """
         self._network_done = time.perf_counter()
+        self._inputs = tuple(_tensor(network.get_input(number), profiles) for number in range(network.num_inputs))
+        self._outputs = tuple(_tensor(network.get_output(number), ()) for number in range(network.num_outputs))
         self._network_layers, self._shape_layers = network.num_layers, 0
         for index in range(network.num_layers):
             layer = network.get_layer(index)
@@ -159,12 +194,12 @@ class Builder:
             network_layers=self._network_layers,
             shape_layers=self._shape_layers,
             layers=facts.layers,
-            inputs=facts.inputs,
-            outputs=facts.outputs,
+            inputs=self._inputs,
+            outputs=self._outputs,
             targets=targets.built_for(self.request.target, self.versions["tensorrt-rtx"]),
             conversion_seconds=self._network_done - start,
             build_seconds=end - self._network_done,
-            messages=tuple(dict.fromkeys(text for level, text in self._log.lines if level <= self._log.warning)),
+            messages=self._messages(self._log.warning),
             versions=self.versions,
             data=bytes(result.serialized_engine) if self.request.keep_plans else None,
         )
@@ -173,18 +208,41 @@ class Builder:
             raise EngineRefused(refused, plan.messages)
         return StandIn(module, inputs, plan)
 
+    def _messages(self, severity: int) -> tuple[str, ...]:
+        """What TensorRT said of this severity or a graver one, each sentence once."""
+        said = dict.fromkeys(text for level, text in self._log.lines if level <= severity)
+        return tuple(text for text in said if NO_DRIVER not in text)
+
     def _refusal(self, error: Exception) -> EngineRefused:
         """One sentence from the exception and TensorRT's log, and what it means where that is known."""
-        errors = tuple(dict.fromkeys(text for level, text in self._log.lines if level <= self._log.error))
-        reason = f"{type(error).__name__}: {error}"
+        errors = self._messages(self._log.error)
+        reason = f"{type(error).__name__}: {first_line(error)}"
         if errors and (self._network_done or not str(error)):
             reason = _sentence(errors[0])  # upstream says only that the build returned nothing
         refusal = EngineRefused(reason, errors)
-        full = EngineRefused("\n".join([f"{type(error).__name__}: {error}", *errors]))
-        explanation = explain(full)
+        explanation = explain(RuntimeError("\n".join([f"{type(error).__name__}: {error}", *errors])))
         if explanation.translated:
             refusal.explanation = replace(explanation, quote=reason)
         return refusal
+
+
+def _tensor(tensor: Any, profiles: Sequence[Any]) -> PlanTensor:
+    """An input or output of a network. A profile names an input with a range; another has one shape."""
+    shape = tuple(tensor.shape)
+    if tensor.is_shape_tensor:
+        ranges = [profile.get_shape_input(tensor.name) for profile in profiles]
+    elif -1 in shape:
+        ranges = [profile.get_shape(tensor.name) for profile in profiles]
+    else:
+        ranges = [(shape, shape, shape)] * len(profiles)
+    if tensor.is_network_input and not ranges:
+        ranges = [(shape, shape, shape)]
+    return PlanTensor(
+        name=tensor.name,
+        dtype=log.dtype_name(tensor.dtype.name),
+        profiles=tuple((tuple(low), tuple(opt), tuple(high)) for low, opt, high in ranges),
+        is_shape_tensor=tensor.is_shape_tensor,
+    )
 
 
 def _sentence(text: str) -> str:
@@ -226,28 +284,31 @@ def _logger(trt: Any) -> type[Any]:
 
 def _monitor(trt: Any) -> type[Any]:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Reports the steps of a build, and stops it when asked to."""
+        """Reports how far a build is, and stops it when asked to.
+
+        TensorRT's phases are nested: a phase is one step of its parent, and has steps itself.
+        """
 
         def __init__(self, builder: Builder) -> None:
             super().__init__()
             self._builder = builder
-            self._phases: dict[str, int] = {}
-            self._root, self._steps, self._last = "", 0, 0.0
+            self._phases: dict[str, Phase] = {}
+            self._percent, self._last = 0, 0.0
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            if not self._phases:
-                self._root, self._steps = phase, 0
-            self._phases[phase] = steps
+            if parent is None:
+                self._phases.clear()
+                self._percent = 0
+            self._phases[phase] = Phase(parent, steps)
 
         def step_complete(self, phase: str, step: int) -> bool:
-            self._steps += 1
+            if phase in self._phases:
+                self._phases[phase].done = step + 1
             now = time.monotonic()
             if now - self._last >= INTERVAL:
                 self._last = now
-                total = self._phases.get(self._root)
-                done = min(step + 1, total) if phase == self._root and total else 0
-                text = f"TensorRT: {phase}, step {step + 1}"
-                self._builder.request.report(Progress("building", done, total, text))
+                self._percent = max(self._percent, int(100 * share_done(self._phases)))
+                self._builder.request.report(Progress("building", self._percent, 100, f"TensorRT: {phase}"))
             return not self._builder.request.is_cancelled()
 
         def phase_finish(self, phase: str) -> None:

@@ -25,10 +25,10 @@ from typing import Protocol
 
 import torch
 
-from tutorial_lib import _files, _plain
-from tutorial_lib.building import first_line
+from tutorial_lib.builds.job import first_line
+from tutorial_lib.builds.plan import Plan, PlanTensor, show_bytes
+from tutorial_lib.core import files, plain_values
 from tutorial_lib.engines.errors import PlanError
-from tutorial_lib.plan import Plan, PlanTensor
 
 SCHEMA = 1
 """Goes up when a reader of the old description would misread the new one."""
@@ -37,11 +37,11 @@ LARGEST_DESCRIPTION = 1 << 26
 """Bytes of a description that are read at most."""
 
 KINDS = ("data", "intermediate", "weight", "shape", "")
-"""What an input can be, see :class:`tutorial_lib.plan.PlanTensor`."""
+"""What an input can be, see :class:`tutorial_lib.builds.plan.PlanTensor`."""
 
 
 class HasPlan(Protocol):
-    """An engine: :class:`tutorial_lib.record.Engine`."""
+    """An engine: :class:`tutorial_lib.builds.report.Engine`."""
 
     @property
     def plan(self) -> Plan | None:
@@ -112,8 +112,8 @@ def save(engine: HasPlan | Plan, file: str | Path, *, overwrite: bool = False) -
     try:
         with (
             _restored(description),
-            _files.replacing(path) as plan_file,
-            _files.replacing(description) as description_file,
+            files.replacing(path) as plan_file,
+            files.replacing(description) as description_file,
         ):
             plan_file.write(plan.data)
             plan_file.flush()  # a full disk is noticed before either file gets its name
@@ -162,7 +162,7 @@ def _restored(path: Path) -> Iterator[None]:
             if before is None:
                 path.unlink(missing_ok=True)
             elif path.read_bytes() != before:
-                _files.save(path, before)
+                files.save(path, before)
         raise
 
 
@@ -210,7 +210,7 @@ def _described(path: Path) -> tuple[_Note, Plan]:
         )
     try:
         plan = Plan.from_dict(content.pop("plan", None))
-        note = _plain.read(_Note, content)
+        note = plain_values.read(_Note, content)
         if not re.fullmatch("[0-9a-f]{64}", note.sha256):
             raise ValueError("sha256 is no digest")
         if problem := _problem(plan):
@@ -288,14 +288,6 @@ def fits(plan: Plan, free_bytes: int) -> str | None:
         f"the plan needs {activations} of GPU memory for activations and {weights} for weights, and "
         f"{show_bytes(free_bytes)} are free; build it with a smaller max, or free memory."
     )
-
-
-def show_bytes(size: int) -> str:
-    """Bytes for people: ``9.92 GB``."""
-    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= step:
-            return f"{size / step:.3g} {unit}"
-    return f"{size} bytes"
 
 
 def _reason(error: Exception) -> str:

@@ -62,7 +62,7 @@ def load(frontend: Frontend, device: str = "cpu") -> None:
     if hidden:
         torch_tensorrt.Device.to = lambda self, kind: torch.device("cpu")
         as_on_gpu()
-    from tutorial_lib import tensorrt
+    from tutorial_lib.builds.backends import tensorrt
 
     tensorrt.why_not = lambda device: None
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import torch
 
-from tutorial_lib._files import cache_folder
+from tutorial_lib.core.files import cache_folder
 from tutorial_lib.engines.errors import EnginesUnavailable
 
 COMMAND = "python -m tutorial_lib.engines install"
@@ -248,6 +248,8 @@ def _pip(path: Path, target: Path, scratch: Path) -> None:
     elif uv := shutil.which("uv"):  # environments that uv makes have no pip
         command = [uv, "pip", "install", "--python", sys.executable]
         environment = {**_as_uv_says(environment), **environment}
+        if environment.get("PIP_NO_INDEX", "").lower() in ("1", "true", "yes", "on"):  # uv has no variable for it
+            command += ["--no-index"]
         quoted = not shown  # uv draws its progress on stderr, where its errors go too
     else:
         raise EnginesUnavailable(f"this environment has neither pip nor uv to install with; {LATER}")
@@ -268,7 +270,7 @@ def _pip(path: Path, target: Path, scratch: Path) -> None:
         lines = lines or ["its own message is above" if shown else "no message"]
         reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
         raise EnginesUnavailable(
-            f"TensorRT for RTX could not be installed ({reason.removeprefix('ERROR: ')[:300]}); {LATER}"
+            f"TensorRT for RTX could not be installed ({reason.removeprefix('ERROR: ').rstrip('.')[:300]}); {LATER}"
         )
 
 
@@ -281,7 +283,6 @@ def _setuptools_here() -> bool:
 def _as_uv_says(environment: Mapping[str, str]) -> dict[str, str]:
     """Pip's settings in uv's words."""
     words = {"INDEX_URL": "DEFAULT_INDEX", "EXTRA_INDEX_URL": "INDEX", "FIND_LINKS": "FIND_LINKS"}
-    words["NO_INDEX"] = "NO_INDEX"
     return {f"UV_{uv}": environment[f"PIP_{pip}"] for pip, uv in words.items() if f"PIP_{pip}" in environment}
 
 

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from tutorial_lib._files import save
+from tutorial_lib.builds.report import Engine
+from tutorial_lib.core.files import save
+from tutorial_lib.core.models import Case
 from tutorial_lib.engines import install, requests
 from tutorial_lib.engines.errors import EnginesUnavailable
 from tutorial_lib.engines.report import (
@@ -31,9 +33,7 @@ from tutorial_lib.engines.report import (
 )
 from tutorial_lib.engines.tasks import Sizes
 from tutorial_lib.explain import Explanation
-from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.record import Engine
 
 T = TypeVar("T", FunctionReport, tuple[EngineReport, ...])
 RECORD = "TUTORIAL_LIB_RECORD"
@@ -60,7 +60,8 @@ class Recording:
         self._other = None
         if version and not torch.__version__.startswith(f"{version}."):
             self._other = f"Torch-TensorRT {version} goes with torch {version}, and here is {torch.__version__}."
-        reads = self._file.is_file() and not os.environ.get(RECORD)  # what is recorded anew starts empty
+        records = os.environ.get(RECORD) and not self._other  # what is recorded anew starts empty
+        reads = self._file.is_file() and not records
         self._answers: dict[str, Any] = json.loads(self._file.read_text()) if reads else {}
 
     def __str__(self) -> str:
@@ -112,7 +113,7 @@ class Recording:
             pins = install.located().pins
             told = f"Torch-TensorRT {pins[FRONT_END]} and TensorRT for RTX {pins['tensorrt-rtx-cu13']}"
             self._answers[key] = {"versions": told, "answer": plain(answer)}
-            save(self._file, json.dumps(self._answers, indent=1, sort_keys=True) + "\n")
+            save(self._file, _one_line_each(self._answers))
         return answer
 
 
@@ -123,6 +124,15 @@ def why_not() -> str | None:
     except EnginesUnavailable as error:
         return str(error)
     return None
+
+
+def _one_line_each(answers: Mapping[str, Any]) -> str:
+    """JSON with a line for each answer: a plan has hundreds of small lists, and indented it is twice as long."""
+    lines = (
+        f"{json.dumps(key)}: {json.dumps(answer, sort_keys=True, separators=(',', ':'))}"
+        for key, answer in sorted(answers.items())
+    )
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _plain_reports(reports: tuple[EngineReport, ...]) -> Any:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from tutorial_lib.builds.plan import Plan, show_activation, show_bytes
+from tutorial_lib.builds.report import Build, Engine, EngineInput
+from tutorial_lib.core.models import Case
 from tutorial_lib.explain import Explanation
-from tutorial_lib.models import Case
-from tutorial_lib.plan import Plan
-from tutorial_lib.record import Build, Engine, EngineInput
 
 ENDS = ("min", "opt", "max")
 BUILD, GRAPH = MODES = ("build", "graph")
@@ -37,7 +37,7 @@ class Call:
         Numbers of the engines that ran, and of those that this call built, counted from 1.
     range_check : str or None
         What this package's range check says first, when the same program is called through
-        :class:`~tutorial_lib.compiled.Compiled`; None if it lets the call pass.
+        :class:`~tutorial_lib.builds.program.Compiled`; None if it lets the call pass.
     """
 
     sizes: dict[str, int]
@@ -242,19 +242,15 @@ class FunctionReport:
 def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan in two lines: its size and memory, and its layers."""
     yield (
-        f"plan {megabytes(plan.plan_bytes)}; memory: activation {megabytes(plan.activation_bytes)}, "
-        f"weights {megabytes(plan.weight_bytes)}"
+        f"plan {show_bytes(plan.plan_bytes)}; memory: activation {show_activation(plan)}, "
+        f"weights {show_bytes(plan.weight_bytes)}"
     )
     shapes = f", {plan.shape_layers} of them for shapes" if plan.shape_layers else ""
-    yield f"{plan.network_layers} layers of the network{shapes} -> {len(plan.layers)} layers of the plan"
+    yield f"{_layers(plan.network_layers)} of the network{shapes} -> {_layers(len(plan.layers))} of the plan"
 
 
-def megabytes(count: int) -> str:
-    """Bytes in MB (10**6 bytes), or in GB or kB where that is easier to read."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count / size:.0f} {unit}"
-    return f"{count} bytes"
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' if count != 1 else ''}"
 
 
 def engine_dict(engine: Engine) -> dict[str, Any]:
@@ -293,7 +289,8 @@ def shape(engine_input: EngineInput) -> str:
 def differences(case: Case, engines: tuple[Engine, ...], torch_tensorrt: str) -> tuple[str, ...]:
     """A sentence for each min, opt or max of the model's inputs that is not what was typed.
 
-    Engines of a single size are left out: they are further engines, not another range.
+    Engines for a size of 1, and those that calls built for one size, are left out: they are further engines, not
+    another range.
     """
     notes: dict[str, None] = {}
     factor = DEFAULT_FACTOR.get(".".join(torch_tensorrt.split(".")[:2]), 2**12)
@@ -302,9 +299,13 @@ def differences(case: Case, engines: tuple[Engine, ...], torch_tensorrt: str) ->
             spec = next((spec for spec in case.inputs if spec.name == each.name), None)
             for axis, dim in spec.dynamic.items() if spec else ():
                 low, opt, high = (_at(corner, axis) for corner in (each.min, each.opt, each.max))
-                if low is None or low == high:
+                is_further = low == 1 or engine.after_build
+                if low is None or (low == high and is_further):
                     continue
                 where = f"engine {number}, {dim.name}"
+                if low == high:
+                    notes[f"{where}: its only size is {low}, not {dim.min} to {dim.max}"] = None
+                    continue
                 if low != dim.min:
                     why = " (Torch-TensorRT turns a lower bound of 2 into 1)" if (low, dim.min) == (1, 2) else ""
                     notes[f"{where}: min is {low}, not {dim.min}{why}"] = None
@@ -330,7 +331,7 @@ def _engine_lines(engine: Engine) -> Iterator[str]:
             yield f"{each}, a size passed as a number"
     weights = [each.name for each in engine.inputs if each.kind == "weight"]
     if weights:
-        yield f"{len(weights)} weight{'s' if weights[1:] else ''} as inputs"
+        yield f"{len(weights)} weights as inputs" if weights[1:] else "1 weight as an input"
 
 
 def numbered(engines: tuple[int, ...]) -> str:

@@ -11,15 +11,15 @@ from typing import Any
 import cloudpickle
 import torch
 
-from tutorial_lib import record
+from tutorial_lib.builds import report
+from tutorial_lib.core.models import Case
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import install, targets
 from tutorial_lib.engines.errors import EngineProcessError
 from tutorial_lib.engines.report import BUILD, BUILDER, FRONT_END, MODES, EngineReport, FunctionReport
 from tutorial_lib.engines.tasks import BuildTask, FunctionTask, Sizes
 from tutorial_lib.engines.worker import SECONDS, ProcessEnded, Report, worker
-from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.shapes import ShapeError
 
 
 def build(
@@ -58,8 +58,8 @@ def build(
     seconds : float
         Time limit, the start of the process included.
     report : callable, optional
-        Called with :class:`~tutorial_lib.stages.Progress`, about ten times a second. What it raises, such as
-        :class:`~tutorial_lib.stages.Cancelled`, ends the build.
+        Called with :class:`~tutorial_lib.core.progress.Progress`, about ten times a second. What it raises, such as
+        :class:`~tutorial_lib.core.progress.Cancelled`, ends the build.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECOND
 
 def _versions() -> dict[str, str]:
     pins = install.located().pins
-    return {**record.versions(), FRONT_END: pins[FRONT_END], BUILDER: pins["tensorrt-rtx-cu13"]}
+    return {**report.versions(), FRONT_END: pins[FRONT_END], BUILDER: pins["tensorrt-rtx-cu13"]}
 
 
 def _saved(case: Case) -> bytes:

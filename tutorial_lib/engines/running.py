@@ -16,20 +16,18 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.building import first_line
+from tutorial_lib.builds.job import first_line
+from tutorial_lib.builds.plan import Plan, PlanTensor, Profile
+from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import install, targets
 from tutorial_lib.engines.errors import EnginesUnavailable, PlanError
 from tutorial_lib.engines.files import fits, read
-from tutorial_lib.guard import OutOfRange
-from tutorial_lib.plan import Plan, PlanTensor, Profile
-from tutorial_lib.shapes import ShapeError
+from tutorial_lib.engines.log import dtype_name
 
 ALIGNMENT = 256
 """Bytes, as TensorRT's documentation of ``setTensorAddress`` asks. Torch's allocations on a GPU have it, views of them
 need not, so inputs that begin elsewhere are copied."""
-
-TORCH_NAMES = {"float": "float32", "half": "float16", "bf16": "bfloat16", "fp8": "float8_e4m3fn"}
-"""TensorRT's names of types that torch calls otherwise."""
 
 
 def check_inputs(
@@ -42,7 +40,7 @@ def check_inputs(
     plan : Plan
         What TensorRT built.
     inputs : sequence or mapping
-        Tensors on `device`, by the plan's names or the model's. One input alone need no name; several do, since
+        Tensors on `device`, by the plan's names or the model's. One input alone needs no name; several do, since
         TensorRT's order need not be the model's, and so do weights and sizes that the plan takes as inputs. A size is
         an int, a sequence of ints, or a tensor of these on the CPU.
     device : torch.device
@@ -80,7 +78,10 @@ def _named(plan: Plan, inputs: Any) -> Mapping[str, Any]:
     names = [tensor.name for tensor in plan.inputs]
     if isinstance(inputs, Mapping):
         names_of_plan = {tensor.argument: tensor.name for tensor in plan.inputs if tensor.argument}
-        inputs = {names_of_plan.get(name, name): value for name, value in inputs.items()}
+        renamed = [names_of_plan.get(name, name) for name in inputs]
+        if twice := [str(name) for name in names if renamed.count(name) > 1]:
+            raise ShapeError(f"{_list(twice)} was given twice, by the plan's name and the model's; give it once.")
+        inputs = dict(zip(renamed, inputs.values(), strict=True))
         if unknown := [str(name) for name in inputs if name not in names]:
             raise ShapeError(f"{_list(unknown)} is no input of the plan; it takes {_list(names)}.")
         if missing := [name for name in names if name not in inputs]:
@@ -332,8 +333,7 @@ def _compare(engine: Any, plan: Plan) -> None:
     """Refuse a plan whose own inputs and outputs are not those of its description."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     expected = {tensor.name: tensor.dtype for tensor in (*plan.inputs, *plan.outputs)}
-    dtypes = {name: engine.get_tensor_dtype(name).name.lower() for name in names}
-    if {name: TORCH_NAMES.get(dtype, dtype) for name, dtype in dtypes.items()} != expected:
+    if {name: dtype_name(engine.get_tensor_dtype(name).name) for name in names} != expected:
         raise PlanError("the plan has other inputs and outputs than its description says; save it again.")
 
 

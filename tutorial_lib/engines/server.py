@@ -17,13 +17,13 @@ from typing import IO, Any
 
 import cloudpickle
 
-from tutorial_lib.backends import BackendUnavailable, OptionError
-from tutorial_lib.building import sentence
+from tutorial_lib.builds.backends import BackendUnavailable, OptionError
+from tutorial_lib.builds.job import sentence
+from tutorial_lib.core.progress import Cancelled, Progress, listening
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import frontend, tasks
 from tutorial_lib.engines.builder import Builder, Request
 from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable, TargetError
-from tutorial_lib.shapes import ShapeError
-from tutorial_lib.stages import Cancelled, Progress, listening
 
 TYPING_ERRORS = (EnginesUnavailable, OptionError, ShapeError, BackendUnavailable, TargetError)
 """Errors that reach the reader as they are."""
@@ -43,7 +43,8 @@ class Server:
         self._waiting: queue.SimpleQueue[tuple[int, str, bytes]] = queue.SimpleQueue()
         self._writing = threading.Lock()
         self._cancelled: set[int] = set()
-        self._files = {name: _changed(module) for name, module in list(sys.modules.items())}
+        self._files: dict[str, int] = {}
+        self._is_outdated()  # from now on, what is imported already is watched
 
     def serve(self, answer: Callable[[str, bytes, Request], Any]) -> None:
         """Answer until the reader's process is gone."""
@@ -78,14 +79,27 @@ class Server:
 
         if self._is_outdated():
             return "outdated", None
+        kind, value = self._value(answer, task, payload, Request(is_cancelled=is_cancelled, report=report), tell)
+        self._is_outdated()  # from now on, what this request imported is watched, too
+        return kind, value
+
+    @staticmethod
+    def _value(
+        answer: Callable[[str, bytes, Request], Any],
+        task: str,
+        payload: bytes,
+        request: Request,
+        tell: Callable[[str], None],
+    ) -> tuple[str, Any]:
         try:
             with listening(tell):
-                value = answer(task, payload, Request(is_cancelled=is_cancelled, report=report))
-            return "value", value
+                return "value", answer(task, payload, request)
         except Cancelled:
             return "cancelled", None
         except TYPING_ERRORS as error:
             return "raise", error
+        except OSError as error:  # of the cache folder, in a sentence
+            return "raise", EnginesUnavailable(str(error))
         except Exception as error:
             return "raise", EngineProcessError(sentence(error))
 
@@ -99,7 +113,7 @@ class Server:
         """Whether a file of the reader's was changed since it was imported here."""
         for name, module in list(sys.modules.items()):
             changed = _changed(module)
-            if self._files.setdefault(name, changed) != changed:
+            if changed is not None and self._files.setdefault(name, changed) != changed:
                 return True
         return False
 

@@ -5,7 +5,16 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.plan import Plan
+from tutorial_lib.builds.plan import Plan
+from tutorial_lib.explain import Explanation
+
+NUMBER = Explanation(
+    "number from a tensor",
+    "The model takes a number out of a tensor, as .item() or float() does, and computes with it: it is cut there, and "
+    "the engine behind the cut was built for a tensor and gets a number.",
+    "Compute with the tensor itself, which broadcasts, as in x / scale.",
+)
+"""What a number means that reaches an engine as an input."""
 
 
 class ProfileRefusal(RuntimeError):
@@ -14,9 +23,9 @@ class ProfileRefusal(RuntimeError):
     `position` is the input's number, counted from 0, `reason` the sentence without a name in front.
     """
 
-    def __init__(self, position: int, reason: str) -> None:
+    def __init__(self, position: int, reason: str, explanation: Explanation | None = None) -> None:
         super().__init__(f"input {position} {reason}")
-        self.position, self.reason = position, reason
+        self.position, self.reason, self.explanation = position, reason, explanation
 
 
 class StandIn(torch.nn.Module):
@@ -70,8 +79,11 @@ def refuse(
     position: int, dtype: torch.dtype, low: tuple[int, ...], high: tuple[int, ...], is_number: bool, value: Any
 ) -> None:
     """Raise :class:`ProfileRefusal` if `value` is not in the profile, else return."""
+    sizes: tuple[int, ...]
     if is_number:
         sizes, what = (int(value),), "value"
+    elif not isinstance(value, torch.Tensor):
+        raise ProfileRefusal(position, f"is the number {value}, and the engine takes a tensor", NUMBER)
     else:
         if value.dtype != dtype:
             raise ProfileRefusal(position, f"is {value.dtype}, and the engine takes {dtype}")

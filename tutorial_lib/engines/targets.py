@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from tutorial_lib.builds.backends import tensorrt
 from tutorial_lib.engines.errors import TargetError
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
@@ -84,7 +85,7 @@ def known_targets(tensorrt_version: str | None = None) -> tuple[str, ...]:
 
 
 def built_for(target: str | None, tensorrt_version: str) -> tuple[str, ...]:
-    """The targets of a plan that was built with `target`, for :attr:`tutorial_lib.plan.Plan.targets`.
+    """The targets of a plan that was built with `target`, for :attr:`tutorial_lib.builds.plan.Plan.targets`.
 
     TensorRT's log does not name them, so those of the portable default are :data:`PORTABLE`.
     """
@@ -148,7 +149,7 @@ def refusal_after_build(target: str | None, is_dynamic: bool, torch_tensorrt_ver
 
 def runs_on(capability: tuple[int, int]) -> bool:
     """Whether TensorRT for RTX runs on a card of this compute capability: 7.5, 8.x and 12.x."""
-    return capability == (7, 5) or capability[0] in (8, 12)
+    return tensorrt.rtx_runs_on(capability)
 
 
 def why_not_on(capability: tuple[int, int], targets: Iterable[str] | None = None) -> str | None:

@@ -1,11 +1,13 @@
 """What the engines' process is asked to do: build one path of a case, or run a function of the reader's."""
 
 import contextlib
+import inspect
 import io
 import logging
 import pickle
 import sys
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,18 +15,19 @@ from typing import Any
 
 import torch
 
-from tutorial_lib import tensorrt
-from tutorial_lib.building import BuildError, first_line
-from tutorial_lib.compiled import Compiled
+from tutorial_lib.builds.backends import tensorrt
+from tutorial_lib.builds.job import BuildError, first_line
+from tutorial_lib.builds.program import Compiled
+from tutorial_lib.builds.report import Build, Engine
+from tutorial_lib.checks import corners
+from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.core.models import Case
+from tutorial_lib.core.progress import Progress
 from tutorial_lib.engines import frontend
 from tutorial_lib.engines.builder import Builder, Request
 from tutorial_lib.engines.report import BUILD, FRONT_END, Call, EngineReport, FunctionReport, numbered
 from tutorial_lib.engines.stand_in import ProfileRefusal, StandIn
-from tutorial_lib.guard import OutOfRange
-from tutorial_lib.models import Case
 from tutorial_lib.paths import PATHS
-from tutorial_lib.record import Build, Engine
-from tutorial_lib.stages import Progress
 
 Sizes = int | Mapping[str, int]
 
@@ -79,6 +82,9 @@ class Tasks:
     def _build(self, task: BuildTask, request: Request) -> EngineReport:
         torch.backends.cuda.matmul.allow_tf32 = task.allow_tf32
         case: Case = torch.load(io.BytesIO(task.case), weights_only=False)
+        given: set[int] = set()
+        for module in case.model.modules():
+            _give_modules(type(module), given)
         start = time.perf_counter()
         failed: str | None = None
         log: tuple[str, ...] = ()
@@ -88,7 +94,8 @@ class Tasks:
         frontend.set_engine_build(_numbering(self._engine_build(task.mode), ran))
         explanation = None
         try:
-            compiled = PATHS[task.path](case, backend="tensorrt", options=task.options)
+            with corners.budget(0.0):  # no engine runs here, so sizes above opt have nothing to tell
+                compiled = PATHS[task.path](case, backend="tensorrt", options=task.options)
             for size in task.calls:
                 request.report(Progress("calling", len(calls), len(task.calls), f"calling {task.path} at {size}"))
                 calls.append(_call(compiled, size, ran))
@@ -119,6 +126,7 @@ class Tasks:
     def _function(self, task: FunctionTask) -> FunctionReport:
         """Run a function, and note the engines that its calls have built."""
         function, args = pickle.loads(task.function)
+        _give_modules(function, set())
         frontend.set_engine_build(self._engine_build(task.mode))
         engines: list[Engine] = []
         messages: list[str] = []
@@ -131,6 +139,28 @@ class Tasks:
             error = f"{type(inner).__name__}: {inner}"
         version = self._builder.versions[FRONT_END]
         return FunctionReport(tuple(map(_plain, engines)), result, error, tuple(messages), version, task.mode)
+
+
+def _give_modules(value: Any, given: set[int]) -> None:
+    """Let the global names of a function or class that came by value be found in a module, where Dynamo looks.
+
+    What a reader defines in a notebook or a script is sent with the names that it uses. Its module, often
+    ``__main__``, is another one in this process, or none. `given` has the ids of the names that have theirs.
+    """
+    if isinstance(value, type):
+        for method in vars(value).values():
+            if inspect.isfunction(method):
+                _give_modules(method, given)
+    elif inspect.isfunction(value):
+        names = value.__globals__
+        name = names.get("__name__", "__main__")
+        if id(names) in given or (name in sys.modules and vars(sys.modules[name]) is names):
+            return
+        given.add(id(names))
+        sys.modules[name] = module = types.ModuleType(name)
+        vars(module).update({name: value for name, value in names.items() if name != "__file__"})  # it has no file here
+        for used in list(names.values()):
+            _give_modules(used, given)
 
 
 def stand_in(module: torch.fx.GraphModule, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> StandIn:

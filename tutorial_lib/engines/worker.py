@@ -22,11 +22,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tutorial_lib.core.progress import Progress, stage
 from tutorial_lib.engines import install
 from tutorial_lib.engines.errors import EngineProcessError
 from tutorial_lib.engines.frontend import HIDDEN
 from tutorial_lib.engines.install import Frontend
-from tutorial_lib.stages import Progress, stage
 
 SECONDS = 120
 """Time limit of a request, in seconds."""
@@ -76,7 +76,8 @@ class Worker:
         seconds : float
             Time limit, the start of the process included.
         report : callable, optional
-            Called with :class:`~tutorial_lib.stages.Progress`, again and again. What it raises cancels the request.
+            Called with :class:`~tutorial_lib.core.progress.Progress`, again and again. What it raises cancels the
+            request.
 
         Raises
         ------
@@ -122,6 +123,7 @@ class Worker:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self.pid is None or self._process is None:
+            self.stop()  # one that ended by itself leaves its pipe behind
             self._process = process = subprocess.Popen(
                 [sys.executable, "-m", "tutorial_lib.engines.server"],
                 stdin=subprocess.PIPE,
@@ -197,20 +199,22 @@ def _tell(report: Report, progress: Progress) -> None:
 
 def _receive(process: subprocess.Popen[bytes], messages: "queue.SimpleQueue[tuple[Any, ...]]") -> None:
     assert process.stdout
-    while True:
-        try:
-            message = pickle.load(process.stdout)
-        except Exception:  # its end, also in the middle of a message
-            messages.put(("end",))
-            return
-        messages.put(message)
+    with process.stdout:
+        while True:
+            try:
+                message = pickle.load(process.stdout)
+            except Exception:  # its end, also in the middle of a message
+                messages.put(("end",))
+                return
+            messages.put(message)
 
 
 def _keep_lines(process: subprocess.Popen[bytes], lines: deque[str]) -> None:
     assert process.stderr
-    for line in process.stderr:
-        if text := line.decode(errors="replace").strip():
-            lines.append(text)
+    with process.stderr:
+        for line in process.stderr:
+            if text := line.decode(errors="replace").strip():
+                lines.append(text)
 
 
 def _kill(process: subprocess.Popen[bytes], wait: float = 0) -> None:
@@ -224,10 +228,9 @@ def _kill(process: subprocess.Popen[bytes], wait: float = 0) -> None:
         else:
             process.kill()
     process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream:
-            with contextlib.suppress(OSError):
-                stream.close()
+    if process.stdin:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
 
 def environment(gpu: bool = True) -> dict[str, str]:

@@ -4,8 +4,7 @@ app       Studio: the controls, and the same from code
 panel     the widgets and where they stand     worker   one thread, the newest request wins
 form      the panel's entries as a setting     runner   runs, from the request to the last status
 display   what the panel shows of the results  bench    builds, measures, remembers
-views     results -> HTML and figures          result   what it found
-take      files, script and snapshot           script   a setting as a stand-alone script
+views     results -> HTML and figures          take     files, script and snapshot
 """
 
 from tutorial_lib.studio.app import Studio

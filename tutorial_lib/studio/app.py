@@ -8,23 +8,23 @@ from typing import Any
 
 import torch
 
-from tutorial_lib import recorded
-from tutorial_lib._files import save
-from tutorial_lib.backends import as_device
-from tutorial_lib.building import BuildError
+from tutorial_lib.builds.backends import as_device
+from tutorial_lib.builds.job import BuildError
+from tutorial_lib.core.files import save
+from tutorial_lib.core.models import MODELS, Case
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EngineReport
-from tutorial_lib.models import MODELS, Case
-from tutorial_lib.setting import Setting
-from tutorial_lib.shapes import ShapeError
+from tutorial_lib.experiments import recordings
+from tutorial_lib.experiments.result import Failure, Result
+from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.studio import take, views
-from tutorial_lib.studio.bench import Answer, Bench, failure
+from tutorial_lib.studio.bench import Answer, Bench
 from tutorial_lib.studio.display import Display
 from tutorial_lib.studio.form import WRONG, Form
 from tutorial_lib.studio.panel import OUTSIDE, Panel, RangeControls, problem, status
-from tutorial_lib.studio.result import Result, of_recording
 from tutorial_lib.studio.runner import Runner
-from tutorial_lib.studio.script import script
 from tutorial_lib.studio.worker import Job, Worker
+from tutorial_lib.upstream.exported_script import script
 
 DRAWER = Worker("tutorial_lib studio, drawing")
 SETTLE = 0.05
@@ -180,10 +180,10 @@ class Studio:
         RecordedError
             If the file cannot be used, or not exactly one setting fits.
         """
-        found = recorded.load(file)
+        found = recordings.load(file)
         with self._lock:
             wanted = {"model": self._panel.model.value, **wanted}
-            letter = self._display.pin(of_recording(found, **wanted))
+            letter = self._display.pin(found.run(**wanted))
             self._pins_changed()
             return letter
 
@@ -298,7 +298,7 @@ class Studio:
                 except WRONG as error:
                     self._panel.status.value = status(str(error))
                 except Exception as error:
-                    told = failure(error)
+                    told = Failure.of(error)
                     self._runner.error = error
                     self._panel.status.value = status(told.sentence, details=told.details)
 

@@ -5,27 +5,23 @@ than in the main thread, since OpenMP keeps a pool for each thread that uses it;
 """
 
 import dataclasses
-import datetime
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import pandas as pd
 import torch
 
-from tutorial_lib import stages, store
-from tutorial_lib.building import sentence
-from tutorial_lib.compiled import OUTSIDE, Compiled
-from tutorial_lib.models import Case
-from tutorial_lib.paths import PATHS
-from tutorial_lib.setting import Setting
-from tutorial_lib.shapes import ShapeError
-from tutorial_lib.studio.result import Failure, Result
-from tutorial_lib.sweep import EAGER, Sweep, latencies, sweep
+from tutorial_lib.builds.job import sentence
+from tutorial_lib.builds.program import OUTSIDE, Compiled
+from tutorial_lib.core import progress
+from tutorial_lib.core.models import Case
+from tutorial_lib.core.shapes import ShapeError
+from tutorial_lib.experiments.result import Result
+from tutorial_lib.experiments.run import build, run, share
+from tutorial_lib.experiments.setting import Setting
 
 PROGRAMS, RESULTS = 12, 32
 """Built programs and results that are kept in memory; what was used longest ago goes first."""
@@ -39,7 +35,7 @@ LARGEST_INPUT = 1 << 30
 K = TypeVar("K")
 V = TypeVar("V")
 Tell = Callable[[float, str], None]
-"""Called with the share that is done, 0 to 1, and what is being done. It may raise ``stages.Cancelled``."""
+"""Called with the share that is done, 0 to 1, and what is being done. It may raise ``progress.Cancelled``."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ class Bench:
     def __init__(self, cases: Mapping[str, Callable[[], Case]], device: torch.device) -> None:
         self._make, self.device = cases, device
         self._bases: dict[str, Case] = {}
-        self._cases: Recent[tuple[str, str], Case] = Recent(PROGRAMS)  # programs are compared only with one model
+        self._cases: Recent[tuple[str, str | None], Case] = Recent(PROGRAMS)  # all programs of a sweep share a model
         self._programs: Recent[Any, Compiled] = Recent(PROGRAMS)
         self._results: Recent[Setting, Result] = Recent(RESULTS)
 
@@ -110,20 +106,17 @@ class Bench:
     def case(self, setting: Setting) -> Case:
         """The case in the precision and with the ranges of `setting`; programs of one precision share its model."""
         key = setting.model, setting.precision
-        base = self._cases.recall(key)
-        if base is None:
-            base = self._cases.keep(key, self.base(setting.model).in_precision(setting.precision))
-        return base.with_ranges(**{d.name: (d.min, d.opt, d.max) for d in setting.ranges})
+        case = self._cases.recall(key) or self._cases.keep(key, setting.case(self.base(setting.model)))
+        return setting.case(case)
 
     def settled(self, setting: Setting) -> Setting:
         """`setting` with the backend and the sizes that it comes to; equal settings are measured once."""
         base = self.base(setting.model)
-        backend = setting.check(base)
-        ranged = base.with_ranges(**{d.name: (d.min, d.opt, d.max) for d in setting.ranges})
-        sizes = setting.measured(ranged)
-        for made in (ranged.traced, *map(ranged.sizes, sizes)):
+        setting = setting.settled(base)
+        ranged = base.with_ranges(**{dim.name: dim for dim in setting.ranges})
+        for made in (ranged.traced, *map(ranged.sizes, setting.sizes)):
             _check_memory(ranged, made)
-        return dataclasses.replace(setting, backend=backend, sizes=sizes)
+        return setting
 
     def known(self, setting: Setting) -> Result | None:
         """The result of a settled setting, if it is still in memory."""
@@ -147,7 +140,7 @@ class Bench:
         setting : Setting
             From :meth:`settled`.
         tell : callable
-            Told of every step; the run stops where it raises :class:`~tutorial_lib.stages.Cancelled`.
+            Told of every step; the run stops where it raises :class:`~tutorial_lib.core.progress.Cancelled`.
         show : callable
             Given what is known so far, whenever there is more.
         fresh : bool
@@ -157,8 +150,15 @@ class Bench:
             known = self.known(setting)
             if known:
                 return known
-        run = _Run(self, setting, tell, show, fresh)
-        result = run.result()
+        result = run(
+            setting,
+            self.case(setting),
+            progress=lambda step: tell(share(step, setting), step.text),
+            show=show,
+            build=lambda setting, case, path: self.program(setting, path, fresh),
+            look_after=WORTH_A_LOOK,
+            min_seconds=MIN_SECONDS,
+        )
         return result if result.failures else self._results.keep(setting, result)
 
     def program(self, setting: Setting, path: str, fresh: bool = False) -> Compiled:
@@ -166,12 +166,9 @@ class Bench:
         key = path, dataclasses.replace(setting, paths=(), sizes=(), samples=1)
         program = None if fresh else self._programs.recall(key)
         if program is None:
-            program = self._programs.keep(key, self._build(setting, path, "fresh" if fresh else "reuse"))
+            made = build(setting, self.case(setting), path, "fresh" if fresh else "reuse")
+            program = self._programs.keep(key, made)
         return program
-
-    def _build(self, setting: Setting, path: str, policy: str) -> Compiled:
-        with store.policy(policy):
-            return PATHS[path](self.case(setting), setting.backend, dict(setting.options))
 
     def ask(
         self, setting: Setting, size: int, outside: str = "raise", tell: Tell = lambda share, text: None
@@ -189,7 +186,7 @@ class Bench:
         answers = []
         for place, path in enumerate(setting.paths):
             tell(place / len(setting.paths), f"asking {path}")
-            with stages.listening(partial(tell, place / len(setting.paths))):
+            with progress.listening(partial(tell, place / len(setting.paths))):
                 answers.append(self._answer(setting, path, sizes, inputs, outside))
         return tuple(answers)
 
@@ -199,7 +196,8 @@ class Bench:
         start = time.perf_counter()
         try:
             recompiles = outside == "recompile" and path == "jit"
-            program = self._build(setting, path, "reuse") if recompiles else self.program(setting, path)
+            own = build(setting, self.case(setting), path, "reuse") if recompiles else None
+            program = own or self.program(setting, path)
             program.outside = outside if recompiles or outside == "eager" else "raise"
             before, start = len(program.build.engines), time.perf_counter()
             try:
@@ -217,115 +215,7 @@ class Bench:
         except ShapeError as error:
             return Answer(path, sizes, "refused", str(error), time.perf_counter() - start)
         except Exception as error:
-            return Answer(path, sizes, "failed", failure(error).sentence, time.perf_counter() - start)
-
-
-class _Run:
-    """One run of the bench, step by step."""
-
-    def __init__(self, bench: Bench, setting: Setting, tell: Tell, show: Callable[[Result], None], fresh: bool) -> None:
-        self.bench, self.setting, self.tell, self.show, self.fresh = bench, setting, tell, show, fresh
-        self.case = bench.case(setting)
-        self.programs: dict[str, Compiled] = {}
-        self.failures: dict[str, Failure] = {}
-        self.seconds: dict[str, float] = {}
-        self.look: Sweep | None = None
-
-    def result(self) -> Result:
-        with self._timed("first look"):
-            self._first_look({})
-        for place, path in enumerate(self.setting.paths):
-            self._build(place, path)
-        sweep = None
-        if self.programs:
-            with self._timed("measure"):
-                sweep = self._measure()
-        return self._so_far(sweep, final=True)
-
-    def _build(self, place: int, path: str) -> None:
-        share = place / (len(self.setting.paths) + 2)
-        start = time.perf_counter()
-        try:
-            with self._timed(f"build {path}"), stages.listening(lambda text: self.tell(share, text)):
-                self.programs[path] = self.bench.program(self.setting, path, self.fresh)
-        except Exception as error:
-            self.failures[path] = failure(error)
-        else:
-            last = place == len(self.setting.paths) - 1
-            if time.perf_counter() - start > WORTH_A_LOOK and not last:
-                with self._timed("first look"):
-                    self._first_look({path: self.programs[path]})
-        self.show(self._so_far(self.look, final=False))
-
-    def _first_look(self, programs: Mapping[str, Compiled]) -> None:
-        place = len(self.programs) / (len(self.setting.paths) + 2)
-        seen = latencies(
-            self.case,
-            programs,
-            self.setting.sizes,
-            progress=lambda done, total, text: self.tell(place, f"a first look at {next(iter(programs), 'eager')}"),
-        )
-        if self.look is None:
-            self.look = seen
-        else:
-            new = seen.table[seen.table["path"] != EAGER]
-            self.look = dataclasses.replace(
-                seen,
-                table=pd.concat([self.look.table, new], ignore_index=True),
-                builds=[*self.look.builds, *seen.builds],
-            )
-        self.show(self._so_far(self.look, final=False))
-
-    def _measure(self) -> Sweep:
-        paths, steps = len(self.setting.paths), len(self.setting.sizes)
-
-        def progress(done: int, total: int, text: str) -> None:
-            comparing = text.startswith("comparing")
-            part = done / max(total, 1)
-            of = f" ({done + 1} of {steps})" if comparing else f" of {total}" if "round" in text else ""
-            self.tell((paths + part + (0 if comparing else 1)) / (paths + 2), text + of)
-
-        return sweep(
-            self.programs,
-            self.setting.sizes,
-            min_samples=self.setting.samples,
-            min_seconds=MIN_SECONDS,
-            rows=False,
-            progress=progress,
-            after_round=lambda found: self.show(self._so_far(found, final=False)),
-        )
-
-    def _so_far(self, found: Sweep | None, final: bool) -> Result:
-        return Result(
-            setting=self.setting,
-            sweep=found,
-            builds=tuple(program.build for program in self.programs.values()),
-            failures=dict(self.failures),
-            seconds=dict(self.seconds),
-            when=datetime.datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
-            final=final,
-        )
-
-    def _timed(self, name: str) -> "_Timed":
-        return _Timed(self.seconds, name)
-
-
-class _Timed:
-    """Adds the seconds of a ``with`` block to a dictionary."""
-
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + time.perf_counter() - self._start
-
-
-def failure(error: BaseException) -> Failure:
-    """An error as a sentence and its traceback; the sentence of an error of this package is its message."""
-    return Failure(sentence(error), "".join(traceback.format_exception(error)))
+            return Answer(path, sizes, "failed", sentence(error), time.perf_counter() - start)
 
 
 def _by(program: Compiled, sizes: Mapping[str, int]) -> str:

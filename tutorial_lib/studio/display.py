@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EngineReport
-from tutorial_lib.setting import Setting
-from tutorial_lib.shapes import ShapeError
+from tutorial_lib.experiments.result import Result
+from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.studio import take, views
 from tutorial_lib.studio.bench import Answer, Bench, Recent
 from tutorial_lib.studio.form import WRONG
 from tutorial_lib.studio.panel import EMPTY, Panel, answers, problem, stale
-from tutorial_lib.studio.result import Result
-from tutorial_lib.studio.script import script
+from tutorial_lib.upstream.exported_script import script
 
 PINS = 5
 ASKED = 6

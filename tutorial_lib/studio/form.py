@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from tutorial_lib.backends import BackendUnavailable, OptionError
-from tutorial_lib.precision import PrecisionError
-from tutorial_lib.setting import Setting, freeze, read_options, read_sizes, show_options
-from tutorial_lib.shapes import DynamicDim, ShapeError
+from tutorial_lib.builds.backends import BackendUnavailable, OptionError
+from tutorial_lib.core.precision import PrecisionError
+from tutorial_lib.core.shapes import ShapeError
+from tutorial_lib.experiments.setting import Setting, freeze, read_options, read_sizes, show_options
+from tutorial_lib.measure.sweep import default_sizes
 from tutorial_lib.studio.bench import Bench
 from tutorial_lib.studio.panel import Panel
-from tutorial_lib.sweep import default_sizes
 
 WRONG = (ShapeError, BackendUnavailable, OptionError, PrecisionError)
 """What a setting that cannot be built raises."""
@@ -62,15 +62,11 @@ class Form:
             If it cannot be built.
         """
         values = values or self.values()
-        ranges = []
-        for name, triple in values["ranges"].items():
-            if not isinstance(triple, tuple) or len(triple) != 3:
-                raise ShapeError(f"{name}: {triple!r} is not a range; give three sizes (min, opt, max).")
-            ranges.append(DynamicDim(name, *triple))
+        ranged = self._bench.base(values["model"]).with_ranges(**values["ranges"])
         return self._bench.settled(
             Setting(
                 values["model"],
-                tuple(ranges),
+                tuple(ranged.dims.values()),
                 values["backend"],
                 values["precision"],
                 values["paths"],

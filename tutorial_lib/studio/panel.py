@@ -6,12 +6,13 @@ from typing import Any
 
 import ipywidgets as w
 
-from tutorial_lib import backends, precision
+from tutorial_lib.builds import backends
+from tutorial_lib.core import precision
+from tutorial_lib.core.shapes import LARGEST, DynamicDim
+from tutorial_lib.experiments.result import Result
 from tutorial_lib.paths import PATHS
-from tutorial_lib.shapes import LARGEST, DynamicDim
 from tutorial_lib.studio import views
 from tutorial_lib.studio.bench import Answer
-from tutorial_lib.studio.result import Result
 
 TABS = ("Results", "Speed-up and build", "What was built", "Ask for a size", "Take it with you")
 OUTSIDE = {"refuse it": "raise", "build another engine (jit)": "recompile", "run it in PyTorch": "eager"}

@@ -4,15 +4,18 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from tutorial_lib.engines import EngineReport, build_all
-from tutorial_lib.setting import Setting
-from tutorial_lib.stages import Cancelled
-from tutorial_lib.studio.bench import Answer, Bench, failure
+from tutorial_lib.core.progress import Cancelled
+from tutorial_lib.engines import EngineReport
+from tutorial_lib.experiments.result import Failure, Result
+from tutorial_lib.experiments.run import run
+from tutorial_lib.experiments.setting import Setting
+from tutorial_lib.studio.bench import Answer, Bench
 from tutorial_lib.studio.display import Display
 from tutorial_lib.studio.panel import Panel, status
-from tutorial_lib.studio.result import Result
 from tutorial_lib.studio.worker import Job, Worker
 
 WORKER = Worker("tutorial_lib studio")
@@ -78,7 +81,7 @@ class Runner:
             self._turn += 1
             WORKER.cancel((id(self), "run"))
             self.job, self.error = Job.of(result), None
-            self._end(result, f"Reused: built and measured at {result.when}.")
+            self._end(result, f"Reused: built and measured at {when(result)}.")
             return self.job
 
     def cancel(self) -> None:
@@ -168,7 +171,7 @@ class Runner:
     def _fail(self, turn: int, error: BaseException) -> None:
         with self._lock:
             if turn == self._turn:
-                self.error, told = error, failure(error)
+                self.error, told = error, Failure.of(error)
                 self._panel.status.value = status(f"Not measured: {told.sentence}", details=told.details)
                 self._idle()
 
@@ -190,7 +193,7 @@ class Runner:
             try:
                 told = self._bench.ask(setting, size, outside, tell)
             except Exception as error:
-                panel.answers.value = status(failure(error).sentence)
+                panel.answers.value = status(Failure.of(error).sentence)
                 raise
             self._display.answered(told)
             return told
@@ -204,12 +207,18 @@ class Runner:
 
         def work(job: Job[tuple[EngineReport, ...]]) -> tuple[EngineReport, ...]:
             try:
-                reports = build_all(self._bench.case(setting), setting.paths, calls)
+                of_engines = replace(setting, measure=False, engines=True, calls=tuple(calls))
+                reports = run(of_engines, self._bench.case(setting), progress=lambda step: job.check()).engines
             except Exception as error:
-                panel.engine_reports.value = status(failure(error).sentence)
+                panel.engine_reports.value = status(Failure.of(error).sentence)
                 raise
             self._display.show_engines(reports)
             return reports
 
         panel.engine_reports.value = status("TensorRT for RTX builds the engines, in a process of its own.")
         return WORKER.submit((id(self), "engines"), work)
+
+
+def when(result: Result) -> str:
+    """The date of a result in local time."""
+    return datetime.fromisoformat(result.date).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -7,9 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tutorial_lib import plots
+from tutorial_lib.experiments.result import Result
+from tutorial_lib.figures import plots
 from tutorial_lib.studio import views
-from tutorial_lib.studio.result import Result
 
 TYPES = {"json": "application/json", "csv": "text/csv", "svg": "image/svg+xml", "png": "image/png"}
 COPY = (

@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tutorial_lib import plots
+from tutorial_lib.builds.report import Build, Engine
 from tutorial_lib.engines import EngineReport
 from tutorial_lib.engines.report import plan_lines, shape
-from tutorial_lib.record import Build, Engine
-from tutorial_lib.studio.result import Failure, Result
-from tutorial_lib.sweep import EAGER, Sweep
+from tutorial_lib.experiments.result import Failure, Result
+from tutorial_lib.figures import plots
+from tutorial_lib.measure.sweep import EAGER, Sweep
 
 Pinned = Sequence[tuple[str, Result]]
 """Earlier results with the labels that they were pinned under."""

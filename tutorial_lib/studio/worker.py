@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Hashable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from tutorial_lib.stages import Cancelled
+from tutorial_lib.core.progress import Cancelled
 
 T = TypeVar("T")
 POLL = 0.05

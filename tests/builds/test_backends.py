@@ -1,0 +1,443 @@
+import json
+import os
+import shutil
+import stat
+import sys
+import types
+
+import pytest
+import torch
+
+from tutorial_lib import BackendUnavailable, OptionError, choose, expand_reshape, status, statuses
+from tutorial_lib.builds.backends import BACKENDS, as_device, cpp_compiler, settings, tensorrt
+from tutorial_lib.builds.backends import inductor as inductor_module
+from tutorial_lib.paths import jit
+
+on_cpu_machine = pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without an NVIDIA GPU")
+needs_gxx = pytest.mark.skipif(
+    shutil.which("g++") is None or not sys.platform.startswith("linux"), reason="wraps a GNU g++ on Linux"
+)
+REAL_GXX, REAL_PATH = shutil.which("g++"), os.environ.get("PATH", "")
+
+
+def is_one_sentence(message):
+    return "\n" not in message and message.endswith(".") and "Error" not in message
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine with no compiler yet: ``machine("bin/g++", script)`` puts one on the PATH and returns its path."""
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.delenv("CXX", raising=False)
+    cpp_compiler._compiler.cache_clear()
+
+    def install(name, script):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\necho {path} >> {tmp_path}/calls\nPATH='{REAL_PATH}'\n{script}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        folders = [folder for folder in os.environ["PATH"].split(os.pathsep) if folder != str(path.parent)]
+        monkeypatch.setenv("PATH", os.pathsep.join([*folders, str(path.parent)]))
+        return str(path)
+
+    def calls():
+        try:
+            return (tmp_path / "calls").read_text().split()
+        except FileNotFoundError:
+            return []
+
+    install.calls = calls
+    install.folder = tmp_path
+    yield install
+    cpp_compiler._compiler.cache_clear()
+
+
+WORKS = f'exec {REAL_GXX} "$@"'
+FAILS = "echo 'probe.cpp:1: error: the disk is on fire' >&2; exit 1"
+STATIC = f'exec {REAL_GXX} "$@" -static-libstdc++'
+
+
+def test_there_is_a_status_for_every_backend_in_the_order_of_auto():
+    found = statuses()
+    assert tuple(s.name for s in found) == BACKENDS
+    assert all(is_one_sentence(s.reason) for s in found)
+    assert {s.device for s in found} == {str(as_device())}
+
+
+def test_the_eager_backend_works_everywhere():
+    assert status("eager").works
+
+
+@pytest.mark.parametrize("name", ["tensort", "", "TensorRT", None])
+def test_an_unknown_backend_is_refused_with_those_there_are(name):
+    for ask in (status, choose):
+        with pytest.raises(BackendUnavailable) as refused:
+            ask(name)
+        message = str(refused.value)
+        assert repr(name) in message
+        assert all(known in message for known in BACKENDS)
+        assert is_one_sentence(message)
+
+
+def test_a_path_refuses_an_unknown_backend(seed):
+    with pytest.raises(BackendUnavailable, match="'tensort'"):
+        jit(seed, "tensort")
+
+
+@on_cpu_machine
+def test_tensorrt_on_a_cpu_machine_says_what_is_missing_and_how_to_get_it(seed):
+    found = status("tensorrt")
+    assert not found.works
+    assert "NVIDIA GPU" in found.reason
+    assert "make lab" in found.reason
+    assert "pip install -r requirements-tensorrt.txt" in found.reason
+    assert is_one_sentence(found.reason)
+    for ask in (lambda: choose("tensorrt"), lambda: jit(seed, "tensorrt")):
+        with pytest.raises(BackendUnavailable) as refused:
+            ask()
+        assert str(refused.value) == f"backend tensorrt: {found.reason}"
+
+
+def test_tensorrt_needs_the_model_on_a_gpu():
+    assert not status("tensorrt", "cpu").works
+
+
+def test_auto_takes_the_first_that_works_and_says_why_the_others_were_passed_over():
+    found = statuses()
+    name, passed = choose("auto")
+    works = [s.works for s in found].index(True)
+    assert name == found[works].name
+    assert passed == tuple(f"{s.name} was passed over: {s.reason}" for s in found[:works])
+
+
+def test_auto_without_a_compiler_is_eager_and_says_why(machine):
+    name, passed = choose("auto", "cpu")
+    assert name == "eager"
+    assert [sentence.split()[0] for sentence in passed] == ["tensorrt", "inductor"]
+    assert "C++ compiler" in passed[1]
+
+
+def test_what_auto_passed_over_is_noted_in_the_build(machine):
+    build = jit(expand_reshape((2, 3, 4), 48, 7), "auto").build
+    assert build.backend == "eager"
+    assert any(note.startswith("inductor was passed over: ") for note in build.notes)
+
+
+def test_a_backend_that_was_asked_for_by_name_passes_nothing_over():
+    assert choose("eager") == ("eager", ())
+
+
+def test_the_default_device_is_the_gpu_if_there_is_one():
+    expected = "cuda:0" if torch.cuda.is_available() else "cpu"
+    assert str(as_device()) == str(as_device("auto")) == str(as_device(None)) == expected
+    assert as_device("cpu") == as_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "device", ["tpu", "", "CUDA", "cuda:-1", "cuda:99", "mps", "meta", torch.device("cuda", 99), 3.5]
+)
+def test_a_device_that_is_not_here_is_refused_by_name(device):
+    for ask in (as_device, lambda d: status("eager", d), lambda d: choose("auto", d)):
+        with pytest.raises(BackendUnavailable) as refused:
+            ask(device)
+        message = str(refused.value)
+        assert repr(device) in message
+        assert is_one_sentence(message)
+
+
+def test_a_numbered_cpu_is_the_cpu():
+    # tensors never are on "cpu:0", so a program built for it would refuse every tensor
+    assert as_device("cpu:0") == torch.device("cpu")
+
+
+def test_an_option_that_is_misspelt_is_refused_with_a_suggestion(seed, inductor):
+    with pytest.raises(OptionError) as refused:
+        settings("inductor", seed.device, {"freezin": True})
+    message = str(refused.value)
+    assert "'freezin'" in message
+    assert "'freezing'" in message
+    with pytest.raises(OptionError, match="'freezin'"):
+        jit(seed, "inductor", {"freezin": True})
+
+
+def test_an_option_like_no_other_is_refused(seed, inductor):
+    with pytest.raises(OptionError, match="'qqqqqqqq'"):
+        settings("inductor", seed.device, {"qqqqqqqq": True})
+
+
+def test_the_eager_backend_has_no_options(seed):
+    assert settings("eager", seed.device, None) == settings("eager", seed.device, {}) == {}
+    with pytest.raises(OptionError, match=r"eager has no option 'freezing'.* none"):
+        settings("eager", seed.device, {"freezing": True})
+
+
+def test_a_readers_option_wins_over_the_defaults(seed, inductor):
+    for value in (True, False):
+        chosen = settings("inductor", seed.device, {"freezing": value})
+        assert chosen["freezing"] is value
+    assert settings("inductor", seed.device, {"max_autotune": True})["max_autotune"] is True
+    assert set(chosen) <= inductor_module.option_names()
+
+
+def test_inductor_compiles_with_the_compiler_that_was_found(seed, inductor):
+    assert settings("inductor", seed.device, None)["cpp.cxx"] == (None, cpp_compiler.compiler())
+
+
+def test_no_compiler_on_the_path_is_said_with_how_to_get_one(machine):
+    found = status("inductor")
+    assert not found.works
+    assert "no C++ compiler" in found.reason
+    assert "apt install g++" in found.reason
+    assert is_one_sentence(found.reason)
+    with pytest.raises(BackendUnavailable, match=r"inductor.*C\+\+ compiler"):
+        choose("inductor")
+
+
+@needs_gxx
+def test_a_compiler_that_links_its_own_standard_library_is_rejected_and_the_next_one_taken(machine):
+    static, good = machine("first/g++", STATIC), machine("second/g++", WORKS)
+    assert "libstdc++" in cpp_compiler.why_not(static)
+    assert cpp_compiler.compiler() == good
+    assert machine.calls() == [static, good]
+
+
+def test_a_compiler_that_fails_is_rejected_with_its_own_words(machine):
+    broken = machine("bin/g++", FAILS)
+    assert "the disk is on fire" in cpp_compiler.why_not(broken)
+    with pytest.raises(cpp_compiler.NoCompiler, match="the disk is on fire"):
+        cpp_compiler.compiler()
+
+
+def test_a_compiler_that_hangs_is_rejected(machine, monkeypatch):
+    monkeypatch.setattr(cpp_compiler, "SECONDS", 0.2)
+    hanging = machine("bin/g++", "exec sleep 30")
+    assert "does not run" in cpp_compiler.why_not(hanging)
+
+
+def test_two_names_of_one_compiler_are_tried_once(machine):
+    broken = machine("bin/g++", FAILS)
+    os.symlink(broken, machine.folder / "bin" / "c++")
+    os.symlink(broken, machine.folder / "bin" / "clang++")
+    with pytest.raises(cpp_compiler.NoCompiler):
+        cpp_compiler.compiler()
+    assert len(machine.calls()) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "\x00\xff", "[]", "null", "5", '{"other": null}'])
+def test_a_memo_that_is_not_one_is_written_anew(machine, content):
+    path = machine("bin/g++", FAILS)
+    folder = machine.folder / "cache"
+    folder.mkdir()
+    (folder / "compilers.json").write_text(content, encoding="latin-1")
+    for _ in range(2):
+        assert "the disk is on fire" in cpp_compiler.why_not(path)
+    assert len(machine.calls()) == 1
+
+
+def test_a_cache_folder_that_cannot_be_written_does_no_harm(machine, monkeypatch):
+    path = machine("bin/g++", FAILS)
+    in_the_way = machine.folder / "file"
+    in_the_way.write_text("mine")
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(in_the_way / "cache"))  # refused to root too
+    for _ in range(2):
+        assert "the disk is on fire" in cpp_compiler.why_not(path)
+    assert len(machine.calls()) == 2
+    assert in_the_way.read_text() == "mine"
+
+
+def test_a_memo_that_cannot_be_replaced_leaves_nothing_half_written(machine):
+    path = machine("bin/g++", FAILS)
+    folder = machine.folder / "cache"
+    (folder / "compilers.json").mkdir(parents=True)  # a folder where the file should be
+    assert "the disk is on fire" in cpp_compiler.why_not(path)
+    assert [p.name for p in folder.glob("*json*")] == ["compilers.json"]
+
+
+@needs_gxx
+def test_a_compiler_that_appears_is_taken_and_the_verdict_is_remembered_on_disk(machine):
+    assert not status("inductor", "cpu").works
+    good = machine("bin/g++", WORKS)
+    assert cpp_compiler.compiler() == good
+    assert status("inductor", "cpu").works
+    (memo,) = (machine.folder / "cache").glob("*.json")
+    assert list(json.loads(memo.read_text()).values()) == [None]
+    cpp_compiler._compiler.cache_clear()  # as a new process would start
+    assert cpp_compiler.compiler() == good
+    assert machine.calls() == [good]
+
+
+def test_the_reason_for_every_rejected_compiler_is_said(machine):
+    first, second = machine("first/g++", FAILS), machine("second/c++", FAILS.replace("disk", "fan"))
+    reason = status("inductor").reason
+    assert reason.index(first) < reason.index("the disk is on fire") < reason.index(second)
+    assert reason.index(second) < reason.index("the fan is on fire") < reason.index("CXX")
+    assert "\n" not in reason
+    assert machine.calls() == [first, second]
+
+
+def test_a_compiler_that_was_replaced_is_tried_again(machine):
+    path = machine("bin/g++", FAILS)
+    assert "the disk is on fire" in cpp_compiler.why_not(path)
+    machine("bin/g++", FAILS.replace("disk", "fan"))
+    os.utime(path, ns=(1, 1))
+    assert "the fan is on fire" in cpp_compiler.why_not(path)
+
+
+def test_cxx_comes_before_the_path(machine, monkeypatch):
+    on_path, own = machine("bin/g++", WORKS), machine("own/my-compiler", WORKS)
+    assert cpp_compiler.candidates() == [on_path]
+    monkeypatch.setenv("CXX", own)
+    assert cpp_compiler.candidates() == [own, on_path]
+
+
+def test_every_folder_of_the_path_is_searched_and_g_plus_plus_comes_first(machine):
+    paths = [machine(name, WORKS) for name in ("a/c++", "b/clang++", "c/g++", "d/g++")]
+    assert cpp_compiler.candidates() == [paths[2], paths[3], paths[1], paths[0]]
+
+
+def test_cuda_graphs_of_inductor_are_refused_with_what_to_use_instead():
+    with pytest.raises(OptionError, match=r"next call overwrites.*tutorial_lib\.builds\.cuda_graphs\.Graphed"):
+        settings("inductor", as_device("cpu"), {"triton.cudagraphs": True})
+    assert settings("inductor", as_device("cpu"), {"triton.cudagraphs": False})["triton.cudagraphs"] is False
+
+
+@pytest.fixture
+def card(monkeypatch, tmp_path):
+    """``card((8, 9), "rtx")``: a machine with such a card, and with this flavour (or both) installed."""
+
+    def pretend(capability, *flavours, version=None, broken=None, folders=("here", "here")):
+        packages = {"standard": "torch-tensorrt", "rtx": "torch-tensorrt-rtx"}
+        installed = {packages[flavour]: folder for flavour, folder in zip(flavours, folders, strict=False)}
+
+        def distributions(name):
+            return [types.SimpleNamespace(locate_file=lambda _: installed[name])] if name in installed else []
+
+        monkeypatch.setattr(tensorrt.importlib.metadata, "distributions", distributions)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        module = tmp_path / "torch_tensorrt"
+        module.mkdir(exist_ok=True)
+        (module / "dynamo").mkdir(exist_ok=True)
+        code = f"raise Exception({broken!r})" if broken else f"__version__ = {version or torch.__version__!r}"
+        (module / "__init__.py").write_text(f"{code}\n")
+        (module / "dynamo" / "__init__.py").touch()
+        (module / "dynamo" / "_settings.py").write_text(
+            "import dataclasses\n@dataclasses.dataclass\nclass CompilationSettings:\n    min_block_size: int = 5\n"
+            "    timing_cache_path: str = ''\n    hardware_compatible: bool = False\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        forget()
+
+    def forget():
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torch_tensorrt"]:
+            monkeypatch.delitem(sys.modules, name)
+
+    yield pretend
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torch_tensorrt"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("flavour", ["standard", "rtx"])
+def test_either_flavour_of_tensorrt_works_on_a_card_that_runs_both(card, flavour):
+    card((8, 9), flavour)
+    assert tensorrt.flavour() == flavour
+    assert tensorrt.why_not(torch.device("cuda:0")) is None
+
+
+def test_tensorrt_for_rtx_on_hopper_is_refused_with_what_to_type(card):
+    card((9, 0), "rtx", broken="it must not even be imported")
+    assert tensorrt.why_not(torch.device("cuda:0")) == (
+        "TensorRT for RTX does not run on compute capability 9.0; use data-centre TensorRT there: "
+        "`make lab TENSORRT=standard`."
+    )
+    card((9, 0), "standard")
+    assert tensorrt.why_not(torch.device("cuda:0")) is None
+
+
+def test_no_other_tensorrt_is_offered_for_a_card_that_runs_none(card):
+    card((6, 1), "rtx")
+    assert tensorrt.why_not(torch.device("cuda:0")) == "TensorRT for RTX does not run on compute capability 6.1."
+
+
+def test_on_a_gpu_without_tensorrt_both_packages_are_named(card):
+    card((8, 9))
+    reason = tensorrt.why_not(torch.device("cuda:0"))
+    assert reason.startswith("neither the package torch-tensorrt nor torch-tensorrt-rtx is installed; ")
+    assert "make lab" in reason
+    assert is_one_sentence(reason)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "command"), [("standard", "requirements-tensorrt.txt"), ("rtx", "`make lab TENSORRT=rtx`")]
+)
+def test_a_tensorrt_that_does_not_load_or_belongs_to_another_torch_is_one_sentence(card, flavour, command):
+    card((8, 9), flavour, broken="Could not find libtensorrt_rtx.so.1\n  Search paths: []")
+    reason = tensorrt.why_not(torch.device("cuda:0"))
+    assert "cannot be imported (Could not find libtensorrt_rtx.so.1 Search paths: [])" in reason
+    assert command in reason
+    card((8, 9), flavour, version="2.9.0")
+    reason = tensorrt.why_not(torch.device("cuda:0"))
+    assert f"torch_tensorrt 2.9.0 and torch {torch.__version__} do not belong together" in reason
+    assert command in reason
+
+
+def test_both_flavours_in_one_folder_are_refused_and_in_two_folders_the_rtx_one_counts(card):
+    card((8, 9), "standard", "rtx")
+    reason = tensorrt.why_not(torch.device("cuda:0"))
+    assert "are both installed" in reason
+    assert is_one_sentence(reason)
+    card((8, 9), "standard", "rtx", folders=("environment", "engines"))  # as in the process that builds engines
+    assert tensorrt.flavour() == "rtx"
+    assert tensorrt.why_not(torch.device("cuda:0")) is None
+
+
+def test_options_that_tensorrt_for_rtx_does_not_have_are_neither_passed_nor_taken(card, monkeypatch, tmp_path):
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "cache"))
+    device = torch.device("cuda:0")
+    card((8, 9), "standard", version="2.13.0")
+    standard = settings("tensorrt", device, {"hardware_compatible": True})
+    card((8, 9), "rtx", version="2.13.0")
+    rtx = settings("tensorrt", device, {})
+    assert "timing_cache_path" in standard
+    assert "timing_cache_path" not in rtx
+    assert standard["engine_cache_dir"] != rtx["engine_cache_dir"], "engines of one are no engines of the other"
+    for option in tensorrt.RTX_LACKS:
+        with pytest.raises(OptionError, match=rf"TensorRT for RTX, which is installed here, has no option '{option}'"):
+            settings("tensorrt", device, {option: True})
+
+
+def test_before_2_12_tensorrt_for_rtx_writes_a_timing_cache_and_it_is_this_users_own(card, monkeypatch, tmp_path):
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "cache"))
+    card((8, 9), "rtx", version="2.11.0")
+    assert settings("tensorrt", torch.device("cuda:0"), {})["timing_cache_path"].startswith(str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("capability", "flavours"),
+    [
+        ((7, 0), ()),
+        ((7, 5), ("standard", "rtx")),
+        ((8, 0), ("standard", "rtx")),
+        ((8, 9), ("standard", "rtx")),
+        ((9, 0), ("standard",)),
+        ((10, 0), ("standard",)),
+        ((12, 0), ("standard", "rtx")),
+        ((12, 1), ("standard", "rtx")),
+    ],
+)
+def test_which_flavours_run_on_a_card(capability, flavours):
+    assert tensorrt.flavours_for(capability) == flavours
+    assert tensorrt.rtx_runs_on(capability) == ("rtx" in flavours)
+    assert (tensorrt.rtx_refusal(capability) is None) == ("rtx" in flavours)
+
+
+@pytest.mark.parametrize(("flavour", "version"), [("torch-tensorrt-rtx", "2.13.0"), ("tensorrt-rtx-cu13", "1.5.0.114")])
+def test_a_build_report_names_the_flavour(monkeypatch, tmp_path, flavour, version):
+    info = tmp_path / f"{flavour.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {flavour}\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    build = jit(expand_reshape((2, 3, 4), 48, 7), "eager").build
+    assert build.versions[flavour] == version

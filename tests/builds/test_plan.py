@@ -1,0 +1,101 @@
+"""A plan survives the way through JSON, and nothing that is not one is taken for one."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tutorial_lib.builds.plan import Plan, PlanLayer, PlanTensor
+
+X = PlanTensor("x", "float32", "data", (((1, 768), (4, 768), (32, 768)),))
+SIZE = PlanTensor("sym_size", "int64", "shape", (((1,), (4,), (32,)),), True)
+SCALAR = PlanTensor("scale", "float32", "weight", (((), (), ()),))
+LAYER = PlanLayer("gemm", "kgen", ("linear", "relu"), ("float32 [-1,768]",), ("float32 [-1,8]",), "__myelin_CASK_STUB")
+PLAN = Plan(
+    plan_bytes=6,
+    activation_bytes=85_655_552,
+    weight_bytes=7_090_432,
+    scratch_bytes=0,
+    network_layers=36,
+    shape_layers=26,
+    layers=(LAYER,),
+    inputs=(X, SIZE, SCALAR),
+    outputs=(PlanTensor("y", "float32"),),
+    targets=("sm80", "sm86"),
+    conversion_seconds=0.25,
+    build_seconds=0.5,
+    messages=("a warning",),
+    versions={"tensorrt-rtx": "1.5.0.114"},
+    data=b"native",
+)
+
+
+def through_json(plan):
+    return json.loads(json.dumps(plan.to_dict(), allow_nan=False))
+
+
+def test_a_plan_with_results_that_are_too_large_to_reserve_allocates_them_at_run_time():
+    allocate = PlanLayer("allocate_0", "allocate", (), ("float32 [-1,2304]",))
+    assert dataclasses.replace(PLAN, layers=(allocate, LAYER)).allocates_at_run_time
+    assert not PLAN.allocates_at_run_time
+
+
+def test_a_plan_goes_through_json_without_its_bytes():
+    again = Plan.from_dict(through_json(PLAN))
+    assert again == PLAN
+    assert again.data is None
+    assert hash(again.inputs) == hash(PLAN.inputs)
+
+
+def test_the_bytes_of_a_plan_are_neither_printed_nor_compared():
+    assert "native" not in repr(PLAN)
+    assert dataclasses.replace(PLAN, data=None) == PLAN
+
+
+def test_an_input_is_dynamic_if_any_profile_or_two_of_them_differ():
+    assert X.is_dynamic
+    assert SIZE.is_dynamic
+    assert not SCALAR.is_dynamic
+    fixed = ((2,), (2,), (2,)), ((3,), (3,), (3,))
+    assert not PlanTensor("x", "float32", "data", fixed[:1]).is_dynamic
+    assert PlanTensor("x", "float32", "data", fixed).is_dynamic
+    assert PLAN.is_dynamic
+    assert not dataclasses.replace(PLAN, inputs=(SCALAR,)).is_dynamic
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"plan_bytes": "6"}, "plan.plan_bytes is '6', not a whole number"),
+        ({"plan_bytes": True}, "plan.plan_bytes is True"),
+        ({"plan_bytes": -1}, "plan.plan_bytes is -1, not 0 or more"),
+        ({"build_seconds": float("nan")}, "plan.build_seconds is nan, not a finite number"),
+        ({"build_seconds": 10**400}, "not a finite number"),
+        ({"build_seconds": "fast"}, "plan.build_seconds is 'fast', not a number"),
+        ({"messages": "a text"}, "plan.messages is 'a text', not a list"),
+        ({"versions": {"torch": 2}}, "plan.versions.torch is 2, not a text"),
+        ({"versions": []}, "plan.versions is .., not an object"),
+        ({"inputs": [{"name": "x"}]}, "has no field 'dtype'"),
+        ({"inputs": [{"name": "x", "dtype": "int8", "profiles": [[[1], [2]]]}]}, "has 2 values, not 3"),
+        ({"inputs": [{"name": "x", "dtype": "int8", "profiles": [[[1], [1.5], [2]]]}]}, "is 1.5, not a whole"),
+        ({"latency_ms": 1.0}, "has an unknown field 'latency_ms'"),
+        ({"data": None}, "JSON holds no bytes"),
+    ],
+)
+def test_anything_else_is_refused_with_the_field_it_is_in(change, said):
+    with pytest.raises(ValueError, match=said):
+        Plan.from_dict({**through_json(PLAN), **change})
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Plan) if field.name != "data"])
+def test_every_field_has_to_be_there(field):
+    plain = through_json(PLAN)
+    del plain[field]
+    with pytest.raises(ValueError, match=f"no field '{field}'"):
+        Plan.from_dict(plain)
+
+
+@pytest.mark.parametrize("plain", [None, [], "plan", 3])
+def test_what_is_no_object_is_no_plan(plain):
+    with pytest.raises(ValueError, match="not an object"):
+        Plan.from_dict(plain)

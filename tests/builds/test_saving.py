@@ -1,0 +1,547 @@
+"""Programs on disk: they come back whole, in a process that knows nothing of them, or not at all."""
+
+import errno
+import gc
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from tutorial_lib import PATHS, OutOfRange, Reference, ShapeError, status
+from tutorial_lib.builds import saving
+from tutorial_lib.builds.backends import inductor as inductor_module
+from tutorial_lib.builds.backends import tensorrt
+from tutorial_lib.checks import agreement
+from tutorial_lib.core import precision
+
+ROOT = Path(__file__).parents[2]
+AHEAD = ("input", "export")
+
+
+def temporary_folders():
+    return {name for name in os.listdir(tempfile.gettempdir()) if not name.startswith("torchinductor_")}
+
+
+@pytest.fixture
+def own_temporary_folder(monkeypatch, tmp_path):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+
+# ---- another process --------------------------------------------------------------------------------------------
+
+
+def cases(seed, masked):
+    """Every program that is loaded in the other process: its name, its path, its backend, its case, sizes to run at."""
+    small, large = {"batch": 1, "length": 1}, {"batch": 4, "length": 9}
+    for path in AHEAD:
+        for backend in ("eager", "inductor"):
+            if status(backend).works:
+                yield f"seed-{path}-{backend}", path, backend, seed, (1, 4, 8)
+        yield f"masked-{path}-eager", path, "eager", masked, (small, None, large)
+    yield "bf16-export-eager", "export", "eager", seed.in_precision("bf16"), (1, 4, 8)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory, built, seed, masked):
+    """What became of every program in a process that has no compiler and none of the models' classes."""
+    folder, temporary = tmp_path_factory.mktemp("artefacts"), tmp_path_factory.mktemp("temporary")
+    expected = {}
+    for name, path, backend, case, sizes in cases(seed, masked):
+        saving.save(built(path, backend, case), folder / f"{name}.dynpt")
+        inputs, reference = [case.example(size, seed=1) for size in sizes], Reference(case)
+        torch.save(inputs, folder / f"{name}.inputs.pt")
+        torch.save(
+            case.example({**case.sizes(sizes[-1]), "batch": case.dims["batch"].max + 1}), folder / f"{name}.refused.pt"
+        )
+        expected[name] = case, path, backend, [(reference.eager(one), reference.double(one)) for one in inputs]
+    environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary), "HOME": str(folder), "PATH": ""}
+    command = [sys.executable, "-P", str(ROOT / "tests" / "builds" / "fresh.py"), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "outdated pt2" not in done.stderr  # what torch says before it tries again
+    found = json.loads((folder / "answer.json").read_text())
+    outputs = {name: torch.load(folder / f"{name}.outputs.pt") for name in expected}
+    return expected, found, outputs
+
+
+@pytest.fixture(
+    params=[
+        "seed-input-eager",
+        "seed-export-eager",
+        "seed-input-inductor",
+        "seed-export-inductor",
+        "masked-input-eager",
+        "masked-export-eager",
+        "bf16-export-eager",
+    ]
+)
+def name(request, elsewhere):
+    if request.param not in elsewhere[0]:
+        pytest.skip(status("inductor").reason)
+    return request.param
+
+
+def test_a_program_computes_the_same_in_another_process_at_min_opt_and_max(name, elsewhere):
+    (_, _, _, references), outputs = elsewhere[0][name], elsewhere[2][name]
+    assert len(outputs) == len(references) == 3
+    for output, (eager, double) in zip(outputs, references, strict=True):
+        assert output.dtype == eager.dtype
+        assert not output.requires_grad
+        assert agreement.compare(output, eager, double).agrees
+
+
+def test_a_program_refuses_what_is_out_of_range_in_another_process(name, elsewhere):
+    case, batch = elsewhere[0][name][0], elsewhere[0][name][0].dims["batch"]
+    said = elsewhere[1]["programs"][name]["refused"]
+    assert said.startswith(f"batch is {batch.max + 1} on x; this program was built for {batch.min} to {batch.max}")
+    assert len(case.inputs) == 1 + name.startswith("masked")
+
+
+def test_the_record_comes_along_with_where_it_came_from(name, elsewhere, built):
+    case, path, backend, _ = elsewhere[0][name]
+    found, here = elsewhere[1]["programs"][name]["record"], built(path, backend, case).build
+    assert found["notes"][0].startswith("loaded from ")
+    assert f"built on {here.device}, saved 20" in found["notes"][0]
+    assert {**found, "notes": []} == json.loads(json.dumps(here.to_dict()))
+
+
+def test_a_loaded_program_says_what_it_is(elsewhere):
+    shown = elsewhere[1]["programs"]["masked-input-eager"]["repr"]
+    assert shown == "<Loaded masked: input with eager, batch 1/2/4, length 1/5/9>"
+
+
+def test_a_process_that_loaded_programs_leaves_nothing_behind(elsewhere):
+    assert elsewhere[1]["left"] == []
+
+
+# ---- this process -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def program(built, seed):
+    return built("export", "eager", seed)
+
+
+@pytest.fixture
+def saved(program, tmp_path, own_temporary_folder):
+    saving.save(program, tmp_path / "seed.dynpt")
+    return tmp_path / "seed.dynpt"
+
+
+def test_a_file_replaces_the_one_before(program, saved, built, masked, tmp_path):
+    saving.save(built("export", "eager", masked), str(saved))
+    assert saving.load(str(saved)).build.case == "masked"
+    assert {file.name for file in tmp_path.iterdir()} == {"seed.dynpt", "temporary"}
+    assert temporary_folders() == set()
+
+
+def test_the_guard_in_front_is_the_same(program, saved):
+    loaded = saving.load(saved)
+    (x,) = program.case.example(4)
+    for wrong in ((x.double(),), (x[:, :3],), (x[0],), (x, x), (x.mT.contiguous().mT,), (None,), (x.to("meta"),)):
+        with pytest.raises(ShapeError) as here:
+            program(*wrong)
+        with pytest.raises(ShapeError) as there:
+            loaded(*wrong)
+        assert str(there.value) == str(here.value)
+    with pytest.raises(OutOfRange):
+        loaded(*program.case.example(9))
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
+def test_a_loaded_program_runs_without_gradients_in_every_mode(program, saved, mode):
+    inputs = program.case.example(3)
+    with mode():
+        output = saving.load(saved)(*inputs)
+    assert not output.requires_grad
+    assert not output.is_inference()
+
+
+def test_precision_stays_with_the_program(seed, tmp_path, monkeypatch):
+    saving.save(PATHS["export"](seed.in_precision("fp32"), "eager"), tmp_path / "seed.dynpt")
+    monkeypatch.setattr(precision, "allows_tf32", lambda name, device: name == "tf32")
+    monkeypatch.setattr(saving, "_loaded", lambda *_: lambda x: torch.backends.cuda.matmul.allow_tf32)
+    loaded = saving.load(tmp_path / "seed.dynpt")
+    with precision.tf32(True):
+        assert loaded(*seed.example(4)) is False
+        assert torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_package_is_unpacked_only_as_long_as_its_program_lives(built, seed, inductor, tmp_path, own_temporary_folder):
+    saving.save(built("export", inductor, seed), tmp_path / "seed.dynpt")
+    assert temporary_folders() == set()
+    loaded = saving.load(tmp_path / "seed.dynpt")
+    assert all(name.startswith("aotinductor_") for name in temporary_folders())
+    (tmp_path / "seed.dynpt").unlink()
+    assert loaded(*seed.example(3)).shape[0] == 3
+    del loaded
+    gc.collect()
+    assert temporary_folders() == set()
+
+
+def test_options_of_a_loaded_program_read_as_they_did(built, seed, inductor, tmp_path):
+    here = built("export", inductor, seed)
+    saving.save(here, tmp_path / "one.dynpt")
+    options = saving.load(tmp_path / "one.dynpt").build.options
+    assert {name: repr(value) for name, value in options.items()} == here.build.to_dict()["options"]
+
+
+# ---- what cannot be saved ---------------------------------------------------------------------------------------
+
+
+def not_saved(program, path):
+    before = sorted(path.parent.iterdir()) if path.parent.is_dir() else None
+    with pytest.raises(saving.ArtefactError) as refused:
+        saving.save(program, path)
+    said = str(refused.value)
+    assert "\n" not in said
+    assert said.endswith(".")
+    assert temporary_folders() == set()
+    assert before == (sorted(path.parent.iterdir()) if path.parent.is_dir() else None)
+    return said
+
+
+def test_what_was_built_just_in_time_cannot_be_saved(built, seed, tmp_path, own_temporary_folder):
+    said = not_saved(built("jit", "eager", seed), tmp_path / "seed.dynpt")
+    assert "jit path" in said
+    assert "build with paths.export or paths.input" in said
+
+
+def test_a_loaded_program_is_copied_instead(program, saved):
+    assert "copy the file" in not_saved(saving.load(saved), saved)
+    assert "a Linear cannot be saved; give what a path returned" in not_saved(torch.nn.Linear(1, 1), saved)
+
+
+@pytest.mark.parametrize("place", ["missing/seed.dynpt", "temporary", "file/seed.dynpt"])
+def test_a_place_that_cannot_be_written_is_one_sentence(program, place, tmp_path, own_temporary_folder):
+    (tmp_path / "file").touch()
+    assert f"{tmp_path / place} could not be written (" in not_saved(program, tmp_path / place)
+
+
+def test_a_disk_that_fails_leaves_the_old_file(built, masked, saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    assert "No space left on device" in not_saved(built("export", "eager", masked), saved)
+    assert saved.read_bytes() == before
+
+
+def test_a_disk_that_fails_under_torch_leaves_the_old_file(program, saved):
+    resource = pytest.importorskip("resource")
+    before, limits = saved.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        said = not_saved(program, saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "could not be written (File too large)" in said
+    assert saved.read_bytes() == before
+
+
+# ---- what is refused before anything of it runs -----------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(saved, monkeypatch):
+    """``refused(content)``: the sentence with which a file of that content is refused, before anything is loaded."""
+    loads = []
+    for module, name in ((torch.export, "load"), (inductor_module, "load"), (tensorrt, "load")):
+        monkeypatch.setattr(module, name, lambda *_: loads.append(1))
+
+    def check(content):
+        saved.write_bytes(content)
+        before = sorted(saved.parent.iterdir())
+        with pytest.raises(saving.ArtefactError) as raised:
+            saving.load(saved)
+        assert not loads
+        assert temporary_folders() == set()
+        assert sorted(saved.parent.iterdir()) == before
+        said = str(raised.value)
+        assert "\n" not in said
+        assert said.startswith(str(saved))
+        assert said.endswith(".")
+        return said.removeprefix(f"{saved} ")
+
+    return check
+
+
+def members(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def packed(contents, compression=zipfile.ZIP_STORED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def signed(contents):
+    """The same members with digests that fit."""
+    sums = [f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in ("program.pt2", "about.json")]
+    return packed({**contents, "SHA256SUMS": "".join(sums)})
+
+
+def told(saved, change):
+    """The file with another ``about.json``, and digests that fit."""
+    contents = members(saved.read_bytes())
+    about = json.loads(contents["about.json"])
+    change(about)
+    return signed({**contents, "about.json": json.dumps(about).encode()})
+
+
+def test_digests_are_those_of_sha256sum(saved):
+    contents = members(saved.read_bytes())
+    lines = contents.pop("SHA256SUMS").decode().splitlines()
+    assert len(lines) == len(contents) == 2
+    for line in lines:
+        digest, name = line.split("  ")
+        assert hashlib.sha256(contents[name]).hexdigest() == digest
+
+
+@pytest.mark.parametrize("length", [0, 3, 4, 100, 2000, 0.5, -1, -10, -30, -300])
+def test_a_file_that_is_cut_off_is_refused(saved, refused, length):
+    content = saved.read_bytes()
+    said = refused(content[: int(length * len(content)) if isinstance(length, float) else length])
+    assert said.startswith("is damaged (" if abs(length) not in (0, 3, 4) else "is not an artefact;")
+
+
+def test_a_flipped_byte_is_refused_wherever_it_lies_or_changes_nothing(saved, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(saving, "_loaded", lambda file, backend, device: loaded.append(file.read_bytes()))
+    content = saved.read_bytes()
+    expected, size = members(content)["program.pt2"], len(content)
+    places = {*range(0, 120, 3), *range(0, size, size // 150), *range(size - 260, size, 2)}
+    harmless = 0
+    for place in sorted(places):
+        saved.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+        try:
+            saving.load(saved)
+        except saving.ArtefactError:
+            continue
+        harmless += 1  # such as a date in a zip header
+    assert len(places) > 2 * harmless
+    assert loaded == [expected] * harmless
+    assert temporary_folders() == set()
+
+
+def test_a_program_that_was_changed_with_its_checksum_is_refused(saved, refused):
+    contents = members(saved.read_bytes())
+    middle = len(contents["program.pt2"]) // 2
+    changed = bytearray(contents["program.pt2"])
+    changed[middle] ^= 1
+    said = refused(packed({**contents, "program.pt2": bytes(changed)}))
+    assert "the digest of program.pt2 is not the one that was noted" in said
+
+
+def test_a_range_that_was_changed_is_refused(saved, refused):
+    contents = members(saved.read_bytes())
+    wider = contents["about.json"].replace(b'"max": 8', b'"max": 9')
+    assert wider != contents["about.json"]
+    assert "the digest of about.json is not the one" in refused(packed({**contents, "about.json": wider}))
+
+
+@pytest.mark.parametrize("schema", [0, 2, "1", None, [], {}])
+def test_an_unknown_schema_is_refused_whatever_else_is_there(saved, refused, schema):
+    said = refused(packed({"about.json": json.dumps({"schema": schema}), "../x": "x"}))
+    assert f"has schema {schema!r}" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000, b"9" * 5000])
+def test_an_about_that_is_no_record_is_refused(saved, refused, content):
+    said = refused(signed({**members(saved.read_bytes()), "about.json": content}))
+    assert "damaged" in said or "schema" in said
+
+
+def test_what_is_no_zip_archive_is_refused(refused):
+    assert "is not an artefact; give a file that saving.save wrote" in refused(b"\x80\x04K\x01." * 100)
+
+
+def test_a_zip_archive_of_something_else_is_refused(saved, refused):
+    assert "is not an artefact; give a file" in refused(members(saved.read_bytes())["program.pt2"])
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "program.pt2"])
+def test_a_missing_member_is_refused(saved, refused, name):
+    contents = members(saved.read_bytes())
+    del contents[name]
+    assert "damaged (it holds " in refused(packed(contents))
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "program.pt2/../../x", "x/", "about.json\\..\\x"])
+def test_a_member_that_is_none_of_ours_is_refused(saved, refused, name):
+    assert f"{name}" in refused(packed({**members(saved.read_bytes()), name: b"x"}))
+
+
+def test_a_member_that_is_there_twice_is_refused(saved, refused):
+    file = io.BytesIO(saved.read_bytes())
+    with zipfile.ZipFile(file, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("program.pt2", b"x")
+    assert "program.pt2, program.pt2" in refused(file.getvalue())
+
+
+def test_a_compressed_member_is_refused_since_it_may_be_larger_than_any_disk(saved, refused):
+    assert "is compressed" in refused(packed(members(saved.read_bytes()), zipfile.ZIP_DEFLATED))
+
+
+@pytest.mark.parametrize("path", ["missing", "temporary"])
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path, own_temporary_folder, path):
+    with pytest.raises(saving.ArtefactError, match=r"cannot be read \(.*give a file that saving.save wrote\.$"):
+        saving.load(tmp_path / path)
+
+
+def test_no_room_to_unpack_is_one_sentence_that_does_not_blame_the_file(saved, refused, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(saving, "_extract_from", full)
+    assert "could not be unpacked (No space left on device); make room" in refused(saved.read_bytes())
+
+
+def set_in(*keys, to):
+    def change(about):
+        for key in keys[:-1]:
+            about = about[key]
+        about[keys[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("backend", "package", "version"),
+    [
+        ("inductor", "torch", "2.13.99"),
+        ("eager", "torch", "2.0.1+cpu"),
+        ("tensorrt", "torch-tensorrt", "2.13.99"),
+        ("tensorrt", "tensorrt", "10.0.0"),
+    ],
+)
+def test_another_version_is_refused(saved, refused, backend, package, version):
+    def change(about):
+        about["build"]["backend"] = backend
+        about["build"]["versions"][package] = version
+
+    said = refused(told(saved, change))
+    assert said.startswith(f"was built with {package} {version.removesuffix('+cpu')}, and here is ")
+    assert said.endswith(f"build it again here with paths.export(case, {backend!r}).")
+
+
+def test_another_build_of_the_same_torch_is_not(saved):
+    version = torch.__version__.split("+")[0]
+    saved.write_bytes(told(saved, set_in("build", "versions", "torch", to=f"{version}+cu999")))
+    assert saving.load(saved).build.versions["torch"] == f"{version}+cu999"
+
+
+def test_a_device_that_is_not_here_is_refused(saved, refused):
+    number = torch.cuda.device_count()
+    said = refused(told(saved, set_in("device", to=f"cuda:{number}")))
+    assert f"was built for cuda:{number} (" in said
+    assert f"PyTorch sees {number} NVIDIA GPUs here; build it again here" in said
+
+
+def compiled_for(change):
+    def both(about):
+        about["build"]["backend"] = "inductor"
+        change(about["machine"])
+
+    return both
+
+
+def test_a_processor_that_lacks_instructions_is_refused(saved, refused):
+    said = refused(told(saved, compiled_for(lambda machine: machine["instructions"].append("avx9000"))))
+    assert "was built for a CPU with avx9000, which this one lacks; build it again here" in said
+
+
+def test_another_system_is_refused(saved, refused):
+    said = refused(told(saved, compiled_for(set_in("system", to="darwin arm64"))))
+    assert "was built for darwin arm64, and this is " in said
+
+
+def test_another_gpu_is_refused(saved, refused, monkeypatch):
+    def change(about):
+        about["device"], about["build"]["backend"] = "cuda:0", "inductor"
+        about["machine"]["compute_capability"] = [8, 0]
+        about["build"]["versions"].pop("cuda", None)
+        if torch.version.cuda:
+            about["build"]["versions"]["cuda"] = torch.version.cuda
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    said = refused(told(saved, change))
+    assert "was built for a GPU of compute capability 8.0, and this one has 9.0; build it again here" in said
+
+
+def test_what_runs_no_native_code_may_move_to_another_processor(saved):
+    saved.write_bytes(told(saved, set_in("machine", "system", to="darwin arm64")))
+    assert saving.load(saved).build.case == "expand-reshape"
+
+
+def test_tensorrt_that_is_not_here_is_refused_with_its_reason(saved, refused):
+    if tensorrt.why_not(torch.device("cpu")) is None:
+        pytest.skip("tensorrt works on a CPU here")
+    assert "was built by tensorrt, and here " in refused(told(saved, set_in("build", "backend", to="tensorrt")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_in("device", to="abc"),
+        set_in("device", to=5.5),
+        set_in("precision", to="fp8"),
+        set_in("precision", to=[]),
+        set_in("inputs", to=None),
+        set_in("inputs", 0, "dtype", to="load"),
+        set_in("inputs", 0, "dtype", to=7),
+        set_in("inputs", 0, "name", to="not a name"),
+        set_in("inputs", 0, "shape", 0, "max", to=2),
+        set_in("inputs", 0, "shape", 1, to=-1),
+        set_in("machine", to={}),
+        set_in("machine", to=[]),
+        set_in("build", to=None),
+        set_in("build", "backend", to="xla"),
+        set_in("build", "backend", to=[]),
+        set_in("build", "seconds", to="long"),
+        set_in("build", "options", to=[]),
+        set_in("build", "versions", to=[]),
+        set_in("machine", "instructions", to=5),
+        set_in("build", "engines", to=5),
+        set_in("build", "engines", 0, "inputs", to=[{}]),
+        set_in("build", "surprise", to=1),
+        lambda about: about.pop("saved"),
+        lambda about: about.pop("inputs"),
+    ],
+)
+def test_a_record_that_means_nothing_is_refused(saved, refused, change):
+    assert "is damaged (about.json cannot be understood: " in refused(told(saved, change))
+
+
+def test_code_that_cannot_be_loaded_is_one_sentence_and_leaves_nothing(
+    built, seed, inductor, tmp_path, own_temporary_folder
+):
+    file = tmp_path / "seed.dynpt"
+    saving.save(built("export", inductor, seed), file)
+    contents = members(file.read_bytes())
+    package = members(contents["program.pt2"])
+    broken = packed({name: b"?" if name.endswith(".so") else content for name, content in package.items()})
+    file.write_bytes(signed({**contents, "program.pt2": broken}))
+    before = temporary_folders()
+    with pytest.raises(saving.ArtefactError, match=r"could not be loaded by inductor \(RuntimeError: .*build it") as e:
+        saving.load(file)
+    assert "\n" not in str(e.value)
+    assert temporary_folders() == before

@@ -1,0 +1,140 @@
+"""Programs are compared with eager at the ends of every range, within a budget, and what is left out is told."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tutorial_lib import PATHS, BuildError, Case, DynamicDim, TensorSpec, sweep
+from tutorial_lib.checks import corners
+from tutorial_lib.checks.corners import WrongAtCorner, check_corners, estimate, free_bytes, label, too_large
+
+
+class Scores(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return torch.softmax(self.linear(x) @ self.linear(x).mT, -1)
+
+
+@pytest.fixture
+def case():
+    shape = (DynamicDim("batch", 1, 3, 6), DynamicDim("length", 2, 5, 12), 8)
+    return Case("scores", Scores(), (TensorSpec("x", shape),))
+
+
+def test_the_corners_are_each_end_by_itself_and_all_together(case):
+    assert [tuple(sizes.values()) for sizes in corners.corners(case.dims)] == [
+        (1, 5),
+        (3, 2),
+        (1, 2),
+        (3, 5),
+        (6, 5),
+        (3, 12),
+        (6, 12),
+    ]
+
+
+def test_a_right_program_is_checked_at_every_corner(case, path):
+    build = PATHS[path](case, "eager").build
+    assert set(build.checked) == {label(sizes) for sizes in corners.corners(case.dims)}
+    assert build.not_checked == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"batch": 6}, r"batch 6 .*a max of 5\."),
+        ({"length": 2}, r"length 2 .*a min of 3\."),
+        ({"batch": 6, "length": 12}, "a max of 5 for batch or a max of 11 for length"),
+        ({"batch": 3, "length": 5}, "batch 3 and length 5"),
+    ],
+)
+def test_a_program_that_is_wrong_at_one_end_alone_is_refused_with_what_to_type(case, wrong, told):
+    def program(x):
+        sizes = dict(zip(case.dims, x.shape, strict=False))
+        factor = 1.01 if wrong.items() <= sizes.items() and (len(wrong) > 1 or sizes != case.sizes()) else 1
+        return case.model(x) * factor
+
+    with pytest.raises(WrongAtCorner, match=f"is wrong at .*{told}"):
+        check_corners(case, program)
+
+
+def test_a_program_that_fails_where_eager_does_not_is_refused(case):
+    def program(x):
+        if x.shape[1] == 12:
+            raise RuntimeError("no kernel")
+        return case.model(x)
+
+    with pytest.raises(WrongAtCorner, match=r"cannot run at length 12 \(no kernel\); use a max of 11"):
+        check_corners(case, program)
+
+
+def test_a_size_that_the_program_refuses_is_told_and_does_not_end_the_build(case):
+    def program(x):
+        if x.shape[0] == 6:
+            raise NotImplementedError("not this one")
+        return case.model(x)
+
+    result = check_corners(case, program, (NotImplementedError,))
+    assert [entry.split(":")[0] for entry in result.not_checked] == ["batch 6, length 5", "batch 6, length 12"]
+    assert "batch 3, length 12" in result.checked
+
+
+def test_a_table_that_is_shorter_than_the_range_is_found_by_eager_before_the_program_runs():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(10, 4)
+
+        def forward(self, x):
+            return x + self.table(torch.arange(x.shape[1]))
+
+    x = TensorSpec("x", (2, DynamicDim("length", 2, 5, 12), 4))
+    with pytest.raises(BuildError, match=r"^positions itself cannot run at length 12 .*limit="):
+        PATHS["export"](Case("positions", Positions(), (x,)), "eager")
+
+
+def test_sizes_above_opt_are_left_out_beyond_the_budget_and_the_verdict_says_so(case):
+    with corners.budget(0.0):
+        program = PATHS["export"](case, "eager")
+    assert [entry.split(":")[0] for entry in program.build.not_checked] == [
+        "batch 6, length 5",
+        "batch 3, length 12",
+        "batch 6, length 12",
+    ]
+    assert "batch 1, length 2" in program.build.checked
+    assert "batch 6, length 12" in str(program.build)
+    result = sweep({"export": program}, [3, 6], min_samples=1, min_seconds=0.0)
+    assert result.agrees
+    assert "Not checked: export at batch 3, length 12" in result.verdict
+    assert "batch 6, length 5" not in result.verdict  # the sweep itself has compared it
+
+
+def test_the_budget_ends_with_its_block():
+    with corners.budget(math.inf):
+        assert corners._budget == math.inf
+    assert corners._budget == corners.BUDGET_SECONDS
+
+
+def test_memory_and_work_are_estimated_without_running_the_model(case):
+    small, large = estimate(case, {"batch": 1, "length": 4}), estimate(case, {"batch": 2, "length": 4})
+    assert large.flops == 2 * small.flops > 0
+    assert small.written_bytes < large.written_bytes <= 2 * small.written_bytes
+    assert small.written_bytes >= small.peak_bytes >= 4 * (4 * 8 + 4 * 4)
+    quadratic = estimate(case, {"batch": 1, "length": 4000})
+    assert quadratic.peak_bytes > 4 * 4000 * 4000
+    assert quadratic.times(small) > 1000**2 / 10
+
+
+def test_what_does_not_fit_in_memory_is_not_run():
+    x = TensorSpec("x", (DynamicDim("length", 2, 4, 2**30), 8))
+    case = Case("huge", Scores(), (x,))
+    assert free_bytes(case.device) > 2**20
+    assert too_large(case, {"length": 4}) is None
+    build = PATHS["export"](case, "eager").build
+    (entry,) = build.not_checked
+    assert entry.startswith("length 1073741824: comparing takes about")

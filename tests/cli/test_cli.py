@@ -1,0 +1,139 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tutorial_lib import PATHS, BuildError, paths
+from tutorial_lib.cli.commands import main
+
+QUICK = ["--min-samples", "3", "--min-seconds", "0.001"]
+
+
+def run(*arguments):
+    return main(["compare", *arguments, *QUICK])
+
+
+def test_compare_prints_builds_table_and_verdict_and_writes_three_files(tmp_path, capsys):
+    out = tmp_path / "new" / "folder"
+    assert run("--backend", "eager", "--max", "8", "--batches", "1,4,8", "--out", str(out)) == 0
+    printed = capsys.readouterr().out
+    for name in PATHS:
+        assert f"{name} with eager" in printed
+    assert "All paths agree" in printed
+    assert printed.index("rule:") < printed.index("All paths agree")
+    assert sorted(file.suffix for file in out.iterdir()) == [".csv", ".json", ".png"]
+    content = json.loads((out / "expand-reshape-eager.json").read_text())
+    assert content["provenance"]["dims"] == [{"name": "batch", "min": 1, "opt": 4, "max": 8}]
+
+
+def test_ranges_that_are_not_typed_follow_the_ones_that_are(capsys):
+    assert run("--backend", "eager", "--paths", "export", "--max", "2") == 0
+    assert "[1/2/2, 196, 768]" in capsys.readouterr().out
+    assert run("--backend", "eager", "--paths", "export", "--min", "3", "--max", "3") == 0
+    assert "[3, 196, 768]" in capsys.readouterr().out
+
+
+def test_the_second_model_runs_too(capsys):
+    assert run("--model", "vit", "--backend", "eager", "--paths", "export", "--max", "2", "--batches", "1,2") == 0
+    assert "images [1/2/2, 3, 224, 224]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--min", "8", "--max", "4"], "min is 8, above max 4"),
+        (["--opt", "0"], "opt is 0"),
+        (["--opt", "64", "--max", "32"], "opt is 64, above max 32"),
+        (["--batches", "1,33"], "batch 33 cannot be measured: the range is 1 to 32"),
+        (["--batches", "0"], "batch is 0"),
+        (["--paths", "jit,aot"], "there is no path 'aot'"),
+        (["--paths", ","], "--paths is empty"),
+        (["--device", "tpu"], "there is no device 'tpu'"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--out", __file__], "is a file; give a folder"),
+        (["--model", "gpt"], "there is no model 'gpt'; use expand-reshape, vit"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_two(arguments, said, capsys):
+    assert run("--backend", "eager", *arguments) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert not printed.out
+
+
+@pytest.mark.parametrize("arguments", [["--batches", "1;2"], ["--min", "one"], ["--backend", "xla"], []])
+def test_arguments_that_cannot_be_read_are_refused_with_exit_code_two(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", *arguments] if arguments else [])
+    assert stopped.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_tensorrt_on_a_machine_without_it_says_what_is_missing_and_how_to_get_it(capsys):
+    assert run("--backend", "tensorrt") == 2
+    printed = capsys.readouterr()
+    assert "needs an NVIDIA GPU" in printed.err
+    assert "requirements-tensorrt.txt" in printed.err
+    assert "Traceback" not in printed.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert run("--backend", "eager", "--out", str(tmp_path / "out")) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_paths_that_differ_are_exit_code_one(monkeypatch, capsys):
+    class Off:
+        def __init__(self, program):
+            self.case, self.build, self._program = program.case, program.build, program
+
+        def __call__(self, *inputs):
+            return self._program(*inputs) + 0.01
+
+    export = paths.PATHS["export"]
+    monkeypatch.setitem(paths.PATHS, "export", lambda *arguments: Off(export(*arguments)))
+    assert run("--backend", "eager", "--max", "4", "--batches", "2") == 1
+    assert "1 of 4 results differ from float64" in capsys.readouterr().out
+
+
+def test_a_build_that_fails_is_one_sentence_and_leaves_no_file(monkeypatch, tmp_path, capsys):
+    def fails(*_):
+        raise BuildError("the compiler gave up.")
+
+    monkeypatch.setitem(paths.PATHS, "export", fails)
+    assert run("--backend", "eager", "--max", "4", "--out", str(tmp_path / "out")) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: the compiler gave up."
+    assert not (tmp_path / "out").exists()
+
+
+def test_interrupting_leaves_no_file_and_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "tutorial_lib", "compare", "--backend", "eager", "--min-seconds", "60"]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
+    try:
+        assert process.stdout.readline().startswith("jit with eager")
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    # A shell reports 130 for both. CPython ends itself by the signal if it came while a string was run by exec().
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "interrupted; nothing was written" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()

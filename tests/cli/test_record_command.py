@@ -1,0 +1,149 @@
+"""``python -m tutorial_lib record``: one command, one file, and a stopped one goes on."""
+
+import json
+import shlex
+
+import pytest
+import torch
+
+from tutorial_lib import MODELS, PATHS
+from tutorial_lib.builds.backends import Status
+from tutorial_lib.cli import commands
+from tutorial_lib.cli.commands import main
+from tutorial_lib.core import precision
+from tutorial_lib.experiments import recordings, results_file
+
+QUICK = ["--quick", "--models", "perceptron", "--backends", "eager", "--paths", "export", "--device", "cpu"]
+
+
+def run(*arguments):
+    return main(["record", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--models", "gpt"], "there is no model 'gpt'; use expand-reshape"),
+        (["--backends", "xla"], "there is no backend 'xla'"),
+        (["--precision", "fp8"], "there is no precision 'fp8'"),
+        (["--paths", "aot"], "there is no path 'aot'"),
+        (["--device", "tpu"], "there is no device 'tpu'"),
+        (["--out", "run.txt"], "give one that ends in .json"),
+        (["--out", f"{__file__}/run.json"], "is a file; give a folder"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence_and_exit_code_two(arguments, said, tmp_path, capsys):
+    assert run("--out", str(tmp_path / "run.json"), *arguments) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_something_else_beside_it_is_left_alone(tmp_path, capsys):
+    (tmp_path / "run.jsonl").write_text("notes\n")
+    assert run("--out", str(tmp_path / "run.json"), *QUICK) == 2
+    assert "is no file of a campaign" in capsys.readouterr().err
+    assert (tmp_path / "run.jsonl").read_text() == "notes\n"
+
+
+def test_a_file_that_another_campaign_writes_to_or_that_is_damaged_is_one_sentence(tmp_path, capsys):
+    kept = tmp_path / "run.jsonl"
+    with results_file.opened(kept):
+        assert run("--out", str(tmp_path / "run.json"), *QUICK) == 2
+    assert "is being written to by another campaign" in capsys.readouterr().err
+    with kept.open("a") as file:
+        file.write("no json\n")
+    before = kept.read_bytes()
+    assert run("--out", str(tmp_path / "run.json"), *QUICK) == 2
+    assert "line 2 of" in capsys.readouterr().err
+    assert kept.read_bytes() == before
+
+
+def settings(*arguments, device="cpu"):
+    args = commands._parser().parse_args(["record", "--out", "run.json", *arguments])
+    found, _, command = commands._settings(args, torch.device(device))
+    return found, command
+
+
+def test_on_a_gpu_all_models_backends_precisions_and_batches_are_recorded(monkeypatch):
+    works = [Status(name, "cuda", name != "tensorrt", "") for name in ("tensorrt", "inductor", "eager")]
+    monkeypatch.setattr(commands.backends, "statuses", lambda device: works)
+    monkeypatch.setattr(precision, "why_not", lambda name, device: None)
+    found, command = settings(device="cuda")
+    assert len(found) == len(MODELS) * 2 * 4
+    assert {one.backend for one in found} == {"inductor", "eager"}
+    assert [one.precision for one in found[:: 2 * len(MODELS)]] == ["fp32", "tf32", "bf16", "fp16"]
+    assert all(one.paths == tuple(PATHS) for one in found)
+    assert all(one.sizes == (1, 2, 4, 8, 16, 32, 64, 128, 256) for one in found)
+    assert all(one.ranges[0].max >= 256 for one in found)
+    again, same = settings(*shlex.split(command)[4:], device="cuda")
+    assert (again, same) == (found, command)
+
+
+def test_where_tensorrt_works_it_is_recorded_without_being_asked_for(monkeypatch):
+    monkeypatch.setattr(commands.backends, "statuses", lambda device: [Status("tensorrt", "cuda", True, "")])
+    monkeypatch.setattr(precision, "why_not", lambda name, device: None)
+    found, command = settings(device="cuda")
+    assert {one.backend for one in found} == {"tensorrt"}
+    assert "--backends tensorrt" in command
+
+
+def test_a_cpu_has_no_tf32_and_the_ranges_of_the_models():
+    found, _ = settings("--backends", "eager")
+    assert {one.precision for one in found} == {"fp32", "bf16", "fp16"}
+    assert all(one.sizes == () for one in found)
+    assert next(one for one in found if one.model == "perceptron").ranges[0].max == 1024
+
+
+def test_a_recording_is_one_file_that_says_how_it_was_made(tmp_path, capsys):
+    out = tmp_path / "new" / "run.json"
+    assert run("--out", str(out), *QUICK, "--note", "Only a try.") == 0
+    printed = capsys.readouterr().out
+    assert [file.name for file in out.parent.iterdir()] == ["run.json"]
+    found = recordings.load(out)
+    assert f"wrote {out}: {found.label}" in printed
+    assert "note: Only a try." in printed
+    assert found.table["path"].tolist() == ["eager PyTorch", "export"] * 2
+    assert found.about["conditions"]["samples"] >= 4
+    args = commands._parser().parse_args(shlex.split(found.about["command"])[3:])
+    (again,), *_ = commands._settings(args, torch.device("cpu"))
+    assert str(again) == str(found.runs[0].result.setting)
+
+
+def test_time_that_is_up_leaves_a_file_from_which_the_same_command_goes_on(tmp_path, capsys):
+    out = tmp_path / "run.json"
+    assert run("--out", str(out), *QUICK, "--minutes", "0.001") == 1
+    assert "nothing to record" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["run.jsonl"]
+    assert run("--out", str(out), *QUICK) == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_all_can_be_built_before_anything_is_measured_and_the_file_says_so(tmp_path, monkeypatch, capsys):
+    built = []
+    monkeypatch.setattr(commands, "build_ahead", lambda settings, processes, **_: built.append((settings, processes)))
+    out = tmp_path / "run.json"
+    assert run("--out", str(out), *QUICK, "--backends", "eager,inductor", "--ahead", "3", "--minutes", "0.001") == 1
+    ((settings, processes),) = built
+    assert ([one.backend for one in settings], processes) == (["inductor"], 3)
+    assert run("--out", str(out), *QUICK, "--ahead", "3") == 0
+    found = recordings.load(out)
+    assert "All was built beforehand, 3 at a time: build times are of warm caches." in found.warnings
+    assert "--ahead 3" in found.about["command"]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many", "1.5"])
+def test_so_many_processes_cannot_build_ahead(count, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("--out", "run.json", "--ahead", count)
+    assert ended.value.code == 2
+    assert "is no number of processes; use at least 1" in capsys.readouterr().err
+
+
+def test_what_fails_is_printed_and_exit_code_one(tmp_path, capsys):
+    out = tmp_path / "run.json"
+    assert run("--out", str(out), *QUICK, "--precision", "fp32,tf32") == 1
+    assert "failed: perceptron export eager tf32: precision tf32: TF32 is a mode" in capsys.readouterr().out
+    assert len(json.loads(out.read_text())["runs"]) == 2

@@ -1,0 +1,242 @@
+"""``python -m tutorial_lib engines``: numbers for machines, one sentence for what cannot be, and its exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import upstream
+
+from tutorial_lib.cli import main
+from tutorial_lib.engines import EnginesUnavailable, install
+from tutorial_lib.engines.worker import Worker
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--model", "perceptron", "--path", "export", "--min", "1", "--opt", "2", "--max", "4"]
+GOOD = """
+from torch import nn
+from tutorial_lib import Case, DynamicDim, TensorSpec
+
+def case():
+    return Case("mine", nn.Linear(8, 8), (TensorSpec("input", (DynamicDim("batch", 1, 2, 4), 8)),))
+
+def number():
+    return 7
+
+def broken():
+    raise ValueError("no weights here")
+"""
+
+
+@pytest.fixture
+def no_process(monkeypatch):
+    """Any request to the engines' process fails the test."""
+    monkeypatch.setattr(Worker, "ask", lambda *_: pytest.fail("the process was asked"))
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    file = tmp_path / "my_net.py"
+    file.write_text(GOOD)
+    return file
+
+
+def engines(*arguments):
+    return main(["engines", *map(str, arguments)])
+
+
+def one_sentence(capsys):
+    """What was said on the error stream, which has to be one line, with nothing on the other stream."""
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    return printed.err
+
+
+# ---- numbers
+
+
+@pytest.mark.skipif(upstream.MINOR < (2, 13), reason="the numbers are those of TensorRT for RTX 1.5")
+def test_json_has_the_memory_of_every_engine_and_the_versions(installed, capsys):
+    assert engines("--model", "expand-reshape", "--min", 1, "--opt", 4, "--max", 32, "--json") == 0
+    printed = capsys.readouterr()
+    reports = {report["path"]: report for report in json.loads(printed.out)}
+    memory = {path: [e["plan"]["activation_bytes"] for e in report["engines"]] for path, report in reports.items()}
+    assert memory == {"jit": [85_655_552, 10_612_736], "input": [85_655_552], "export": [85_655_552]}
+    assert reports["jit"]["versions"]["torch-tensorrt-rtx"] == "2.13.0"
+    assert reports["jit"]["versions"]["tensorrt-rtx"] == "1.5.0.114"
+    assert all("data" not in e["plan"] for report in reports.values() for e in report["engines"])
+    assert printed.err == ""
+
+
+def test_text_has_engines_calls_and_on_request_their_layers(installed, capsys):
+    assert engines(*SMALL, "--calls", "1,5", "--layers") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("perceptron, export: built by TensorRT for RTX ")
+    assert "    x [1/2/4, 256] float32" in lines
+    assert "  call tokens 1: served by engine 1" in lines
+    assert any(line.startswith("  call tokens 5: refused by the optimization profile of engine 1") for line in lines)
+    assert any(line.startswith("  layers of the plan of engine 1 (plan ") for line in lines)
+    assert any(line.startswith("        from ") and "MATRIX_MULTIPLY" in line for line in lines)
+    assert engines(*SMALL) == 0
+    assert "layers of the plan of engine" not in capsys.readouterr().out
+
+
+def test_a_target_and_an_option_are_used(installed, capsys):
+    assert engines(*SMALL, "--target", "sm89", "--option", "optimization_level=1", "--json") == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["engines"][0]["plan"]["targets"] == ["sm89"]
+    assert report["options"]["optimization_level"] == "1"
+
+
+def test_plans_and_reports_are_written_into_a_folder(installed, capsys, tmp_path):
+    assert engines(*SMALL, "--out", tmp_path / "new" / "folder") == 0
+    folder = tmp_path / "new" / "folder"
+    plan, summary = folder / "perceptron-export-1.plan", folder / "perceptron-engines.json"
+    assert {plan.name, summary.name} < {file.name for file in folder.iterdir()}
+    (report,) = json.loads(summary.read_text())
+    assert plan.stat().st_size == report["engines"][0]["plan"]["plan_bytes"]
+    assert f"wrote {plan}" in capsys.readouterr().out.splitlines()
+
+
+# ---- models of one's own
+
+
+def test_a_function_of_a_file_is_a_model(installed, model_file, capsys):
+    assert engines("--model", f"{model_file}::case", "--max", 16, "--path", "jit", "--json") == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    data = [i for engine in report["engines"] for i in engine["inputs"] if i["kind"] == "data"]
+    assert [(i["name"], i["min"], i["max"]) for i in data] == [("input", [1, 8], [16, 8]), ("input", [1, 8], [1, 8])]
+
+
+def test_a_function_of_a_module_is_a_model(installed, model_file, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(model_file.parent))
+    assert engines("--model", "my_net:case", "--path", "export", "--json") == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert (report["case"], report["failed"]) == ("mine", None)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("{file}::nothing", "has no function 'nothing'; a model of one's own is package.module:function or"),
+        ("{file}::number", "number of {file} returned a int, not a Case"),
+        ("{file}::broken", "broken of {file} does not load (ValueError: no weights here)."),
+        ("{folder}/missing.py::case", "there is no file {folder}/missing.py"),
+        ("{folder}/syntax.py::case", "file syntax.py does not load (SyntaxError: "),
+        ("{folder}/text.txt::case", "text.txt is not a Python file"),
+        ("no_such_package.module:case", "module no_such_package.module does not load (ModuleNotFoundError: "),
+        ("gpt", "there is no model 'gpt'; use expand-reshape, vit"),
+    ],
+)
+def test_a_model_that_does_not_load_is_one_sentence_and_exit_code_2(no_process, model_file, capsys, source, words):
+    (model_file.parent / "syntax.py").write_text("def case(:\n")
+    (model_file.parent / "text.txt").write_text("nothing")
+    names = {"file": model_file, "folder": model_file.parent}
+    assert engines("--model", source.format(**names)) == 2
+    assert words.format(**names) in one_sentence(capsys)
+
+
+# ---- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--min", "5", "--opt", "4"], "opt is 4, below min 5; use 1 <= min <= opt <= max."),
+        (["--target", "sm90"], "cannot build for sm90 (compute capability 9.0), which data-centre TensorRT serves"),
+        (["--calls", "0"], "batch is 0"),
+        (["--out", __file__], "is a file; give a folder"),
+        (["--out", f"{__file__}/folder"], "cannot be written"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence_and_exit_code_2(no_process, capsys, arguments, words):
+    assert engines(*arguments) == 2
+    assert words in one_sentence(capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--calls", "1;2"],
+        ["--path", "both"],
+        ["--seconds", "0"],
+        ["--seconds", "soon"],
+        ["--option", "optimization_level"],
+        ["--min", "one"],
+    ],
+)
+def test_arguments_that_cannot_be_read_are_exit_code_2(no_process, capsys, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        engines(*arguments)
+    assert stopped.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_misspelt_option_is_one_sentence_and_exit_code_2(installed, capsys):
+    assert engines(*SMALL, "--option", "optimisation_level=1") == 2
+    assert "did you mean 'optimization_level'" in one_sentence(capsys)
+
+
+def test_what_tensorrt_must_not_build_is_one_sentence_and_exit_code_1(installed, capsys):
+    assert engines(*SMALL, "--target", "sm75") == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: export with tensorrt could not compile perceptron: ")
+    assert "sm75" in printed.err
+    assert printed.err.count("\n") == 1
+    assert "not built by TensorRT for RTX" in printed.out
+
+
+def test_a_build_that_takes_too_long_is_exit_code_1(installed, monkeypatch, capsys):
+    assert engines(*SMALL, "--seconds", "0.001") == 1
+    assert "took longer than 0.001 s and was stopped" in capsys.readouterr().err
+
+
+def test_without_the_builder_it_says_what_to_type_and_ends_with_1(no_process, monkeypatch, capsys):
+    def located():
+        raise EnginesUnavailable("TensorRT for RTX is not installed; run `something`.")
+
+    monkeypatch.setattr(install, "located", located)
+    assert engines() == 1
+    assert one_sentence(capsys) == "error: TensorRT for RTX is not installed; run `something`.\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_refused_before_any_build(no_process, tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert engines("--out", tmp_path / "out") == 2
+    assert "cannot be written" in one_sentence(capsys)
+
+
+def test_the_former_command_says_its_new_name(capsys):
+    assert main(["preview", "--model", "vit"]) == 2
+    assert "is called engines now" in one_sentence(capsys)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_command_without_a_traceback_or_a_file(installed, tmp_path):
+    command = [sys.executable, "-m", "tutorial_lib", "engines", "--model", "vit", "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        try:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            while not children.read_text().split():
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode in (130, -signal.SIGINT)
+    assert said == "error: interrupted; nothing was written.\n"
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,64 @@
+"""The doctor on a plan: does it run on this card, and is its memory free?"""
+
+import pytest
+import torch
+from plans import PLAN, engine
+
+from tutorial_lib.cli import doctor
+from tutorial_lib.engines import save
+
+NEEDED = PLAN.activation_bytes + PLAN.weight_bytes
+
+
+@pytest.fixture
+def plan(tmp_path):
+    save(engine(), tmp_path / "model.plan")
+    return tmp_path / "model.plan"
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """``card(capability, free)``: a GPU of that compute capability with that many bytes free, or none."""
+
+    def install(capability, free=0):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (free, 80 << 30))
+
+    return install
+
+
+def test_a_supported_card_with_enough_memory_is_ok(plan, card):
+    card((8, 9), NEEDED)
+    assert doctor.check_plan(plan).state == doctor.OK
+
+
+@pytest.mark.parametrize(
+    ("capability", "free", "part"), [((8, 9), NEEDED - 1, "85.7 MB"), ((9, 0), 80 << 30, "compute capability 9.0")]
+)
+def test_too_little_memory_and_a_card_that_cannot_run_it_are_not_ok(plan, card, capability, free, part):
+    card(capability, free)
+    check = doctor.check_plan(plan)
+    assert check.state == doctor.NOT_OK
+    assert part in check.found
+    assert check.fix
+
+
+def test_without_a_gpu_it_says_what_the_plan_needs(plan, card):
+    card(None)
+    check = doctor.check_plan(plan)
+    assert check.state == doctor.ABSENT
+    assert "85.7 MB" in check.found
+
+
+def test_a_damaged_plan_is_not_ok(plan, card):
+    card((8, 9), NEEDED)
+    plan.write_bytes(b"other code!")
+    assert doctor.check_plan(plan).state == doctor.NOT_OK
+
+
+def test_the_command_counts_the_plan(plan, card, capsys, monkeypatch):
+    card((9, 0), NEEDED)
+    monkeypatch.setattr(doctor, "diagnose", lambda: doctor.Report((), ()))
+    assert doctor.run(type("Arguments", (), {"plan": plan, "json": False})) == 1
+    assert "plan model.plan" in capsys.readouterr().out

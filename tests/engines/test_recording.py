@@ -1,0 +1,176 @@
+"""A function run in the engines' process, and the recording that stands in where there is none."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tutorial_lib import ShapeError, expand_reshape
+from tutorial_lib.engines import EnginesUnavailable, Recording, install, run_inside
+from tutorial_lib.engines.recording import RECORD
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+RECORDED = [file for file in sorted(NOTEBOOKS.glob("*.ipynb")) if 'Recording(\\"' in file.read_text(encoding="utf-8")]
+SECONDS = r"_seconds\": (?!0\.0\b)"
+
+
+def compiled(case, low):
+    import torch_tensorrt
+
+    shapes = {f"{end}_shape": (size, 7, 24) for end, size in (("min", low), ("opt", 4), ("max", 32))}
+    torch_tensorrt.compile(case.model, ir="dynamo", inputs=[torch_tensorrt.Input(**shapes)], min_block_size=1)
+    return torch.is_grad_enabled()
+
+
+def left_in_pytorch(case):
+    import torch_tensorrt
+
+    torch_tensorrt.compile(case.model, ir="dynamo", inputs=case.example(4))
+
+
+def failing():
+    raise KeyError("mine")
+
+
+def seed():
+    return expand_reshape(batch=(1, 4, 32), embed_dim=24, tokens=7)
+
+
+@pytest.fixture
+def nothing_here(monkeypatch):
+    """Makes this a machine where nothing can be built, when called."""
+
+    def located():
+        raise EnginesUnavailable("no builder on this machine.")
+
+    return lambda: monkeypatch.setattr(install, "located", located)
+
+
+def test_a_function_has_its_engines_built_and_its_result_returned(installed):
+    report = run_inside(compiled, seed(), 2)
+    (engine,) = report.engines
+    (x,) = engine.inputs
+    assert (str(x), x.kind, engine.operators) == ("x [1/4/32, 7, 24] float32", "data", 5)
+    assert (report.result, report.error, report.warnings) == (False, None, ())
+    assert engine.plan.network_layers == 36
+    assert engine.plan.inputs[0].profiles == (((1, 7, 24), (4, 7, 24), (32, 7, 24)),)
+    assert str(report).startswith(f"Torch-TensorRT {report.version} had TensorRT build 1 engine\n")
+
+
+def test_its_errors_and_warnings_are_noted(installed):
+    assert run_inside(failing, mode="graph").error == "KeyError: 'mine'"
+    report = run_inside(left_in_pytorch, seed(), mode="graph")
+    assert report.engines == ()
+    assert "min_block_size" in report.warnings[0]
+    assert "  warning: " in str(report)
+
+
+@pytest.mark.parametrize("value", [torch.nn.ReLU(), "name"], ids=["a callable object", "no callable"])
+def test_what_is_no_function_is_refused(value):
+    with pytest.raises(ShapeError, match="is not a function; write it as a def"):
+        run_inside(value)
+
+
+def test_arguments_that_cannot_be_sent_are_refused():
+    with pytest.raises(ShapeError, match=r"^failing cannot be sent to the engines' process \(TypeError: .*\)\.$"):
+        run_inside(failing, (item for item in ()))
+
+
+def test_a_recording_gives_back_what_was_built(installed, nothing_here, monkeypatch, tmp_path, capsys):
+    file = tmp_path / "recorded.json"
+    monkeypatch.setenv(RECORD, "1")
+    written = Recording(file)
+    report, (built,) = written.run_inside(compiled, seed(), 2), written.build_all(seed(), ["export"], calls=[33])
+    (graph,) = written.build_all(seed(), ["export"], calls=[33], mode="graph")
+    assert capsys.readouterr().out == ""
+    monkeypatch.delenv(RECORD)
+    nothing_here()
+    recording = Recording(file)
+    read, (again,) = recording.run_inside(compiled, seed(), 2), recording.build_all(seed(), ["export"], calls=[33])
+    versions = f"Torch-TensorRT {report.version} and TensorRT for RTX {built.versions['tensorrt-rtx']}"
+    assert capsys.readouterr().out.count(f"(recorded with {versions}; not run here)\n") == 2
+    assert (str(read), read.result, read.engines[0].inputs) == (str(report), report.result, report.engines[0].inputs)
+    assert (str(again), again.calls, list(again.rows())) == (str(built), built.calls, list(built.rows()))
+    assert again.plans[0].layers == built.plans[0].layers
+    (graph_again,) = recording.build_all(seed(), ["export"], calls=[33], mode="graph")
+    assert (str(graph_again), graph_again.plans) == (str(graph), ())
+
+
+def test_a_recording_holds_neither_folders_nor_seconds_and_is_the_same_when_made_again(
+    installed, monkeypatch, tmp_path
+):
+    monkeypatch.setenv(RECORD, "1")
+    texts = []
+    for name in ("first.json", "second.json"):
+        Recording(tmp_path / name).build_all(seed(), ["export"])
+        texts.append((tmp_path / name).read_text())
+    assert texts[0] == texts[1]
+    assert re.search(SECONDS, '"build_seconds": 0.5')
+    assert not re.search(SECONDS, texts[0])
+    assert os.path.expanduser("~") not in texts[0]
+
+
+def test_without_the_builder_it_says_what_is_missing(nothing_here, tmp_path):
+    nothing_here()
+    recording = Recording(tmp_path / "nothing.json")
+    assert str(recording).startswith("Nothing is built here: no builder on this machine.\n")
+    with pytest.raises(EnginesUnavailable, match=r"^this was not recorded, .*: no builder on this machine\.$"):
+        recording.run_inside(compiled, seed(), 5)
+
+
+def test_a_recording_of_another_version_is_read_and_neither_run_nor_made_again(
+    installed, monkeypatch, tmp_path, capsys
+):
+    file = tmp_path / "recorded.json"
+    monkeypatch.setenv(RECORD, "1")
+    Recording(file).build_all(seed(), ["export"], mode="graph")
+    monkeypatch.delenv(RECORD)
+    minor = ".".join(torch.__version__.split(".")[:2])
+    monkeypatch.setattr(torch, "__version__", "2.99.0")
+    other = Recording(file, version=minor)
+    sentence = f"Nothing is built here: Torch-TensorRT {minor} goes with torch {minor}, and here is 2.99.0."
+    assert str(other).startswith(sentence)
+    (report,) = other.build_all(seed(), ["export"], mode="graph")
+    assert [str(i) for i in report.engines[0].data] == ["x [1/4/32, 7, 24] float32"]
+    assert capsys.readouterr().out.startswith(f"(recorded with Torch-TensorRT {minor}.")
+    monkeypatch.setenv(RECORD, "1")
+    with pytest.raises(EnginesUnavailable, match=rf"goes with torch {re.escape(minor)}"):
+        Recording(tmp_path / "copy.json", version=minor).build_all(seed(), ["export"], mode="graph")
+    assert [file.name for file in tmp_path.iterdir()] == ["recorded.json"]
+    (report,) = Recording(file, version=minor).build_all(seed(), ["export"], mode="graph")  # still read, not recorded
+    assert len(report.engines) == 1
+
+
+def test_nothing_is_written_unless_asked_for(installed, monkeypatch, tmp_path):
+    monkeypatch.delenv(RECORD, raising=False)
+    Recording(tmp_path / "recorded.json").run_inside(failing)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_notebook_with_a_recording_has_the_file():
+    assert RECORDED
+    for notebook in RECORDED:
+        for name in re.findall(r'Recording\(\\"([^"\\]+)\\"', notebook.read_text(encoding="utf-8")):
+            assert json.loads((NOTEBOOKS / name).read_text(encoding="utf-8")), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("nbconvert") is None, reason="nbconvert is not installed")
+@pytest.mark.parametrize("notebook", RECORDED, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_its_recording_where_nothing_is_installed(notebook, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import platform\nplatform.machine = lambda: 'aarch64'\n")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "TUTORIAL_LIB_CACHE": str(tmp_path / "cache")}
+    environment |= {"CUDA_VISIBLE_DEVICES": ""}
+    environment.pop(RECORD, None)
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--stdout", str(notebook)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "not run here)" in done.stdout
+    assert "Nothing is built here: engines are built on Linux x86-64 only, and this is linux on aarch64." in done.stdout

@@ -1,0 +1,146 @@
+"""A report's text, rows and JSON, without a builder: the values are made up."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from plans import PLAN
+
+from tutorial_lib import expand_reshape
+from tutorial_lib.builds.plan import show_bytes
+from tutorial_lib.builds.report import Engine, EngineInput
+from tutorial_lib.engines.report import Call, EngineReport, FunctionReport, differences, engine_from_dict
+
+X = EngineInput("x", "float32", (1, 8), (4, 8), (32, 8))
+STATIC = EngineInput("x", "float32", (1, 8), (1, 8), (1, 8))
+WEIGHT = EngineInput("weight", "float32", (8, 8), (8, 8), (8, 8), "weight")
+VERSIONS = {"torch-tensorrt-rtx": "2.13.0", "tensorrt-rtx": "1.5.0.114"}
+SMALL = replace(PLAN, activation_bytes=10_612_736, network_layers=28, shape_layers=18)
+REPORT = EngineReport(
+    case="seed",
+    path="jit",
+    mode="build",
+    target=None,
+    requested=(replace(X, min=(2, 8)),),
+    engines=(
+        Engine((X, WEIGHT), "the size of the first call", 5, 0.5, PLAN.plan_bytes, plan=PLAN),
+        Engine((STATIC, WEIGHT), "its only size", 5, 0.5, SMALL.plan_bytes, after_build=True, plan=SMALL),
+    ),
+    calls=(
+        Call({"batch": 1}, "built", "engine 2", None, (2,), (2,), None),
+        Call({"batch": 33}, "refused", "the optimization profile of engine 1", "x has size 33", (1,), (), "no"),
+    ),
+    left_to_pytorch=("aten.sort.default",),
+    failed=None,
+    explanation=None,
+    log=(),
+    notes=("engine 1, batch: min is 1, not 2",),
+    versions=VERSIONS,
+    options={"min_block_size": 1},
+    seconds=2.0,
+    tracing_seconds=1.0,
+)
+FAILED = replace(REPORT, engines=(), calls=(), failed="TensorRT refused it.", log=("FP32 GEMM is not supported",))
+
+
+def test_the_title_says_that_it_was_built_by_what_and_not_run():
+    assert REPORT.title == "seed, jit: built by TensorRT for RTX 1.5.0.114, not run (Torch-TensorRT 2.13.0)"
+    assert " for sm89, not run" in replace(REPORT, target="sm89").title
+    assert FAILED.title == "seed, jit: not built by TensorRT for RTX 1.5.0.114 (Torch-TensorRT 2.13.0)"
+    graph = replace(REPORT, mode="graph").title
+    assert graph == "seed, jit: what Torch-TensorRT 2.13.0 asks for; TensorRT built nothing"
+
+
+def test_a_range_that_became_one_size_is_noted_and_a_further_engine_is_not():
+    case = expand_reshape(batch=(1, 4, 32), embed_dim=24, tokens=7)
+
+    def notes(size, **keywords):
+        x = EngineInput("x", "float32", *[(size, 7, 24)] * 3)
+        return differences(case, (Engine((x,), "its only size", 1, 0.0, **keywords),), "2.13.0")
+
+    assert notes(4) == ("engine 1, batch: its only size is 4, not 1 to 32",)
+    assert notes(1) == notes(33, after_build=True) == ()
+
+
+def test_the_text_has_every_engine_with_its_memory_and_every_call():
+    lines = str(REPORT).splitlines()
+    assert lines[0] == REPORT.title
+    assert "  typed: x [2/4/32, 8] float32" in lines
+    assert "  engine 2: 5 operators, opt from its only size, built by a call" in lines
+    assert "    plan 11 bytes; memory: activation 85.7 MB, weights 7.09 MB" in lines
+    assert "    28 layers of the network, 18 of them for shapes -> 1 layer of the plan" in lines
+    assert lines.count("    1 weight as an input") == 2
+    assert "  call batch 1: built engine 2, which served it" in lines
+    refusal = "refused by the optimization profile of engine 1: x has size 33"
+    assert f"  call batch 33: {refusal} (through tutorial_lib: refused first, by its range check)" in lines
+    assert "  left to PyTorch: aten.sort.default" in lines
+    assert "  note: engine 1, batch: min is 1, not 2" in lines
+
+
+def test_a_failed_build_gives_the_reason_and_tensorrts_log():
+    assert str(FAILED).splitlines()[-3:] == [
+        "  the build failed: TensorRT refused it.",
+        "  TensorRT's log: FP32 GEMM is not supported",
+        "  note: engine 1, batch: min is 1, not 2",
+    ]
+    assert FAILED.activation_bytes is None
+
+
+def test_activation_memory_is_that_of_the_engine_that_needs_most():
+    assert REPORT.plans == (PLAN, SMALL)
+    assert REPORT.activation_bytes == 85_655_552
+
+
+def test_rows_are_the_inputs_of_all_engines_beside_what_was_typed():
+    rows = list(REPORT.rows())
+    assert [(row["engine"], row["input"], row["kind"], row["typed"], row["real"]) for row in rows] == [
+        (1, "x", "data", "[2/4/32, 8]", "[1/4/32, 8]"),
+        (1, "weight", "weight", "", "[8, 8]"),
+        (2, "x", "data", "[2/4/32, 8]", "[1, 8]"),
+        (2, "weight", "weight", "", "[8, 8]"),
+    ]
+    assert [row["built by a call"] for row in rows] == [False, False, True, True]
+
+
+def test_json_has_the_numbers_and_not_the_plan_itself():
+    plain = json.loads(json.dumps(REPORT.to_dict()))
+    assert plain["title"] == REPORT.title
+    assert [engine["plan"]["activation_bytes"] for engine in plain["engines"]] == [85_655_552, 10_612_736]
+    assert all("data" not in engine["plan"] for engine in plain["engines"])
+    assert plain["options"] == {"min_block_size": "1"}
+    assert plain["calls"][0]["built"] == [2]
+    assert tuple(map(engine_from_dict, plain["engines"])) == REPORT.engines
+
+
+def test_an_engine_without_a_plan_comes_back_from_json_too():
+    engine = replace(REPORT.engines[0], plan=None)
+    (plain,) = json.loads(json.dumps(replace(REPORT, engines=(engine,)).to_dict()))["engines"]
+    assert engine_from_dict(plain) == engine
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"),
+        (132, "132 bytes"),
+        (294_772, "295 kB"),
+        (999_499, "999 kB"),
+        (999_999, "1 MB"),
+        (85_655_552, "85.7 MB"),
+        (627_900_416, "628 MB"),
+        (9_920_000_000, "9.92 GB"),
+        (5_432_100_000_000, "5432 GB"),
+    ],
+)
+def test_bytes_are_said_in_the_largest_unit_that_fits(count, text):
+    assert show_bytes(count) == text
+
+
+def test_a_functions_report_tells_engines_warnings_and_errors():
+    report = FunctionReport(REPORT.engines[:1], None, "KeyError: 'mine'", ("beware",), "2.13.0", "build")
+    lines = str(report).splitlines()
+    assert lines[0] == "Torch-TensorRT 2.13.0 had TensorRT build 1 engine"
+    assert "    x [1/4/32, 8] float32" in lines
+    assert lines[-2:] == ["  warning: beware", "  error: KeyError: 'mine'"]
+    graph = str(replace(report, mode="graph", engines=())).splitlines()[0]
+    assert graph == "Torch-TensorRT 2.13.0 asked for (nothing was built): 0 engines"

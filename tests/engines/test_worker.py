@@ -1,0 +1,368 @@
+"""The life of the engines' process: kept, cancelled, replaced, shared by threads, and gone with its reader."""
+
+import _thread
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import own_models
+import pytest
+import torch
+
+from tutorial_lib import Case, ShapeError, TensorSpec, expand_reshape
+from tutorial_lib.core import Cancelled
+from tutorial_lib.engines import EngineProcessError, EnginesUnavailable, build, run_inside, worker
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+SOON = 2.0
+"""Seconds within which a process is gone or replaced; 10 more are for a busy machine."""
+BUSY = 10.0
+
+
+def small():
+    return expand_reshape(batch=(2, 4, 8), embed_dim=24, tokens=7)
+
+
+def works():
+    """Whether the next request is answered as ever."""
+    report = build(small(), "export", mode="graph")
+    return report.failed is None and len(report.engines) == 1
+
+
+def exits():
+    os._exit(3)
+
+
+def prints_and_returns(count):
+    line = "x" * 1023
+    for _ in range(count // 2048):
+        print(line)
+        print(line, file=sys.stderr)
+    return torch.ones(count // 4)
+
+
+def visible_gpus():
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def is_running(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def seconds_until_gone(pid, limit=SOON + BUSY):
+    start = time.monotonic()
+    while is_running(pid):
+        assert time.monotonic() - start < limit, "the process is still there"
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+@pytest.fixture
+def fresh(installed):
+    """No process before, and none of this test's after it."""
+    worker.stop()
+    yield worker.worker()
+    worker.stop()
+
+
+# ---- one process for many requests
+
+
+def test_requests_share_one_process_that_sees_no_gpu(warm):
+    pid = warm.pid
+    assert run_inside(visible_gpus, mode="graph").result == ""
+    assert works()
+    assert warm.pid == pid
+
+
+def test_what_is_printed_does_not_block_and_a_large_result_arrives(warm):
+    report = run_inside(prints_and_returns, 32 << 20, mode="graph")
+    assert report.error is None
+    assert report.result.shape == (8 << 20,)
+
+
+def test_two_threads_are_answered_one_after_the_other_by_one_process(warm):
+    pid, answers, texts = warm.pid, {}, set()
+
+    def ask(path):
+        answers[path] = build(small(), path, mode="graph", report=lambda progress: texts.add(progress.text))
+
+    threads = [threading.Thread(target=ask, args=(path,)) for path in ("jit", "input", "export")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert {path: (report.path, report.failed) for path, report in answers.items()} == {
+        path: (path, None) for path in ("jit", "input", "export")
+    }
+    assert "waiting for another build of engines" in texts
+    assert warm.pid == pid
+
+
+def test_a_request_that_waits_for_its_turn_can_be_cancelled(warm):
+    begun, first = threading.Event(), []
+
+    def tell(progress):
+        if progress.stage == "tracing":
+            begun.set()
+
+    thread = threading.Thread(target=lambda: first.append(build(own_models.deep(4), "export", report=tell)))
+    thread.start()
+    assert begun.wait(60)
+
+    def cancel(progress):
+        assert progress.text == "waiting for another build of engines"
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        build(small(), "export", report=cancel)
+    thread.join(120)
+    assert first[0].failed is None
+
+
+# ---- cancelled, interrupted, too slow
+
+
+def cancel_at(stage, error=Cancelled):
+    """A listener that cancels once this stage works, and the list to which it adds the moment of that."""
+    moments = []
+
+    def tell(progress):
+        if progress.stage == stage and (stage != "building" or progress.total):
+            moments.append(time.monotonic())
+            raise error
+
+    return tell, moments
+
+
+def test_cancelling_while_tensorrt_builds_ends_within_a_second_and_keeps_the_process(warm):
+    pid = warm.pid
+    tell, moments = cancel_at("building")
+    with pytest.raises(Cancelled):
+        build(own_models.deep(), "export", report=tell)
+    assert time.monotonic() - moments[0] < 1
+    assert warm.pid == pid
+    assert works()
+    assert warm.pid == pid
+
+
+def test_cancelling_while_a_model_is_traced_replaces_the_process_within_two_seconds(warm):
+    pid = warm.pid
+    tell, moments = cancel_at("tracing")
+    with pytest.raises(Cancelled):
+        build(own_models.slow(), "export", report=tell)
+    assert time.monotonic() - moments[0] < SOON
+    assert not is_running(pid)
+    assert works()
+
+
+def test_whatever_a_listener_raises_ends_the_build_and_reaches_the_caller(warm):
+    pid = warm.pid
+    tell, _ = cancel_at("building", ZeroDivisionError("mine"))
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        build(own_models.deep(), "export", report=tell)
+    assert warm.pid == pid
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_the_keyboard_ends_the_build_and_the_next_one_works(warm):
+    timer = threading.Timer(1.0, _thread.interrupt_main)
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        build(own_models.slow(), "export")
+    timer.join()
+    assert time.monotonic() - start < 1 + SOON + BUSY
+    assert works()
+
+
+@pytest.mark.slow
+def test_a_build_that_takes_too_long_is_stopped_and_says_what_to_type(warm):
+    pid = warm.pid
+    report = build(own_models.slow(), "export", seconds=1)
+    assert report.failed == (
+        "the process that built export took longer than 1 s and was stopped; allow more with seconds=."
+    )
+    assert "not built by TensorRT for RTX" in report.title
+    assert (report.engines, report.calls) == ((), ())
+    assert not is_running(pid)
+    assert works()
+
+
+# ---- a process that ends by itself
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.slow)], ids=lambda number: number.name
+)
+def test_a_process_that_a_signal_ends_is_an_answer_and_the_next_request_works(warm, number):
+    pid = warm.pid
+    report = build(own_models.killed(number), "export")
+    assert report.failed.startswith(f"the process that built export was ended by {number.name}")
+    assert not is_running(pid)
+    assert works()
+    assert warm.pid != pid
+
+
+@pytest.mark.slow
+def test_a_function_that_ends_its_process_is_one_sentence(warm):
+    with pytest.raises(EngineProcessError, match=r"^the process that ran exits ended with exit code 3 \(.*\)\.$"):
+        run_inside(exits)
+    assert works()
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_between_two_requests_is_replaced(warm):
+    pid = warm.pid
+    os.kill(pid, signal.SIGKILL)
+    while warm.pid:
+        time.sleep(0.02)
+    assert works()
+    assert warm.pid != pid
+
+
+@pytest.mark.slow
+def test_a_process_that_cannot_start_is_one_sentence(fresh, monkeypatch, tmp_path):
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho no such luck >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    report = build(small(), "jit")
+    assert report.failed == "the process that built jit ended with exit code 3 (no such luck)."
+
+
+def test_a_cache_folder_that_cannot_be_written_is_one_sentence(fresh, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(EnginesUnavailable, match=r"^the cache folder .* cannot be written .*set TUTORIAL_LIB_CACHE"):
+        build(small(), "export")
+
+
+# ---- what is sent there
+
+MODEL = """
+import torch
+from torch import nn
+from tutorial_lib import Case, DynamicDim, TensorSpec
+
+FACTOR = 2.0
+
+
+def scaled(x):
+    return torch.relu(x) * FACTOR
+
+
+class Mine(nn.Module):
+    def forward(self, x):
+        return scaled(x){more}
+
+
+def case():
+    return Case("mine", Mine(), (TensorSpec("x", (DynamicDim("batch", 2, 4, 8), 3)),))
+"""
+
+
+def test_a_model_of_a_notebook_is_sent_by_value_with_the_names_that_it_uses(warm, path):
+    pid, names = warm.pid, {"__name__": "__main__", "__file__": __file__}
+    exec(MODEL.format(more=""), names)
+    case = names["case"]()
+    assert type(case.model).__module__ == "__main__"
+    before = build(case, path, [3], mode="graph")
+    assert (before.failed, [call.outcome for call in before.calls]) == (None, ["served"])
+    exec("def scaled(x):\n    return torch.tanh(torch.relu(x) * FACTOR)", names)  # the cell is run again
+    after = build(names["case"](), path, mode="graph")
+    assert after.engines[0].operators == before.engines[0].operators + 1
+    assert warm.pid == pid
+
+
+@pytest.mark.slow
+def test_a_module_that_was_edited_is_read_again(warm, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "edited_model.py"
+    file.write_text(MODEL.format(more=""))
+    import edited_model
+
+    before, pid = build(edited_model.case(), "export", mode="graph"), warm.pid
+    file.write_text(MODEL.format(more=" + x.abs() - x.exp()"))
+    os.utime(file, ns=(time.time_ns(), time.time_ns() + 10**9))
+    after = build(edited_model.case(), "export", mode="graph")
+    assert after.engines[0].operators > before.engines[0].operators
+    assert warm.pid != pid
+
+
+def test_a_model_that_cannot_be_sent_is_one_sentence(warm):
+    model = torch.nn.ReLU()
+    model.lock = threading.Lock()
+    with pytest.raises(ShapeError, match=r"^mine cannot be sent to the engines' process \(TypeError: .*lock.*\)\.$"):
+        build(Case("mine", model, (TensorSpec("x", (2, 3)),)), "jit")
+
+
+# ---- the reader's process ends, or forks
+
+SCRIPT = f"""
+import os, sys, time
+sys.path.insert(0, {str(HERE)!r})
+import own_models
+from tutorial_lib import engines
+from tutorial_lib.engines import worker
+
+def tell(progress):
+    if progress.stage == sys.argv[1]:
+        print(worker.worker().pid, flush=True)
+
+if __name__ == "__main__":
+    if sys.argv[1] == "idle":
+        worker.worker().ask("warm", b"")
+        print(worker.worker().pid, flush=True)
+        time.sleep(0 if sys.argv[2] == "exit" else 300)
+    else:
+        engines.build(own_models.slow() if sys.argv[1] == "tracing" else own_models.deep(), "export", report=tell)
+"""
+
+
+def start_reader(tmp_path, *arguments):
+    file = tmp_path / "reader.py"
+    file.write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+    return subprocess.Popen([sys.executable, str(file), *arguments], stdout=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("doing", ["idle", "tracing", "building"])
+def test_a_process_ends_within_two_seconds_of_its_readers_death(installed, tmp_path, doing):
+    with start_reader(tmp_path, doing, "stay") as reader:
+        try:
+            pid = int(reader.stdout.readline())
+            assert is_running(pid)
+        finally:
+            reader.kill()
+    assert seconds_until_gone(pid) < SOON
+
+
+@pytest.mark.slow
+def test_a_process_ends_with_a_reader_that_is_done(installed, tmp_path):
+    with start_reader(tmp_path, "idle", "exit") as reader:
+        pid = int(reader.stdout.readline())
+        assert reader.wait(60) == 0
+    assert seconds_until_gone(pid) < SOON
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_of_the_reader_has_no_process_and_leaves_the_readers_alone(warm):
+    pid = warm.pid
+    forked = os.fork()
+    if forked == 0:
+        os._exit(0 if worker.worker() is not warm and worker.worker().pid is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
+    assert warm.pid == pid
+    assert works()
+    assert warm.pid == pid

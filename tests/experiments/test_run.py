@@ -1,0 +1,110 @@
+"""One experiment from its setting to its result: what fails, what is told, and what is never timed beside a build."""
+
+from importlib import import_module
+
+import pytest
+
+from tutorial_lib import PATHS, BuildError, DynamicDim, ShapeError, engines
+from tutorial_lib.experiments import Setting, run
+from tutorial_lib.experiments.run import share
+from tutorial_lib.measure.sweep import EAGER
+
+RANGE = (DynamicDim("batch", 1, 4, 8),)
+module = import_module("tutorial_lib.experiments.run")  # the package's name `run` is the function
+
+
+def of(**more):
+    return Setting("seed", RANGE, **{"backend": "eager", "samples": 2, "sizes": (1, 4), **more})
+
+
+@pytest.fixture
+def reports(monkeypatch):
+    """What TensorRT would build, as `path at sizes`, and when it was asked."""
+    asked = []
+
+    def build(case, path, calls, options, report):
+        asked.append(f"{path} at {calls} with {options}")
+        return asked[-1]
+
+    monkeypatch.setattr(engines, "build", build)
+    return asked
+
+
+def test_a_result_has_all_that_is_needed_to_trust_it(seed):
+    result = run(of(backend="auto", paths=("export",), sizes=()), seed, min_seconds=0)
+    assert result.final
+    assert result.backend != "auto"
+    assert result.setting.sizes == (1, 2, 4, 8)
+    assert set(result.sweep.table["path"]) == {EAGER, "export"}
+    assert [build.path for build in result.builds] == ["export"]
+    assert set(result.seconds) == {"build export", "measure"}
+    assert result.conditions["samples"] == 3, "before each of two rounds, and after the last"
+    assert result.where["device"] == result.sweep.provenance["device"]
+    assert "host" not in result.where
+    assert result.date.endswith("+00:00")
+
+
+def test_what_cannot_be_built_is_refused_before_anything_is(seed, monkeypatch):
+    monkeypatch.setitem(PATHS, "jit", lambda *_: pytest.fail("it was built"))
+    with pytest.raises(ShapeError, match="batch 9 cannot be measured"):
+        run(of(sizes=(9,)), seed)
+    with pytest.raises(ShapeError, match="nothing is asked for"):
+        run(of(measure=False), seed)
+
+
+def test_a_path_that_fails_is_in_the_result_with_its_traceback(seed, monkeypatch):
+    def fails(*_):
+        raise BuildError("the path is closed")
+
+    monkeypatch.setitem(PATHS, "input", fails)
+    result = run(of(paths=("input", "export")), seed, min_seconds=0)
+    assert result.failures["input"].sentence == "the path is closed"
+    assert "Traceback" in result.failures["input"].details
+    assert set(result.sweep.table["path"]) == {EAGER, "export"}
+
+
+def test_engines_alone_build_and_measure_nothing_here(seed, reports, monkeypatch):
+    monkeypatch.setitem(PATHS, "export", lambda *_: pytest.fail("it was built"))
+    result = run(of(engines=True, measure=False, calls=(1, 33), paths=("export",)), seed)
+    assert result.engines == ("export at (1, 33) with None",)
+    assert result.sweep is None
+    assert result.builds == ()
+
+
+def test_engines_come_first_then_builds_and_nothing_is_built_while_calls_are_timed(seed, reports, monkeypatch):
+    events, measure = [], module.sweep
+    monkeypatch.setattr(module, "sweep", lambda *args, **more: events.append("measure") or measure(*args, **more))
+
+    def build(setting, case, path):
+        events.append(f"{path} after {len(reports)} reports")
+        return module.build(setting, case, path)
+
+    result = run(of(engines=True, paths=("jit", "export")), seed, build=build, min_seconds=0)
+    assert events == ["jit after 2 reports", "export after 2 reports", "measure"]
+    assert len(result.engines) == 2
+
+
+def test_without_a_watcher_nothing_is_looked_at_before_it_is_measured(seed, monkeypatch):
+    monkeypatch.setattr(module, "latencies", lambda *_, **__: pytest.fail("a first look"))
+    assert run(of(paths=("export",)), seed, min_seconds=0).sweep.agrees
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_the_share_that_is_done_rises_from_zero_and_stays_below_one(seed, reports, both):
+    setting, steps = of(engines=both, paths=("jit", "export")), []
+    run(setting, seed, progress=steps.append, look_after=0, min_seconds=0)
+    shares = [share(step, setting) for step in steps]
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < 0.5 < shares[-1] < 1
+    assert list(dict.fromkeys(step.stage for step in steps)) == [
+        "first look",
+        "building",
+        "comparing",
+        "warming up",
+        "measuring",
+    ]
+
+
+def test_the_model_s_own_dtypes_are_kept_without_a_precision(seed):
+    result = run(of(precision=None, paths=("export",)), seed, min_seconds=0)
+    assert result.sweep.provenance["precision"] == "float32"

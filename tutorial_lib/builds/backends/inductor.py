@@ -1,0 +1,230 @@
+"""PyTorch's own compiler, just in time and ahead of time: settings, packages, what the code calls."""
+
+import contextlib
+import functools
+import importlib
+import json
+import logging
+import re
+import shutil
+import statistics
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo.utils
+import torch._inductor.config as config
+from torch.utils import _pytree as pytree
+
+from tutorial_lib.builds import report
+from tutorial_lib.builds.backends.cpp_compiler import compiler
+from tutorial_lib.checks.results import UncomparableResult
+from tutorial_lib.core.files import remembered
+
+PACKING_GAIN = 1.2
+"""Packed weights have to be this much faster than PyTorch's own product before they are chosen."""
+NUMBERS = "tutorial_lib.numbers"
+"""Key of a package's metadata that says which values of the result are Python numbers."""
+
+
+def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Every Inductor setting of a build: the reader's `options` over the defaults of this tutorial.
+
+    The defaults make builds short without changing the code that is built: the compiler that
+    :func:`tutorial_lib.builds.backends.cpp_compiler.compiler` found, no precompiled headers (ahead of time they cost 10
+    s once and save 1 s a build), no optimization of the wrapper that is compiled around the kernels, and
+    no test compile of the vector instructions (CPUID is still asked). On a CPU,
+    ``freezing`` is on where packed weights measure faster (:func:`packing_gain`): weights then are
+    constants of the engine, and a product may round differently from eager's.
+    """
+    defaults: dict[str, Any] = {
+        "cpp.cxx": (None, compiler()),
+        "cpp.vec_isa_ok": True,
+        "cpp_cache_precompile_headers": False,
+        "aot_inductor.precompile_headers": False,
+        "aot_inductor.compile_wrapper_opt_level": "O0",
+        "max_autotune_report_choices_stats": False,
+    }
+    if device.type == "cpu" and "freezing" not in options:
+        defaults["freezing"] = packing_gain(torch.get_num_threads()) >= PACKING_GAIN
+    existing = option_names()
+    return {**{name: value for name, value in defaults.items() if name in existing}, **options}
+
+
+@functools.cache
+def option_names() -> frozenset[str]:
+    """Names of all Inductor settings of the installed torch."""
+    return frozenset(torch._inductor.list_options())
+
+
+@contextlib.contextmanager
+def patched(values: Mapping[str, Any]) -> Iterator[None]:
+    """Inductor's configuration with `values`, for the length of a ``with`` block, and no tables on stderr."""
+    with contextlib.ExitStack() as stack:
+        if values.get("max_autotune"):
+            algorithms: Any = importlib.import_module("torch._inductor.select_algorithm")
+            stack.callback(setattr, algorithms, "PRINT_AUTOTUNE", algorithms.PRINT_AUTOTUNE)
+            algorithms.PRINT_AUTOTUNE = False
+        stack.enter_context(config.patch(dict(values)))
+        yield
+
+
+def pads(device: torch.device, options: Mapping[str, Any]) -> bool:
+    """Whether Inductor may pad matrix products for this device, though nobody asked for it."""
+    return device.type == "cuda" and "shape_padding" not in options and bool(config.shape_padding)
+
+
+@contextlib.contextmanager
+def quiet_guards() -> Iterator[None]:
+    """Without the pages that torch logs about a guard that fails, for the length of a ``with`` block."""
+    log = logging.getLogger("torch._guards")
+    was, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was
+
+
+def cache_hits() -> int:
+    """Graphs whose code was found in Inductor's cache on disk, so far in this process."""
+    return int(torch._dynamo.utils.counters["inductor"]["fxgraph_cache_hit"])
+
+
+@functools.cache
+def packing_gain(threads: int) -> float:
+    """How many times faster oneDNN's packed linear is than PyTorch's linear on this CPU.
+
+    Measured once and remembered on disk, so that every kernel of a machine decides alike. The product is
+    that of the tutorial's first model at batch 4 (788 x 768 x 2304, float32). Which of the two
+    libraries wins depends on the maker of the CPU. Returns 0.0 where oneDNN is missing.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return 0.0
+    key = f"{report.device_name(torch.device('cpu'))}, {threads} threads, torch {torch.__version__}"
+    return float(remembered("packing.json", key, _measured_gain))
+
+
+def _measured_gain() -> float:
+    x, weight, bias = torch.randn(788, 768), torch.randn(2304, 768), torch.randn(2304)
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        calls: list[Callable[[], Any]] = [
+            lambda: torch.nn.functional.linear(x, weight, bias),
+            lambda: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], ""),
+        ]
+        times: list[list[int]] = [[], []]
+        for _ in range(15):
+            for call, nanoseconds in zip(calls, times, strict=True):
+                call()
+                start = time.perf_counter_ns()
+                call()
+                nanoseconds.append(time.perf_counter_ns() - start)
+    except (RuntimeError, AttributeError):  # an operator that this build of torch lacks
+        return 0.0
+    # On a busy machine either figure alone can mislead, so the smaller one counts.
+    return min(function(times[0]) / function(times[1]) for function in (min, statistics.median))
+
+
+def numbers_metadata(exported: torch.export.ExportedProgram) -> dict[str, Any]:
+    """The setting that lets a package say which values of its result are Python numbers, for :func:`with_numbers`.
+
+    Raises
+    ------
+    UncomparableResult
+        If one is of a type that AOTInductor does not give back.
+    """
+    numbers = _numbers(exported)
+    return {"aot_inductor.metadata": {NUMBERS: json.dumps(numbers)}} if numbers else {}
+
+
+def _numbers(exported: torch.export.ExportedProgram) -> dict[int, str]:
+    """Which values of the result are Python numbers, by their place; AOTInductor makes tensors of them."""
+    types = {}
+    for place, output in enumerate(exported.graph_signature.output_specs):
+        value, kind = getattr(output.arg, "value", None), type(output.arg).__name__
+        if kind == "SymIntArgument" or type(value) is int:
+            types[place] = "int"
+        elif kind == "SymBoolArgument" or type(value) is bool:
+            types[place] = "bool"
+        elif kind == "SymFloatArgument" or isinstance(value, (float, str)):
+            name = "str" if isinstance(value, str) else "float"
+            raise UncomparableResult(
+                f"value {place} of the model's result is a Python {name}, which "
+                "AOTInductor does not give back: drop it from the result, or return a tensor."
+            )
+    return types
+
+
+def with_numbers(program: Any) -> Callable[..., Any]:
+    """A loaded program that returns Python numbers where the model does, as its package says."""
+    types = json.loads(program.loader.get_metadata().get(NUMBERS, "{}"))
+    if not types:
+        return program
+
+    def call(*inputs: torch.Tensor) -> Any:
+        values, tree = pytree.tree_flatten(program(*inputs))
+        for place, name in types.items():
+            values[int(place)] = {"int": int, "bool": bool}[name](values[int(place)])
+        return pytree.tree_unflatten(values, tree)
+
+    return call
+
+
+def load(path: Path, device: torch.device) -> Callable[..., Any]:
+    """Load a package for `device`. That runs the native code in it, so load only what this user built.
+
+    On a GPU, where calls take turns (:func:`tutorial_lib.builds.program.calls_wait`), it goes without AOTInductor's own
+    locks and events, which would keep its calls out of CUDA graphs.
+
+    torch unpacks it into the temporary folder, and removes that when the program is gone; `path` is needed no more.
+    """
+    codecache: Any = importlib.import_module("torch._inductor.codecache")
+    information = codecache.get_device_information
+    # Only to log whether this processor is another one, torch would compile tests with g++, for many seconds.
+    # (During a build it does not: the setting cpp.vec_isa_ok is in force.)
+    codecache.get_device_information = lambda device: {}
+    try:
+        with nothing_left_by_a_failed_load(path):
+            program = torch._inductor.aoti_load_package(str(path), run_single_threaded=device.type == "cuda")
+        return with_numbers(program)
+    finally:
+        codecache.get_device_information = information
+
+
+@contextlib.contextmanager
+def nothing_left_by_a_failed_load(path: Path) -> Iterator[None]:
+    """If the package `path` cannot be loaded inside the ``with`` block, remove the folder that torch leaves behind."""
+    earlier = _unpacked(path)
+    try:
+        yield
+    except RuntimeError:
+        for folder in _unpacked(path) - earlier:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _unpacked(path: Path) -> set[Path]:
+    """Folders of the temporary folder into which the package `path`, whose code has names of its own, was unpacked."""
+    if not zipfile.is_zipfile(path):  # not there, or cut off
+        return set()
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    folders = Path(tempfile.gettempdir()).glob("aotinductor_*")
+    return {folder for folder in folders if any((folder / name).exists() for name in names if "aotinductor/" in name)}
+
+
+def library_calls(path: Path) -> tuple[str, ...]:
+    """Operators that the code in a ``.pt2`` file calls in PyTorch's libraries, read from its C++ source."""
+    operators: set[str] = set()
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith("wrapper.cpp"):
+                source = archive.read(name).decode()
+                operators.update(re.findall(r"aoti_torch_(?:cpu|cuda)_(\w+)\(", source))
+                if "aoti_torch_proxy_executor_call_function(" in source:
+                    operators.add("operators without a C interface, through the proxy executor")
+    return tuple(sorted(name.strip("_") for name in operators))

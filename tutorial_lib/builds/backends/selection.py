@@ -1,0 +1,162 @@
+"""The compilers: which ones work on this machine, and why the others do not.
+
+========  ======================================  ==========================================================
+backend   runs on                                 what it is
+========  ======================================  ==========================================================
+tensorrt  NVIDIA GPU with TensorRT installed      Torch-TensorRT and real engines, of data-centre TensorRT or of
+                                                  TensorRT for RTX, whichever is installed
+inductor  CPU with a C++ compiler, NVIDIA GPU     PyTorch's own compiler
+eager     anywhere                                the same capture, guards and ranges, no code generated
+========  ======================================  ==========================================================
+"""
+
+import difflib
+import importlib.util
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tutorial_lib.builds.backends import inductor, tensorrt
+from tutorial_lib.builds.backends.cpp_compiler import NoCompiler, compiler
+
+BACKENDS = ("tensorrt", "inductor", "eager")
+"""In the order in which ``auto`` tries them."""
+
+
+class BackendUnavailable(RuntimeError):
+    """The backend asked for does not work on this machine; the message says what is missing."""
+
+
+class OptionError(ValueError):
+    """An option that the backend does not have."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Whether a backend works here for one device, and why not."""
+
+    name: str
+    device: str
+    works: bool
+    reason: str
+
+
+def status(name: str, device: str | torch.device | None = None) -> Status:
+    """Whether backend `name` works on this machine, in one sentence.
+
+    Parameters
+    ----------
+    name : str
+        ``tensorrt``, ``inductor`` or ``eager``.
+    device : str or torch.device, optional
+        Default: the GPU if PyTorch sees one, else the CPU.
+    """
+    if name not in BACKENDS:
+        raise BackendUnavailable(f"there is no backend {name!r}; use {', '.join(BACKENDS)} or auto.")
+    device = as_device(device)
+    reason = None
+    if name == "tensorrt":
+        reason = tensorrt.why_not(device)
+    elif name == "inductor":
+        reason = _why_not_inductor(device)
+    return Status(name, str(device), reason is None, reason or f"works on {device}.")
+
+
+def statuses(device: str | torch.device | None = None) -> tuple[Status, ...]:
+    """The status of every backend, in the order in which ``auto`` tries them."""
+    return tuple(status(name, device) for name in BACKENDS)
+
+
+def choose(name: str = "auto", device: str | torch.device | None = None) -> tuple[str, tuple[str, ...]]:
+    """The backend to use, and a sentence for each one that ``auto`` passed over.
+
+    Raises
+    ------
+    BackendUnavailable
+        If the one asked for does not work here.
+    """
+    if name == "auto":
+        passed: list[str] = []
+        for candidate in statuses(device):
+            if candidate.works:
+                return candidate.name, tuple(passed)
+            passed.append(f"{candidate.name} was passed over: {candidate.reason}")
+    requested = status(name, device)
+    if not requested.works:
+        raise BackendUnavailable(f"backend {name}: {requested.reason}")
+    return name, ()
+
+
+def settings(name: str, device: torch.device, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """All settings of a build with backend `name`: checked `options` over the backend's defaults.
+
+    Raises
+    ------
+    OptionError
+        If an option is unknown to the installed version, which would ignore it or fail obscurely.
+    """
+    if not isinstance(options, Mapping | None):
+        raise OptionError(f"options is {options!r}; give a dictionary of option names and values.")
+    options = dict(options or {})
+    existing: Collection[str] = ()
+    if name == "tensorrt":
+        existing = tensorrt.option_names()
+    elif name == "inductor":
+        existing = inductor.option_names()
+    for option in options:
+        if option not in existing and name == "tensorrt" and option in tensorrt.RTX_LACKS:
+            raise OptionError(f"TensorRT for RTX, which is installed here, has no option {option!r}; leave it out.")
+        if option not in existing:
+            close = difflib.get_close_matches(str(option), existing, n=1)
+            if close:
+                hint = f"did you mean {close[0]!r}?"
+            elif existing:
+                hint = "see its documentation."
+            else:
+                hint = "it has none."
+            raise OptionError(f"{name} has no option {option!r} in the installed version; {hint}")
+    if name == "inductor" and options.get("triton.cudagraphs"):
+        raise OptionError(
+            "triton.cudagraphs gives results that the next call overwrites, and does nothing ahead of time; "
+            "build without it, and wrap the program in tutorial_lib.builds.cuda_graphs.Graphed."
+        )
+    if name == "tensorrt":
+        return tensorrt.settings(options)
+    return inductor.settings(device, options) if name == "inductor" else options
+
+
+def as_device(device: str | torch.device | None = None) -> torch.device:
+    """`device`, or the default one: the GPU if PyTorch sees one, else the CPU.
+
+    Raises
+    ------
+    BackendUnavailable
+        If there is no such device here.
+    """
+    if device is None or device == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        torch_device = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise BackendUnavailable(f"there is no device {device!r}; use 'cpu' or 'cuda'.") from None
+    if torch_device.type not in ("cpu", "cuda"):
+        raise BackendUnavailable(f"device {device!r} is not supported; use 'cpu' or 'cuda'.")
+    if torch_device.type == "cuda" and (torch_device.index or 0) >= torch.cuda.device_count():
+        raise BackendUnavailable(f"device {device!r}: PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs here.")
+    return torch.device("cuda", torch_device.index or 0) if torch_device.type == "cuda" else torch.device("cpu")
+
+
+def _why_not_inductor(device: torch.device) -> str | None:
+    try:
+        compiler()
+    except NoCompiler as error:
+        return str(error)
+    if device.type == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            return "Inductor needs the package triton on a GPU, and it is not installed; `pip install triton`."
+        major, minor = torch.cuda.get_device_capability(device)
+        if major < 7:
+            return f"Triton needs an NVIDIA GPU of compute capability 7.0 or newer, and this one has {major}.{minor}."
+    return None

@@ -1,0 +1,59 @@
+"""What differs between the supported versions of torch and Torch-TensorRT (2.11 to 2.13), in one place.
+
+Each function says which version needs it. When the oldest supported version moves on, this is the file to shorten.
+"""
+
+from typing import Any
+
+import torch
+
+
+def release(version: str) -> tuple[int, int]:
+    """Major and minor number of a version.
+
+    >>> release("2.11.0+cu130")
+    (2, 11)
+    """
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+TORCH = release(torch.__version__)
+
+
+def calls_on_cpu_may_run_beside_a_build() -> bool:
+    """Whether a program on a CPU can be called while another thread builds: since torch 2.13 (``test_threads.py``)."""
+    return TORCH >= (2, 13)
+
+
+def set_cuda_device_guard() -> None:
+    """Set the device guard that a torch with CUDA sets on its first trace where it finds no GPU.
+
+    Set by one thread while another one works, it ends the process. torch without CUDA has no such function.
+    """
+    if hasattr(torch._C, "_ensureCUDADeviceGuardSet") and not torch.cuda.is_available():
+        torch._C._ensureCUDADeviceGuardSet()
+
+
+def source_name(source: Any) -> str:
+    """Where Dynamo took an input of a graph from, such as ``L['x']``; empty if it does not say.
+
+    The name of a source is a method in torch 2.11 and a property in 2.13.
+    """
+    name = getattr(source, "name", "")
+    return str(name() if callable(name) else name)
+
+
+def sizes_are_graph_arguments(torch_tensorrt: Any) -> bool:
+    """Whether sizes count among the arguments ``arg0_1``, ``arg1_1``, ... of a traced graph: since 2.12."""
+    return release(torch_tensorrt.__version__) >= (2, 12)
+
+
+def always_writes_a_timing_cache(torch_tensorrt: Any) -> bool:
+    """Whether a timing cache is written even with TensorRT for RTX, which has none to write: in 2.11."""
+    return release(torch_tensorrt.__version__) == (2, 11)
+
+
+def inputs_can_share_dims(torch_tensorrt: Any) -> bool:
+    """Whether ``torch_tensorrt.Input`` can say that two inputs share a dimension (``shared_dims``): since 2.13."""
+    return hasattr(torch_tensorrt.Input, "shared_dims")

@@ -1,0 +1,191 @@
+"""Packages that were compiled ahead of time, kept on disk so that another kernel need not compile them again.
+
+A package is native code, so it is only taken back if nobody else could have put it there: the folder
+has to belong to this user and be closed to others, and the file has to have the digest that was noted
+when it was written. The key holds everything that the code depends on: the exported graph with its
+constants, weights and ranges, the size it is tuned for, every setting of the compiler, the versions
+of PyTorch and the compiler, and the processor.
+
+TensorRT's engines are not kept: Torch-TensorRT's own engine cache leaves the arguments of operators out of
+its key (``torch_tensorrt/dynamo/_engine_cache.py``), so a model with 8 heads could be given the engine
+of one with 12.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._inductor.config
+
+from tutorial_lib.builds import report
+from tutorial_lib.core.files import cache_folder, save
+from tutorial_lib.core.models import Case
+
+POLICIES = ("off", "reuse", "fresh")
+LARGEST = 1 << 30
+"""Bytes kept at most; what was used longest ago goes first."""
+ABANDONED = 3600
+"""Seconds after which a file that is still being written belongs to a process that died."""
+
+_policy: ContextVar[str] = ContextVar("policy", default="off")
+
+
+@contextlib.contextmanager
+def policy(name: str) -> Iterator[None]:
+    """What builds of this thread do with earlier ones inside the ``with`` block.
+
+    ``off`` (the default) neither keeps packages nor looks for them, ``reuse`` does both, and ``fresh`` builds
+    all anew, without PyTorch's own caches too, and keeps the result.
+    """
+    if name not in POLICIES:
+        raise ValueError(f"the policy is {name!r}; use {', '.join(POLICIES)}.")
+    token = _policy.set(name)
+    try:
+        yield
+    finally:
+        _policy.reset(token)
+
+
+def current_policy() -> str:
+    """The policy in force."""
+    return _policy.get()
+
+
+@dataclass(frozen=True)
+class CachedPackage:
+    """A package on disk: its file, when it was built, and the seconds that took."""
+
+    file: Path
+    when: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"built {self.when} in {self.seconds:.1f} s, found on disk"
+
+
+def key(path: str, exported: torch.export.ExportedProgram, case: Case, options: dict[str, Any]) -> str:
+    """The name under which the package of one path is kept; call it with the compiler's settings in force."""
+    digest = hashlib.sha256()
+    settings = torch._inductor.config.save_config_portable()
+    for changing in ("aot_inductor.metadata", "force_disable_caches"):  # the first is set by each build
+        settings.pop(changing, None)
+    modules = exported.graph_module.named_modules()  # the branches of torch.cond are modules of their own
+    told = (
+        path,
+        [(name, module.code) for name, module in modules if isinstance(module, torch.fx.GraphModule)],
+        case.inputs,
+        exported.graph_signature,
+        exported.range_constraints,
+        case.traced,
+        case.allows_tf32,
+        sorted((name, repr(value)) for name, value in {**settings, **options}.items()),
+        report.versions("triton"),
+        report.device_name(case.device),
+        torch.backends.cpu.get_cpu_capability(),
+        _compiler_version(options.get("cpp.cxx")),
+    )
+    digest.update(repr(told).encode())
+    for name, value in sorted({**exported.state_dict, **exported.constants}.items()):
+        digest.update(f"{name} ".encode())
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{value.dtype} {tuple(value.shape)} {value.stride()}".encode())
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        else:
+            digest.update(repr(value).encode())
+    return digest.hexdigest()[:32]
+
+
+def find(name: str) -> CachedPackage | None:
+    """The package of that key, unless it was not kept, is damaged, or could have been put there by somebody else."""
+    folder = _folder()
+    file, metadata = folder / f"{name}.pt2", folder / f"{name}.json"
+    try:
+        if not all(map(_ours, (folder, file, metadata))):
+            return None
+        noted = json.loads(metadata.read_text())
+        if noted["sha256"] != _digest(file):
+            return None
+        os.utime(file)
+        return CachedPackage(file, noted["when"], noted["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def keep(name: str, package: Path, seconds: float) -> str | None:
+    """Keep a copy of `package`; a sentence if that was not possible."""
+    folder = _folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _ours(folder):
+            return f"not kept for another kernel: others may write to {folder}"
+        partial = folder / f".{name}-{os.getpid()}.pt2"
+        try:
+            shutil.copyfile(package, partial)
+            os.chmod(partial, 0o600)
+            metadata = {
+                "sha256": _digest(partial),
+                "when": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+                "seconds": seconds,
+            }
+            os.replace(partial, folder / f"{name}.pt2")
+        finally:
+            partial.unlink(missing_ok=True)
+        save(folder / f"{name}.json", json.dumps(metadata))
+        os.chmod(folder / f"{name}.json", 0o600)
+        _make_room(folder)
+    except OSError as error:
+        return f"not kept for another kernel: {error.strerror or error} ({folder})"
+    return None
+
+
+def _folder() -> Path:
+    return cache_folder() / "packages"
+
+
+def _ours(path: Path) -> bool:
+    status = path.lstat()
+    mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    return mine and not stat.S_ISLNK(status.st_mode) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _make_room(folder: Path) -> None:
+    """Delete what was used longest ago, and what a process left that died while writing; several may do so at once."""
+    packages, total, now = [], 0, time.time()
+    for file in folder.glob("*.pt2"):
+        with contextlib.suppress(FileNotFoundError):
+            status = file.stat()
+            if not file.name.startswith("."):
+                packages.append((status.st_mtime, file, status.st_size))
+                total += status.st_size
+            elif now - status.st_mtime > ABANDONED:
+                file.unlink()
+    for _, file, size in sorted(packages)[:-1]:
+        if total <= LARGEST:
+            return
+        total -= size
+        file.unlink(missing_ok=True)
+        file.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _compiler_version(compiler: Any) -> tuple[Any, ...]:
+    path = shutil.which(str((compiler or (None, None))[1]))
+    if path is None:
+        return ()
+    status = os.stat(path)
+    return os.path.realpath(path), status.st_size, status.st_mtime_ns

@@ -1,0 +1,362 @@
+"""A program that was compiled ahead of time, as one file that another process can load and call.
+
+The file is a zip archive of three members, none of them compressed:
+
+==============  ======================================================================================
+member          content
+==============  ======================================================================================
+program.pt2     the backend's own artefact, below
+about.json      inputs with their ranges, precision, device, the report of the build, and the machine
+SHA256SUMS      digests of the other two, in the format of the command ``sha256sum``
+==============  ======================================================================================
+
+========  ===========================  =====================================================================
+backend   program.pt2                  what loading it may run
+========  ===========================  =====================================================================
+inductor  AOTInductor's package        native code
+eager     ``torch.export.save``        ``torch.export.load`` reads weights as they are, but evaluates
+                                       expressions, and unpickles what it finds pickled
+tensorrt  ``torch_tensorrt.save``      the same, and it always unpickles: the engine is kept in a pickle that
+                                       holds another one with the compiler's settings
+========  ===========================  =====================================================================
+
+So load only what you trust. All that can be checked beforehand is checked before any of that runs, from
+``about.json`` alone, in which nothing can run. The digests find damage; they do not prove who wrote the file.
+
+Loading in another process is tested with inductor and eager, on a CPU and an NVIDIA GPU. With tensorrt, saving
+and loading is tested in one process, through Torch-TensorRT 2.13 up to the engine: no real engine was saved yet.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import platform
+import re
+import sys
+import tempfile
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutorial_lib.builds import report
+from tutorial_lib.builds.backends import inductor, tensorrt
+from tutorial_lib.builds.job import first_line
+from tutorial_lib.builds.program import LOCK, Compiled, Program
+from tutorial_lib.builds.report import Build
+from tutorial_lib.core import precision
+from tutorial_lib.core.files import replacing
+from tutorial_lib.core.shapes import DynamicDim, TensorSpec, named_dims
+
+SCHEMA = 1
+"""Goes up when a reader of the old ``about.json`` would misread the new one."""
+
+PROGRAM, METADATA, SUMS = "program.pt2", "about.json", "SHA256SUMS"
+LARGEST_TEXT = 1 << 24
+"""Bytes of ``about.json`` that are read at most."""
+CHUNK = 1 << 20
+GIVE = "give a file that saving.save wrote"
+
+SAME_VERSIONS = {
+    "eager": ("torch",),
+    "inductor": ("torch",),
+    "tensorrt": ("torch", *tensorrt.PACKAGES),
+}
+"""Packages that have to be the same release again: none promises to read what another release wrote."""
+
+
+class ArtefactError(RuntimeError):
+    """A program that cannot be saved, or a file that cannot be loaded here; nothing was written or loaded."""
+
+
+class Loaded(Program):
+    """A program from a file. It has no model to fall back on, so a call outside the range always raises."""
+
+    @property
+    def dims(self) -> dict[str, DynamicDim]:
+        """The dynamic dimensions by name."""
+        return named_dims(self.inputs)
+
+    def __repr__(self) -> str:
+        ranges = "".join(f", {dim}" for dim in self.dims.values())
+        return f"<Loaded {self.build.case}: {self.build.path} with {self.build.backend}{ranges}>"
+
+
+def save(program: Compiled, path: str | Path) -> None:
+    """Write a program of the input or the export path to the file `path`, in place of one that is there.
+
+    The new file is there whole or not at all.
+
+    Parameters
+    ----------
+    program : Compiled
+        What one of the two paths built, with any backend.
+    path : str or Path
+        Any name; ``.dynpt`` says what it is.
+
+    Raises
+    ------
+    ArtefactError
+        If the program is one that cannot be saved, or the file cannot be written.
+    """
+    path = Path(path)
+    if not isinstance(program, Compiled):
+        instead = "copy the file that it came from" if isinstance(program, Loaded) else "give what a path returned"
+        raise ArtefactError(f"a {type(program).__name__} cannot be saved; {instead}.")
+    build = program.build
+    if program._native is None:
+        raise ArtefactError(
+            f"what the {build.path} path built cannot be saved, because its guards and graphs live in the Python "
+            "process that traced it; build with paths.export or paths.input, or start from Inductor's warm cache."
+        )
+    try:
+        with replacing(path) as file:
+            try:
+                with _alone():
+                    native = program._native()
+            except Exception as error:
+                what = f"{type(error).__name__}: {first_line(error)}"
+                raise ArtefactError(f"{build.case} could not be saved by {build.backend} ({what}).") from error
+            contents = {METADATA: json.dumps(Metadata.of(program).to_dict(), indent=1).encode(), PROGRAM: native}
+            sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items())
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for name, content in {METADATA: contents[METADATA], SUMS: sums.encode(), PROGRAM: native}.items():
+                    archive.writestr(name, content)
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise ArtefactError(f"{path} could not be written ({reason}); choose another place or make room.") from error
+
+
+def load(path: str | Path) -> Loaded:
+    """Load a program that :func:`save` wrote, to be called as it was there, behind the same range check.
+
+    The model's class is not needed. Load only what you trust: a program is code (see the table above).
+
+    Raises
+    ------
+    ArtefactError
+        If the file is damaged, not one of these, or was built for another machine or other versions.
+    """
+    path, start = Path(path), time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:  # every loader reads the whole file
+        native = Path(folder) / PROGRAM
+        metadata = Metadata.from_dict(_extract(path, native), path)
+        build, device = metadata.build, torch.device(metadata.device)
+        again = f"build it again here with paths.{build.path}(case, {build.backend!r})."
+        problem = _why_not(metadata)
+        if problem:
+            raise ArtefactError(f"{path} was built {problem}; {again}")
+        try:
+            with _alone():
+                program = _loaded(native, build.backend, device)
+        except Exception as error:
+            what = f"{type(error).__name__}: {first_line(error)}"
+            raise ArtefactError(f"{path} could not be loaded by {build.backend} ({what}); {again}") from error
+    seconds = time.perf_counter() - start
+    note = f"loaded from {path} in {seconds:.2f} s; built on {build.device}, saved {metadata.saved}"
+    if device.type == "cuda" and report.device_name(device) != build.device:
+        note += f", so not tuned for {report.device_name(device)}"
+    build = replace(build, notes=(*build.notes, note))
+    return Loaded(metadata.inputs, device, program, build, precision.allows_tf32(metadata.precision, device))
+
+
+def _loaded(native: Path, backend: str, device: torch.device) -> Callable[..., Any]:
+    if backend == "inductor":
+        return inductor.load(native, device)
+    return tensorrt.load(native) if backend == "tensorrt" else torch.export.load(native).module()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """What builds do, because torch's writers and readers trace as well: one at a time, without gradients."""
+    with LOCK, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, about its pytree module
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch 2.11's reader
+        yield
+
+
+# ---- about.json -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What native code depends on, apart from versions."""
+
+    system: str
+    instructions: tuple[str, ...]
+    compute_capability: tuple[int, ...] | None
+
+    @classmethod
+    def here(cls, device: torch.device) -> "Machine":
+        """What this machine is, with the GPU `device` if it is one."""
+        capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+        return cls(f"{sys.platform} {platform.machine()}", _instructions(), capability)
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "Machine":
+        """The inverse of ``dataclasses.asdict``."""
+        capability = plain["compute_capability"]
+        instructions = tuple(str(name) for name in plain["instructions"])
+        return cls(str(plain["system"]), instructions, None if capability is None else tuple(capability))
+
+    def why_not(self, here: "Machine") -> str | None:
+        """Why code for this machine cannot run `here`, to follow "was built"; None if it can."""
+        if self.system != here.system:
+            return f"for {self.system}, and this is {here.system}"
+        missing = [name for name in self.instructions if name not in here.instructions]
+        if missing:
+            return f"for a CPU with {', '.join(missing)}, which this one lacks"
+        if self.compute_capability != here.compute_capability:
+            then, now = (".".join(map(str, machine.compute_capability or ())) for machine in (self, here))
+            return f"for a GPU of compute capability {then}, and this one has {now}"
+        return None
+
+
+def _instructions() -> tuple[str, ...]:
+    """The processor's instruction sets for arithmetic, all of which compilers use; its name where they are not told."""
+    with contextlib.suppress(OSError):
+        flags = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if flags:
+            arithmetic = r"(?:s?sse|pni|avx|amx|fma|f16c|bmi|popcnt|abm|movbe|gfni|adx|asimd|sve|fphp|bf16|i8mm)\w*"
+            return tuple(sorted(flag for flag in flags[1].split() if re.fullmatch(arithmetic, flag)))
+    return (platform.processor() or platform.machine(),)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The content of ``about.json``."""
+
+    saved: str
+    inputs: tuple[TensorSpec, ...]
+    precision: str | None
+    device: str
+    machine: Machine
+    build: Build
+
+    @classmethod
+    def of(cls, program: Compiled) -> "Metadata":
+        """The metadata of a program that was built here."""
+        now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+        machine = Machine.here(program.device)
+        return cls(now, program.inputs, program.case.precision, str(program.device), machine, program.build)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        inputs = [{**asdict(spec), "dtype": str(spec.dtype).removeprefix("torch.")} for spec in self.inputs]
+        plain = {"saved": self.saved, "precision": self.precision, "device": self.device}
+        return {
+            "schema": SCHEMA,
+            **plain,
+            "inputs": inputs,
+            "machine": asdict(self.machine),
+            "build": self.build.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any], path: Path) -> "Metadata":
+        """The inverse of :meth:`to_dict`, except that a build's options stay their reprs."""
+        try:
+            inputs = tuple(
+                TensorSpec(
+                    spec["name"],
+                    tuple(DynamicDim(**dim) if isinstance(dim, dict) else dim for dim in spec["shape"]),
+                    getattr(torch, spec["dtype"]),
+                    spec.get("high"),
+                )
+                for spec in plain["inputs"]
+            )
+            named_dims(inputs)
+            machine, build = Machine.from_dict(plain["machine"]), Build.from_dict(plain["build"])
+            if plain["precision"] not in (None, *precision.DTYPES) or build.backend not in SAME_VERSIONS:
+                raise ValueError(f"precision {plain['precision']!r}, backend {build.backend!r}")
+            torch.device(plain["device"])
+            return cls(str(plain["saved"]), inputs, plain["precision"], plain["device"], machine, build)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise _damaged(path, f"{METADATA} cannot be understood: {first_line(error)}") from error
+
+
+# ---- what is checked before anything is loaded ------------------------------------------------------------------
+
+
+def _why_not(metadata: Metadata) -> str | None:
+    """Why the program cannot run here, to follow "was built"; None if it can."""
+    build, device = metadata.build, torch.device(metadata.device)
+    here = report.versions(*SAME_VERSIONS["tensorrt"])
+    needed = SAME_VERSIONS[build.backend]
+    if device.type == "cuda" and build.backend == "inductor":
+        needed = (*needed, "cuda")
+    for package in needed:
+        then, now = (versions.get(package, "none").split("+")[0] for versions in (build.versions, here))
+        if then != now:
+            return f"with {package} {then}, and here is {now}"
+    if device.type != "cpu" and (device.type != "cuda" or (device.index or 0) >= torch.cuda.device_count()):
+        return f"for {device} ({build.device}), and PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs here"
+    if build.backend == "tensorrt" and (reason := tensorrt.why_not(device)):
+        return f"by tensorrt, and here {reason.rstrip('.')}"
+    return None if build.backend == "eager" else metadata.machine.why_not(Machine.here(device))
+
+
+def _extract(path: Path, target: Path) -> dict[str, Any]:
+    """Write the program in the file `path` to `target`, and return what ``about.json`` says; nothing of it runs."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror}); {GIVE}.") from error
+    with file:
+        if file.read(30 + len(METADATA))[30:] != METADATA.encode():  # the first member's name, wherever the file ends
+            raise ArtefactError(f"{path} is not an artefact; {GIVE}.")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _extract_from(archive, path, target)
+        except OSError as error:
+            reason = error.strerror or first_line(error)
+            raise ArtefactError(
+                f"{path} could not be unpacked ({reason}); make room in {tempfile.gettempdir()}."
+            ) from error
+        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+            if isinstance(error, ArtefactError):
+                raise
+            raise _damaged(path, first_line(error)) from error
+
+
+def _extract_from(archive: zipfile.ZipFile, path: Path, target: Path) -> dict[str, Any]:
+    members = archive.infolist()
+    names = [member.filename for member in members]
+    if METADATA not in names:  # cut off, it ends like the archive that is its last member
+        raise ValueError("its end is missing")
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{member.filename} is compressed")
+        if member.filename != PROGRAM and member.file_size > LARGEST_TEXT:
+            raise ValueError(f"{member.filename} is too large")
+    text = archive.read(METADATA)
+    metadata = json.loads(text)
+    schema = metadata.get("schema") if isinstance(metadata, dict) else None
+    if schema != SCHEMA:
+        raise ArtefactError(
+            f"{path} has schema {schema!r}, and this version of tutorial_lib reads schema {SCHEMA}; "
+            "load it with the version that saved it."
+        )
+    if sorted(names) != sorted((METADATA, SUMS, PROGRAM)):
+        raise ValueError(f"it holds {', '.join(names)}")
+    digest = hashlib.sha256()
+    with archive.open(PROGRAM) as source, target.open("wb") as copy:
+        while chunk := source.read(CHUNK):
+            digest.update(chunk)
+            copy.write(chunk)
+    sums = archive.read(SUMS).decode()
+    for name, actual in ((PROGRAM, digest), (METADATA, hashlib.sha256(text))):
+        if f"{actual.hexdigest()}  {name}\n" not in sums:
+            raise ValueError(f"the digest of {name} is not the one that was noted")
+    return metadata
+
+
+def _damaged(path: Path, what: str) -> ArtefactError:
+    return ArtefactError(f"{path} is damaged ({what}); copy it again, or save the program again.")

@@ -1,0 +1,181 @@
+"""Models that write into their own buffers, parameters or attributes, and what a build may leave changed: nothing.
+
+State does not survive compiling. An ahead-of-time program of Inductor's gives the same result for ever (its buffers are
+constants: https://github.com/pytorch/pytorch/issues/165444), one of ``torch.export`` writes into the model it came
+from, and just in time all programs of a model share what it keeps. So a model with state is refused, by the name of
+what it writes into, before anything is built.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+PLAIN = (bool, int, float, str)
+_MODULES_OWN = frozenset(vars(nn.Module()))
+
+
+class WritesState(ValueError):
+    """A model that keeps something from one call for the next; the sentence names what, and what to do instead."""
+
+
+def refuse_state(name: str, model: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
+    """Call a copy of `model` in eager and see whether that changes it; the model itself is not called.
+
+    A model that cannot be copied or cannot run is not judged: the build will say what is wrong with it.
+
+    Parameters
+    ----------
+    name : str
+        What the model is called in the sentence.
+    model : torch.nn.Module
+        The model.
+    inputs : sequence of torch.Tensor
+        What to call it with; they are copied first.
+
+    Raises
+    ------
+    WritesState
+        If the call writes into a buffer, a parameter or a tensor in an attribute, or counts in an attribute on
+        which the result depends.
+    """
+    copied = _called_copy(model, inputs)
+    if copied is None:
+        return
+    model_copy, versions, plain, first = copied
+    before, after = _tensors(model), _tensors(model_copy)
+    for place, (kind, tensor) in after.items():
+        if place in before and (tensor._version != versions.get(place) or not _equal(tensor, before[place][1])):
+            raise WritesState(_sentence(name, f"writes into its {kind} {place}"))
+    changed = [place for place, value in _plain(model_copy).items() if plain.get(place, value) != value]
+    changed += [place for place in after if place not in before]
+    if changed and not _repeats(model_copy, inputs, first):
+        raise WritesState(_sentence(name, f"changes its attribute {changed[0]}"))
+
+
+def refuse_writes(name: str, exported: torch.export.ExportedProgram) -> None:
+    """Look for writes into parameters and buffers in the graph of an exported program.
+
+    Raises
+    ------
+    WritesState
+        If there is one, also one that only sizes other than the examples' would reach.
+    """
+    signature = exported.graph_signature
+    owners = {**signature.inputs_to_buffers, **signature.inputs_to_parameters}
+    source = {node: owners[node.name] for node in exported.graph.find_nodes(op="placeholder") if node.name in owners}
+    written = [*signature.buffers_to_mutate.values(), *getattr(signature, "parameters_to_mutate", {}).values()]
+    for node in exported.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        for argument, value in zip(schema.arguments if schema else (), node.args, strict=False):
+            if isinstance(value, torch.fx.Node) and value in source and argument.alias_info is not None:
+                source[node] = source[value]  # a view of it, or itself
+                if argument.alias_info.is_write:
+                    written.append(source[value])
+        if node.target == torch.ops.aten.batch_norm.default and node.args[5]:  # training: its schema does not tell
+            written += [source[value] for value in node.args[3:5] if value in source]
+    if written:
+        kind = "parameter" if written[0] in signature.parameters else "buffer"
+        raise WritesState(_sentence(name, f"writes into its {kind} {written[0]}"))
+
+
+@contextlib.contextmanager
+def unchanged(name: str, model: nn.Module) -> Iterator[None]:
+    """Put the buffers of `model` back if something inside the ``with`` block changes them.
+
+    Raises
+    ------
+    WritesState
+        If it does: the model writes into them at some sizes only, which a single call does not show.
+    """
+    before = {place: tensor.detach().clone() for place, tensor in model.named_buffers()}
+    versions = {place: tensor._version for place, (_, tensor) in _tensors(model).items()}
+    yield
+    now = dict(model.named_buffers())
+    written = [
+        place
+        for place, (_, tensor) in _tensors(model).items()
+        if versions.get(place, tensor._version) != tensor._version
+        or (place in before and not _equal(tensor, before[place]))
+    ]
+    for place, tensor in before.items():
+        if place in written:
+            if now[place].shape == tensor.shape:
+                now[place].copy_(tensor)
+            else:
+                owner, _, attribute = place.rpartition(".")
+                setattr(model.get_submodule(owner), attribute, tensor)
+    if written:
+        kind = _tensors(model)[written[0]][0]
+        raise WritesState(_sentence(name, f"writes into its {kind} {written[0]} at some sizes"))
+
+
+def _sentence(name: str, what: str) -> str:
+    return (
+        f"{name} {what}, so one call changes the next, which compiled programs forget or share: "
+        "pass it in as an input and return the new value."
+    )
+
+
+def _called_copy(
+    model: nn.Module, inputs: Sequence[torch.Tensor]
+) -> tuple[nn.Module, dict[str, int], dict[str, Any], Any] | None:
+    try:
+        model_copy = copy.deepcopy(model)
+        versions = {place: tensor._version for place, (_, tensor) in _tensors(model_copy).items()}
+        plain = _plain(model_copy)
+        with torch.no_grad():
+            return model_copy, versions, plain, model_copy(*(x.clone() for x in inputs))
+    except Exception:
+        return None
+
+
+def _tensors(model: nn.Module) -> dict[str, tuple[str, torch.Tensor]]:
+    """Every tensor that a model holds, with what it is, by its dotted name."""
+    held: dict[str, tuple[str, torch.Tensor]] = {}
+    held.update({place: ("parameter", tensor) for place, tensor in model.named_parameters(remove_duplicate=False)})
+    held.update({place: ("buffer", tensor) for place, tensor in model.named_buffers(remove_duplicate=False)})
+    for prefix, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute not in _MODULES_OWN and isinstance(value, (torch.Tensor, list, tuple, dict)):
+                place = f"{prefix}.{attribute}".lstrip(".")
+                several = not isinstance(value, torch.Tensor)
+                for index, tensor in enumerate(pytree.tree_leaves(value)):
+                    if isinstance(tensor, torch.Tensor) and not isinstance(tensor, nn.Parameter):
+                        held.setdefault(f"{place}[{index}]" if several else place, ("attribute", tensor))
+    return {place: each for place, each in held.items() if not each[1].is_inference()}
+
+
+def _plain(model: nn.Module) -> dict[str, Any]:
+    """The numbers and strings that a model holds as attributes, by their dotted names."""
+    return {
+        f"{prefix}.{attribute}".lstrip("."): value
+        for prefix, module in model.named_modules()
+        for attribute, value in vars(module).items()
+        if isinstance(value, PLAIN)
+    }
+
+
+def _repeats(model: nn.Module, inputs: Sequence[torch.Tensor], first: Any) -> bool:
+    with torch.no_grad():
+        again = model(*(x.clone() for x in inputs))
+    given, expected = (
+        [leaf for leaf in pytree.tree_leaves(each) if isinstance(leaf, torch.Tensor)] for each in (again, first)
+    )
+    return len(given) == len(expected) and all(map(_close, given, expected))
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if one is other or torch.equal(one, other):
+        return True
+    return bool(((one == other) | ((one != one) & (other != other))).all())

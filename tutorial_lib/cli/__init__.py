@@ -1,0 +1,12 @@
+"""The commands of ``python -m tutorial_lib``, their options and exit codes."""
+
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; errors are one sentence on stderr."""
+    from tutorial_lib.cli import commands  # here, so that `doctor` can be imported where what others need is missing
+
+    return commands.main(arguments)

@@ -1,0 +1,121 @@
+"""Files that are written whole or not at all, and folders that belong to one user."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+def cache_folder() -> Path:
+    """The tutorial's cache folder, private to this user.
+
+    ``$TUTORIAL_LIB_CACHE`` if set, else ``$XDG_CACHE_HOME/tutorial_lib``, else ``~/.cache/tutorial_lib``.
+    """
+    root = os.environ.get("TUTORIAL_LIB_CACHE")
+    folder = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutorial_lib"
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+class FolderError(ValueError):
+    """A folder for results that cannot be used, in one sentence."""
+
+
+def out_folder(text: str) -> Path:
+    """The folder that was typed for results; it need not exist yet.
+
+    Raises
+    ------
+    FolderError
+        If it is a file, lies below one, or cannot be written to.
+    """
+    folder = Path(text)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise FolderError(f"--out {text}: {existing} is a file; give a folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise FolderError(f"--out {text}: {existing} cannot be written to; give another folder.")
+    return folder
+
+
+def with_floats(value: Any, change: Callable[[float], Any]) -> Any:
+    """`value`, made of plain values for JSON, with every float in it as `change` returns it."""
+    if isinstance(value, dict):
+        return {key: with_floats(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_floats(item, change) for item in value]
+    return change(value) if isinstance(value, float) else value
+
+
+def save(path: Path, content: str | bytes) -> None:
+    """Write a file whole: whoever reads `path` sees the old content or the new, never half of it."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write, which becomes `path` at the end of the ``with`` block, or vanishes if that raises."""
+    name = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+            name = file.name
+            yield file
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        if name:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+        raise
+
+
+def remembered(name: str, key: str, find: Callable[[], Any]) -> Any:
+    """What `find` returned for `key` the first time, kept in the JSON file `name` of the cache folder.
+
+    Processes that ask at once wait for the first of them, and so have the same answer.
+    """
+    memo = cache_folder() / name
+    with _alone(memo.with_suffix(".lock")):
+        try:
+            answers = dict(json.loads(memo.read_text()))
+        except (OSError, TypeError, ValueError):
+            answers = {}
+        if key not in answers:
+            answers[key] = find()
+            with contextlib.suppress(OSError):  # without a cache folder it is found out again next time
+                save(memo, json.dumps(answers, indent=1))
+        return answers[key]
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time inside the ``with`` block, where the file `path` can be written and locked."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            lock(stack.enter_context(path.open("a")))
+        yield
+
+
+def lock(file: IO[Any], wait: bool = True) -> None:
+    """Lock an open file until it is closed, on systems that have such locks.
+
+    Raises
+    ------
+    OSError
+        If it cannot be locked; without `wait`, also if it is locked.
+    """
+    with contextlib.suppress(ImportError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

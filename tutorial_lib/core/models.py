@@ -1,0 +1,275 @@
+"""The tutorial's models (:mod:`tutorial_lib.core.nets`), each with the ranges of its inputs: a :class:`Case`.
+
+Weights are random but seeded, so that every machine compiles the same numbers, and nothing is
+downloaded. Models are in eval mode and need no gradients.
+"""
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from tutorial_lib.core import precision
+from tutorial_lib.core.nets import (
+    AnySizeVisionTransformer,
+    ExpandReshapeModel,
+    Perceptron,
+    TextEncoder,
+    VisionTransformer,
+)
+from tutorial_lib.core.shapes import DynamicDim, ShapeError, TensorSpec, as_size, named_dims
+
+M = TypeVar("M", bound=nn.Module)
+
+SEED = 0
+HIGH = 2
+"""Integer examples are below this where a TensorSpec has no ``high``: 0 and 1 are in any table of two rows."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with its inputs: what the compile paths take.
+
+    Parameters
+    ----------
+    name : str
+        Name shown in tables and figures.
+    model : torch.nn.Module
+        Put in eval mode, with gradients off.
+    inputs : tuple of TensorSpec
+        One for each positional argument of the model's ``forward``, under that argument's name.
+    precision : str, optional
+        The name of a precision (:mod:`tutorial_lib.core.precision`); :meth:`in_precision` sets it. Without one,
+        weights compute in the dtype they have, with TF32 as PyTorch is set.
+    recipe : str, optional
+        The Python expression that makes the model, such as ``"MyModel(width=64)"``, for scripts
+        that stand alone.
+    """
+
+    name: str
+    model: nn.Module
+    inputs: tuple[TensorSpec, ...]
+    precision: str | None = None
+    recipe: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        if not self.inputs:
+            raise ShapeError(f"{self.name} has no inputs; give at least one TensorSpec.")
+        named_dims(self.inputs)
+        self.model.eval().requires_grad_(False)
+
+    @property
+    def dims(self) -> dict[str, DynamicDim]:
+        """The dynamic dimensions by name; the first one is the batch where there is one."""
+        return named_dims(self.inputs)
+
+    @property
+    def traced(self) -> dict[str, int]:
+        """The sizes that graphs are traced with: opt, but at least 2 (:attr:`DynamicDim.traced`)."""
+        return {name: dim.traced for name, dim in self.dims.items()}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are (the CPU for a model without any)."""
+        tensor = next(itertools.chain(self.model.parameters(), self.model.buffers()), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    @property
+    def allows_tf32(self) -> bool | None:
+        """Whether products may use TF32; None where that is left as PyTorch is set."""
+        return precision.allows_tf32(self.precision, self.device)
+
+    @torch.no_grad()
+    def eager(self, *inputs: torch.Tensor) -> Any:
+        """What PyTorch computes without compiling, in the case's precision."""
+        with precision.tf32(self.allows_tf32):
+            return self.model(*inputs)
+
+    def sizes(self, size: int | Mapping[str, int] | None = None) -> dict[str, int]:
+        """A size for every dynamic dimension: `size` for the first, or by name; the rest at opt."""
+        sizes = {name: dim.opt for name, dim in self.dims.items()}
+        if size is None:
+            return sizes
+        if not isinstance(size, Mapping):
+            if not sizes:
+                raise ShapeError(f"{self.name} has no dynamic dimension, so it has no size {size} to run at.")
+            size = {next(iter(sizes)): size}
+        unknown = next((name for name in size if name not in sizes), None)
+        if unknown is not None:
+            raise ShapeError(f"{self.name} has no dynamic dimension {unknown!r}; it has {', '.join(sizes) or 'none'}.")
+        return {**sizes, **{name: as_size(value, name) for name, value in size.items()}}
+
+    def example(self, size: int | Mapping[str, int] | None = None, *, seed: int = SEED) -> tuple[torch.Tensor, ...]:
+        """Random inputs on the model's device, of the sizes that :meth:`sizes` gives.
+
+        Floats are standard normal. Integers are uniform from 0 to below their spec's ``high``, or 0 and 1
+        without one. Booleans are padding masks: along the last axis, the first n are True and the others
+        False, with n uniform from 1 to all, for each row anew. The same seed and size give the same
+        numbers on every device.
+        """
+        sizes, generator = self.sizes(size), torch.Generator().manual_seed(seed)
+        return tuple(_random(spec, spec.shape_at(sizes), generator).to(self.device, spec.dtype) for spec in self.inputs)
+
+    def to(self, device: str | torch.device) -> "Case":
+        """The same case with a copy of its model on `device`."""
+        return replace(self, model=copy.deepcopy(self.model).to(device))
+
+    def in_precision(self, name: str) -> "Case":
+        """The same case with a copy of its model, and its inputs, in precision `name`; itself if it is so already.
+
+        Raises
+        ------
+        PrecisionError
+            If there is no such precision, or not on the model's device.
+        """
+        reason = precision.why_not(name, self.device)
+        if reason:
+            raise precision.PrecisionError(f"precision {name}: {reason}")
+        if self.precision == name:
+            return self
+        dtype = precision.DTYPES[name]
+        inputs = tuple(replace(s, dtype=dtype) if s.dtype.is_floating_point else s for s in self.inputs)
+        return replace(self, model=precision.cast(self.model, dtype), inputs=inputs, precision=name)
+
+    def with_ranges(self, **ranges: Sequence[int] | DynamicDim) -> "Case":
+        """The same case with other ranges: ``case.with_ranges(batch=(1, 4, 32))``.
+
+        A triple (min, opt, max) keeps the step and the limit of the dimension. So does a :class:`DynamicDim`,
+        which may have a larger step or a lower limit.
+
+        Raises
+        ------
+        ShapeError
+            If there is no such dimension, or the model does not take all sizes of the range.
+        """
+        dims = dict(self.dims)
+        for name, given in ranges.items():
+            if name not in dims:
+                raise ShapeError(f"{self.name} has no dynamic dimension {name!r}; it has {', '.join(dims) or 'none'}.")
+            dims[name] = _range_within(dims[name], given)
+        return replace(
+            self,
+            inputs=tuple(
+                replace(s, shape=tuple(dims[d.name] if isinstance(d, DynamicDim) else d for d in s.shape))
+                for s in self.inputs
+            ),
+        )
+
+
+def _random(spec: TensorSpec, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    if spec.dtype.is_floating_point or spec.dtype.is_complex:
+        return torch.randn(shape, generator=generator)
+    if spec.dtype != torch.bool:
+        return torch.randint(spec.high or HIGH, shape, generator=generator)
+    *rows, width = shape or (1,)
+    present = torch.randint(1, width + 1, (*rows, 1), generator=generator)
+    return (torch.arange(width) < present).reshape(shape)
+
+
+def _range_within(dim: DynamicDim, given: Sequence[int] | DynamicDim) -> DynamicDim:
+    """The range that is given for `dim`, which says what the model takes."""
+    if not isinstance(given, DynamicDim):
+        return as_range(dim.name, given, step=dim.step, limit=dim.limit)
+    if given.name != dim.name:
+        raise ShapeError(f"the range for {dim.name} is named {given.name}; give a DynamicDim({dim.name!r}, ...).")
+    if given.step % dim.step:
+        raise ShapeError(
+            f"{dim.name} is in steps of {given.step}, and the model takes multiples of {dim.step}; "
+            f"give it step={dim.step}."
+        )
+    limits = [limit for limit in (given.limit, dim.limit) if limit is not None]
+    return replace(given, limit=min(limits, default=None))
+
+
+def as_range(name: str, triple: Sequence[int], **more: Any) -> DynamicDim:
+    """A :class:`DynamicDim` from a (min, opt, max) triple, with `more` of its fields."""
+    try:
+        low, opt, high = triple
+    except (TypeError, ValueError):
+        raise ShapeError(f"{name}: {triple!r} is not a range; give three sizes (min, opt, max).") from None
+    return DynamicDim(name, low, opt, high, **more)
+
+
+def _seeded(make: Callable[[], M]) -> M:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return make()
+
+
+def expand_reshape(batch: Sequence[int] = (1, 4, 32), embed_dim: int = 768, tokens: int = 196) -> Case:
+    """The tutorial's first model: input ``x`` [batch, 196, 768]."""
+    model = _seeded(lambda: ExpandReshapeModel(embed_dim))
+    x = TensorSpec("x", (as_range("batch", batch), tokens, embed_dim))
+    return Case("expand-reshape", model, (x,), recipe=f"ExpandReshapeModel(embed_dim={embed_dim})")
+
+
+def vit(batch: Sequence[int] = (1, 4, 8), **sizes: Any) -> Case:
+    """A small Vision Transformer: input ``images`` [batch, 3, 224, 224]."""
+    model = _seeded(lambda: VisionTransformer(**sizes))
+    image = sizes.get("image", 224)
+    images = TensorSpec("images", (as_range("batch", batch), 3, image, image))
+    return Case("vit", model, (images,), recipe=f"VisionTransformer({_arguments(sizes)})")
+
+
+def perceptron(tokens: Sequence[int] = (1, 64, 1024), width: int = 256) -> Case:
+    """The perceptron of a transformer block: input ``x`` [tokens, 256], small enough for opt to matter on a CPU."""
+    model = _seeded(lambda: Perceptron(width))
+    x = TensorSpec("x", (as_range("tokens", tokens), width))
+    return Case("perceptron", model, (x,), recipe=f"Perceptron(width={width})")
+
+
+def text_encoder(batch: Sequence[int] = (1, 4, 16), length: Sequence[int] = (8, 64, 256), **sizes: Any) -> Case:
+    """A small transformer encoder: token ``ids`` and their ``mask``, both [batch, length], to class scores.
+
+    Its position table bounds the range of length, also for :meth:`Case.with_ranges`.
+    """
+    model = _seeded(lambda: TextEncoder(**sizes))
+    vocabulary, positions = model.tokens.num_embeddings, model.positions.shape[0]
+    shape = (as_range("batch", batch), as_range("length", length, limit=positions))
+    inputs = (TensorSpec("ids", shape, torch.int64, high=vocabulary), TensorSpec("mask", shape, torch.bool))
+    return Case("text-encoder", model, inputs, recipe=f"TextEncoder({_arguments(sizes)})")
+
+
+def vit_any_size(batch: Sequence[int] = (1, 2, 8), image: Sequence[int] = (96, 224, 320), **sizes: Any) -> Case:
+    """A small Vision Transformer for images of any size: input ``images`` [batch, 3, height, width].
+
+    `image` is the range of the height, and of the width; sizes are multiples of the patch.
+    """
+    model = _seeded(lambda: AnySizeVisionTransformer(**sizes))
+    patch = model.patch_embed.stride[0]
+    height, width = (as_range(name, image, step=patch) for name in ("height", "width"))
+    images = TensorSpec("images", (as_range("batch", batch), 3, height, width))
+    recipe = f"AnySizeVisionTransformer({_arguments(sizes)})"
+    return Case("vit-any-size", model, (images,), recipe=recipe)
+
+
+def _arguments(sizes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in sizes.items())
+
+
+MODELS: dict[str, Callable[..., Case]] = {
+    "expand-reshape": expand_reshape,
+    "vit": vit,
+    "perceptron": perceptron,
+    "text-encoder": text_encoder,
+    "vit-any-size": vit_any_size,
+}
+"""The models by the name that the command line uses."""
+
+
+def make_case(model: str, low: int | None = None, opt: int | None = None, high: int | None = None) -> Case:
+    """One of :data:`MODELS` with a range for its first dynamic dimension."""
+    return ranged(MODELS[model](), low, opt, high)
+
+
+def ranged(case: Case, low: int | None = None, opt: int | None = None, high: int | None = None) -> Case:
+    """A case with another range for its first dynamic dimension; omitted bounds are derived from the given ones."""
+    name, dim = next(iter(case.dims.items()))
+    low = dim.min if low is None else low
+    high = max(dim.max, opt or 0, low) if high is None else high
+    return case.with_ranges(**{name: (low, max(low, min(dim.opt, high)) if opt is None else opt, high)})

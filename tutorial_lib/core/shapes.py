@@ -1,0 +1,302 @@
+"""One description of a dynamic range, and its translation into the three dialects.
+
+A dimension that may change is written once, as a :class:`DynamicDim`, and validated once.
+A :class:`TensorSpec` then speaks each compile path's own language:
+
+========  =====================================================  ============================
+path      upstream API                                           our translation
+========  =====================================================  ============================
+jit       ``torch._dynamo.mark_dynamic(tensor, axis, ...)``      :meth:`TensorSpec.marks`
+input     ``torch_tensorrt.Input(min_shape=, opt_shape=, ...)``  :meth:`TensorSpec.input_args`
+export    ``torch.export.Dim(name, min=, max=)``                 :func:`export_dims`
+========  =====================================================  ============================
+
+Only the third can say that sizes are multiples of a number: ``16 * torch.export.Dim("height_", ...)``. The
+other two get all sizes from min to max, so they take a model that could run at each of them, such as one that
+cuts patches with a convolution. One that needs exact multiples, such as a reshape to ``height // 16`` rows,
+is refused there. On all three, the guard refuses what is no multiple.
+"""
+
+import itertools
+import keyword
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+LARGEST = 2**31 - 1
+"""Largest size accepted: compiled kernels may index with 32-bit integers."""
+
+
+class ShapeError(ValueError):
+    """A range, a shape or an input that cannot be used; the message says what to type instead."""
+
+
+@dataclass(frozen=True)
+class DynamicDim:
+    """A named dimension whose size may be anything from `min` to `max`, tuned for `opt`.
+
+    Parameters
+    ----------
+    name : str
+        A Python identifier. Two inputs that use the same name share one symbol.
+    min, opt, max : int
+        ``1 <= min <= opt <= max``. With ``min == max`` the dimension is fixed.
+    step : int, optional
+        Sizes are multiples of this, `min`, `opt` and `max` too. Unless the dimension is fixed, `min` is then
+        at least twice that: torch turns a quotient of 1 into a constant, as it does a size of 1.
+    limit : int, optional
+        The most that `max` may ever be, such as the length of a table that positions are looked up in. An
+        index past a table ends the process that runs compiled code.
+
+    Raises
+    ------
+    ShapeError
+        If the triple is not such a range; the message names the offending value.
+
+    Examples
+    --------
+    >>> DynamicDim("batch", 1, 4, 32)
+    DynamicDim(name='batch', min=1, opt=4, max=32)
+    >>> print(DynamicDim("height", 96, 224, 320, step=16))
+    height 96/224/320 in steps of 16
+    >>> DynamicDim("batch", 1, 64, 32)
+    Traceback (most recent call last):
+    ...
+    tutorial_lib.core.shapes.ShapeError: batch: opt is 64, above max 32; use 1 <= min <= opt <= max.
+    """
+
+    name: str
+    min: int
+    opt: int
+    max: int
+    step: int = 1
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        name = self.name
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+            raise ShapeError(f"{name!r} is not a dimension name; use a Python identifier such as 'batch'.")
+        for field in ("min", "opt", "max"):
+            object.__setattr__(self, field, as_size(getattr(self, field), f"{name}: {field}"))
+        rule = "use 1 <= min <= opt <= max"
+        if self.min > self.max:
+            raise ShapeError(f"{name}: min is {self.min}, above max {self.max}; {rule}.")
+        if self.opt < self.min:
+            raise ShapeError(f"{name}: opt is {self.opt}, below min {self.min}; {rule}.")
+        if self.opt > self.max:
+            raise ShapeError(f"{name}: opt is {self.opt}, above max {self.max}; {rule}.")
+        self._check_step()
+        if self.limit is not None:
+            object.__setattr__(self, "limit", as_size(self.limit, f"{name}: limit"))
+            if self.max > self.limit:
+                raise ShapeError(f"{name}: max is {self.max}, and the model takes {self.limit} at most.")
+
+    def _check_step(self) -> None:
+        step = as_size(self.step, f"{self.name}: step")
+        object.__setattr__(self, "step", step)
+        for field in ("min", "opt", "max"):
+            size = getattr(self, field)
+            if size % step:
+                below = size - size % step
+                use = f"{below} or {below + step}" if below else f"{step}"
+                raise ShapeError(f"{self.name}: {field} is {size}, which is no multiple of {step}; use {use}.")
+        if step > 1 and self.min == step and not self.is_fixed:
+            raise ShapeError(
+                f"{self.name}: min is {step}, a single step, which torch would turn into a constant; "
+                f"use a min of {2 * step}, or a range of this one size."
+            )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.min}/{self.opt}/{self.max}" + (f" in steps of {self.step}" if self.step > 1 else "")
+
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        shown = (f"{f.name}={given[f.name]!r}" for f in fields(self) if given[f.name] != f.default)
+        return f"DynamicDim({', '.join(shown)})"
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the range holds a single size."""
+        return self.min == self.max
+
+    @property
+    def traced(self) -> int:
+        """Size of the example that the graph is traced with, which every compiler takes as opt.
+
+        It is `opt`, except that a dimension traced at 1 becomes the constant 1 (torch
+        specializes sizes 0 and 1), so a range with opt 1 is traced at 2.
+        """
+        return self.opt if self.is_fixed else max(2, self.opt)
+
+
+def as_size(value: Any, what: str) -> int:
+    """Return `value` as a size of at least 1, or say which `what` it was meant for."""
+    try:
+        size = operator.index(value)
+    except TypeError:
+        size = None
+    if size is None or isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool:
+        raise ShapeError(f"{what} is {value!r}; use a whole number of at least 1.")
+    if size < 1:
+        raise ShapeError(f"{what} is {size}; the smallest size is 1.")
+    if size > LARGEST:
+        raise ShapeError(f"{what} is {size}; the largest size is {LARGEST} (2**31 - 1).")
+    return size
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input of a model: a name, a shape of ints and :class:`DynamicDim`, and a dtype.
+
+    `high` is for integers: the values of examples are below it. Give the number of rows of the table that they
+    index. No call is checked for it, and an index past a table ends the process that runs compiled code.
+
+    Examples
+    --------
+    >>> x = TensorSpec("x", (DynamicDim("batch", 1, 4, 32), 196, 768))
+    >>> x.shape_at({"batch": 8})
+    (8, 196, 768)
+    >>> x.input_args()["max_shape"]
+    (32, 196, 768)
+    """
+
+    name: str
+    shape: tuple[int | DynamicDim, ...]
+    dtype: torch.dtype = torch.float32
+    high: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise ShapeError(f"{self.name!r} is not an input name; use the model's argument name.")
+        if not isinstance(self.dtype, torch.dtype):
+            raise ShapeError(f"{self.name}: dtype is {self.dtype!r}; use a torch.dtype.")
+        if isinstance(self.shape, str) or not isinstance(self.shape, Sequence):
+            raise ShapeError(f"{self.name}: shape is {self.shape!r}; give a tuple of sizes and DynamicDims.")
+        shape = tuple(
+            dim if isinstance(dim, DynamicDim) else as_size(dim, f"{self.name}: dim {axis}")
+            for axis, dim in enumerate(self.shape)
+        )
+        object.__setattr__(self, "shape", shape)
+        if self.high is not None:
+            if self.dtype.is_floating_point or self.dtype.is_complex or self.dtype == torch.bool:
+                raise ShapeError(f"{self.name}: high is for integers, and the dtype is {self.dtype}; leave it out.")
+            object.__setattr__(self, "high", as_size(self.high, f"{self.name}: high"))
+
+    @property
+    def dynamic(self) -> dict[int, DynamicDim]:
+        """The dimensions that really vary, by axis (a range of one size does not)."""
+        return {axis: dim for axis, dim in enumerate(self.shape) if isinstance(dim, DynamicDim) and not dim.is_fixed}
+
+    def shape_at(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The concrete shape with each dynamic dimension at ``sizes[name]``."""
+        return tuple(sizes[dim.name] if isinstance(dim, DynamicDim) else dim for dim in self.shape)
+
+    def marks(self, tensor: torch.Tensor) -> Iterator[tuple[int, dict[str, int]]]:
+        """Axes of `tensor` to give to ``torch._dynamo.mark_dynamic``, each with its keywords.
+
+        The lower bound is at least 2: Dynamo guards ``2 <= size`` whatever is asked for, and a
+        tensor of size 1 may not be marked at all. ``hint_override`` repeats the example's size,
+        because Inductor's graph cache would otherwise forget which size the code was tuned for.
+        """
+        for axis, dim in self.dynamic.items():
+            lower, size = max(2, dim.min), int(tensor.shape[axis])
+            if size > 1 and lower < dim.max:
+                yield axis, {"min": lower, "max": dim.max, "hint_override": size}
+
+    def input_args(self) -> dict[str, Any]:
+        """Keywords for ``torch_tensorrt.Input``: ``min_shape``, ``opt_shape``, ``max_shape``, dtype and name.
+
+        A shape without dynamic dimensions gives ``shape`` alone. ``opt_shape`` is the traced size
+        (:attr:`DynamicDim.traced`), since Torch-TensorRT traces its graph with a tensor of that size.
+        """
+        corners = {
+            field: tuple(getattr(dim, attribute) if isinstance(dim, DynamicDim) else dim for dim in self.shape)
+            for field, attribute in (("min_shape", "min"), ("opt_shape", "traced"), ("max_shape", "max"))
+        }
+        if not self.dynamic:
+            corners = {"shape": corners["opt_shape"]}
+        return {**corners, "dtype": self.dtype, "name": self.name}
+
+
+def named_dims(specs: Sequence[TensorSpec]) -> dict[str, DynamicDim]:
+    """The named dimensions of all inputs, in order of appearance, ranges of one size included.
+
+    Raises
+    ------
+    ShapeError
+        If two inputs have one name, or one dimension name stands for two ranges.
+    """
+    dims: dict[str, DynamicDim] = {}
+    owner: dict[str, str] = {}
+    seen: set[str] = set()
+    for spec in specs:
+        if spec.name in seen:
+            raise ShapeError(f"two inputs are named {spec.name!r}; give each input its own name.")
+        seen.add(spec.name)
+        for dim in (dim for dim in spec.shape if isinstance(dim, DynamicDim)):
+            first = dims.setdefault(dim.name, dim)
+            if first != dim:
+                here, there = (str(each).removeprefix(f"{dim.name} ") for each in (first, dim))
+                raise ShapeError(
+                    f"{dim.name} is {here} on {owner[dim.name]} but {there} on {spec.name}; one name is one range."
+                )
+            owner.setdefault(dim.name, spec.name)
+    return dims
+
+
+def export_dims(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:
+    """``dynamic_shapes`` for ``torch.export.export``: one ``Dim`` object per dimension name.
+
+    A named ``Dim`` is the only form that keeps ``min=1``; ``Dim.AUTO(min=1)`` silently becomes 2. A dimension
+    in steps is a multiple of a ``Dim`` with a name of its own: ``16 * Dim("height_", min=6, max=20)``.
+    """
+    dims = {name: _export_dim(dim) for name, dim in named_dims(specs).items() if not dim.is_fixed}
+    return {spec.name: {axis: dims[dim.name] for axis, dim in spec.dynamic.items()} for spec in specs}
+
+
+def _export_dim(dim: DynamicDim) -> Any:
+    if dim.step == 1:
+        return torch.export.Dim(dim.name, min=dim.min, max=dim.max)
+    return dim.step * torch.export.Dim(f"{dim.name}_", min=dim.min // dim.step, max=dim.max // dim.step)
+
+
+def range_dims(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:
+    """``dynamic_shapes`` derived from min / opt / max shapes alone, the way Torch-TensorRT's tracer does it.
+
+    Every axis whose minimum and maximum differ becomes a ``Dim`` called ``<input>_<axis>``; axes that
+    share a :class:`DynamicDim` share the ``Dim``
+    (``torch_tensorrt/dynamo/_tracer.py``, ``get_dynamic_shapes_args``).
+    """
+    dims: dict[str, Any] = {}
+    shapes: dict[str, dict[int, Any]] = {}
+    for spec in specs:
+        args = spec.input_args()
+        shapes[spec.name] = {
+            axis: dims.setdefault(
+                dim.name,
+                torch.export.Dim(f"{spec.name}_{axis}", min=args["min_shape"][axis], max=args["max_shape"][axis]),
+            )
+            for axis, dim in spec.dynamic.items()
+        }
+    return shapes
+
+
+def first_calls(dims: Mapping[str, DynamicDim]) -> list[dict[str, int]]:
+    """Sizes to call a just-in-time compiled model with, so that every size in range has its engine.
+
+    The first call has every dimension at its traced size. A size of 1 is never served by that
+    engine (torch specializes it), so each combination of ones that the range allows is a call of
+    its own.
+
+    Examples
+    --------
+    >>> first_calls({"batch": DynamicDim("batch", 1, 4, 32)})
+    [{'batch': 4}, {'batch': 1}]
+    >>> first_calls({"batch": DynamicDim("batch", 2, 4, 32)})
+    [{'batch': 4}]
+    """
+    choices = [(dim.traced, 1) if dim.min == 1 and dim.max > 1 else (dim.traced,) for dim in dims.values()]
+    return [dict(zip(dims, sizes, strict=True)) for sizes in itertools.product(*choices)]

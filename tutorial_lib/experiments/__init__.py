@@ -1,0 +1,21 @@
+"""What to build and measure, on which devices, and the files that keep what came of it."""
+
+from tutorial_lib.experiments.campaign import build_ahead, run_all
+from tutorial_lib.experiments.processes import Processes
+from tutorial_lib.experiments.recordings import Recorded, RecordedError
+from tutorial_lib.experiments.result import Result
+from tutorial_lib.experiments.results_file import JournalError
+from tutorial_lib.experiments.run import run
+from tutorial_lib.experiments.setting import Setting
+
+__all__ = [
+    "JournalError",
+    "Processes",
+    "Recorded",
+    "RecordedError",
+    "Result",
+    "Setting",
+    "build_ahead",
+    "run",
+    "run_all",
+]

@@ -1,0 +1,340 @@
+"""Many settings, measured by any executor, into one table on disk that an interrupted campaign resumes.
+
+A :class:`~tutorial_lib.experiments.setting.Setting` is what is built and measured together, side by side, in one
+process: its paths, at its sizes. Different settings need no common time, so they can run on different devices.
+
+Only the process that calls :func:`run_all` writes to the file (:mod:`tutorial_lib.experiments.results_file`).
+"""
+
+import contextlib
+import gc
+import math
+import os
+import platform
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, as_completed, wait
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import torch
+
+from tutorial_lib.builds import backends
+from tutorial_lib.builds.job import sentence
+from tutorial_lib.core.models import MODELS, Case
+from tutorial_lib.experiments.processes import Processes, WorkerLost, one_per_device
+from tutorial_lib.experiments.result import Failure, Result
+from tutorial_lib.experiments.results_file import Line, key, opened, read, rows_of
+from tutorial_lib.experiments.run import build, run, where
+from tutorial_lib.experiments.setting import Setting
+from tutorial_lib.measure.latency import MIN_SECONDS
+from tutorial_lib.measure.sweep import Sweep
+
+RETRIES = 2
+"""How often a setting is run again after its process ended early."""
+
+Tell = Callable[[int, int, str], None]
+"""Called with (settings done, settings in all, what was done last)."""
+
+_imported_in = os.getpid()
+_measuring = threading.Lock()
+
+
+class _TimeUp(Exception):
+    """The time that a campaign was given is over."""
+
+
+class NotAlone(RuntimeError):
+    """An executor that runs settings where their timings would disturb each other, or would not be their own."""
+
+
+def run_all(
+    settings: Iterable[Setting],
+    file: str | Path,
+    executor: Executor | Callable[[], Executor] | None = None,
+    *,
+    cases: Mapping[str, Callable[[], Case]] = MODELS,
+    device: str = "auto",
+    min_seconds: float = MIN_SECONDS,
+    retries: int = RETRIES,
+    seconds: float | None = None,
+    reuse: bool = False,
+    tell: Tell = lambda done, total, text: None,
+) -> pd.DataFrame:
+    """Build and measure every setting, each in a process that has nothing else to do meanwhile.
+
+    What is in `file` already is not run again. That looks at the setting, the device's name as it is given here,
+    and `min_seconds`, not at versions or machines, which every row names: for another machine, give another file.
+
+    Parameters
+    ----------
+    settings : iterable of Setting
+        What to measure. Equal ones are measured once.
+    file : str or Path
+        Where the results are kept, a line as soon as each setting is done.
+    executor : Executor, or function that makes one, optional
+        Any that runs in processes, such as Dask's ``client.get_executor()``. Default: one process for each
+        device (:class:`~tutorial_lib.experiments.processes.Processes`). If its processes break it as a whole, as
+        happens to a ``ProcessPoolExecutor``, a function is called for another one; it then gets one setting at a time,
+        so that a setting that ends its process is found.
+    cases : mapping
+        Importable functions that make the cases, by the names that the settings use.
+    device : str
+        ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
+    min_seconds : float
+        Measured time of each call at least.
+    retries : int
+        How often a setting runs again whose process ended early; then it is a row with that error.
+    seconds : float, optional
+        Stop after so long: what is not done by then is neither in the file nor in the table.
+    reuse : bool
+        Take packages that are on disk (:func:`build_ahead`), instead of building all anew. The record of each says so.
+    tell : callable
+        Told of every setting that is done.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :func:`table` reads it. What failed is a row with one sentence under ``error``.
+
+    Raises
+    ------
+    TypeError
+        If the executor runs threads.
+    NotAlone
+        If it turns out to run two settings in one process, or in this one, or in a fork of this one.
+    BrokenExecutor
+        If it broke, and there is no function to make another. The file has what was done.
+    JournalError
+        If the file is something else, or another campaign writes to it.
+    """
+    if isinstance(executor, ThreadPoolExecutor):
+        raise TypeError(
+            "threads of one process disturb each other's timings; leave the executor out, or give one of processes."
+        )
+    wanted = {key(setting, device, min_seconds): setting for setting in settings}
+    for setting in wanted.values():
+        if setting.model not in cases:
+            raise ValueError(f"there is no model {setting.model!r}; use {', '.join(cases)}.")
+    with opened(Path(file)) as kept:
+        todo = {name: setting for name, setting in wanted.items() if name not in kept.lines}
+        if todo:
+            policy = "reuse" if reuse else "off"
+            work = {name: (cases[s.model], s, device, min_seconds, policy) for name, s in todo.items()}
+            done = len(wanted) - len(todo)
+
+            def keep(line: Line) -> None:
+                nonlocal done
+                kept.append(line)
+                done += 1
+                failures = "; ".join(f"{path} {why.sentence}".strip() for path, why in line.result.failures.items())
+                tell(done, len(wanted), f"{todo[line.key]}{': ' if failures else ''}{failures}")
+
+            with contextlib.suppress(_TimeUp):
+                _run(work, executor, retries, math.inf if seconds is None else seconds, keep)
+        return rows_of([line for line in kept.lines.values() if line.key in wanted])
+
+
+def build_ahead(
+    settings: Iterable[Setting],
+    processes: int,
+    *,
+    cases: Mapping[str, Callable[[], Case]] = MODELS,
+    device: str = "auto",
+    tell: Tell = lambda done, total, text: None,
+) -> None:
+    """Build every setting, several at a time, and keep what :func:`run_all` with `reuse` then finds on disk.
+
+    Building takes one core for many seconds, and measuring needs a quiet machine: one after the other, both go faster.
+    What cannot be built is only told, since it fails again where it is measured.
+
+    Parameters
+    ----------
+    settings, cases, device, tell
+        As for :func:`run_all`; `tell` counts builds.
+    processes : int
+        How many to build at a time.
+    """
+    if processes < 1:
+        raise ValueError(f"{processes} processes cannot build anything; use at least 1.")
+    work = [(setting, path) for setting in dict.fromkeys(settings) for path in setting.paths]
+    devices = one_per_device()
+    if not work:
+        return
+    pool = Processes([devices[number % len(devices)] for number in range(min(processes, len(work)))])
+    try:
+        running = {pool.submit(_built, cases[s.model], s, path, device): f"{path} of {s}" for s, path in work}
+        for done, future in enumerate(as_completed(running), start=1):
+            error = future.exception()
+            tell(done, len(work), f"{running[future]}: {sentence(error)}" if error else f"built {running[future]}")
+        pool.shutdown()
+    except BaseException:
+        pool.kill()
+        raise
+
+
+def table(file: str | Path) -> pd.DataFrame:
+    """All that a campaign has found so far, while it runs too.
+
+    One row for each path and size, eager's among them, or for each path that failed: the columns of
+    :class:`~tutorial_lib.measure.sweep.Sweep`, the setting, the error if there is one, and what it ran on
+    (``host``, ``device``, ``threads``, ``cpus``, the versions, ``date``, ``attempts``).
+    """
+    return rows_of(list(read(Path(file)).values()))
+
+
+def sweeps(file: str | Path) -> list[tuple[str, Sweep]]:
+    """The settings of a campaign that could be measured, each with its text: ``plots.latency(one, behind=others)``."""
+    results = [line.result for line in read(Path(file)).values()]
+    return [(str(result.setting), result.sweep) for result in results if result.sweep]
+
+
+# In the process that waits.
+
+
+def _run(
+    work: Mapping[str, Sequence[Any]],
+    executor: Executor | Callable[[], Executor] | None,
+    retries: int,
+    seconds: float,
+    keep: Callable[[Line], None],
+) -> None:
+    make = Processes if executor is None else None if isinstance(executor, Executor) else executor
+    current = executor if isinstance(executor, Executor) else make()  # type: ignore[misc]
+    waiting, lost, together = deque(work), Counter[str](), len(work)
+    running: dict[Future[Any], str] = {}
+    caller, end = _process(), time.monotonic() + seconds
+
+    def fail(name: str, why: str, attempts: int) -> None:
+        keep(Line(name, attempts, Result(work[name][1], failures={"": Failure(why)})))
+
+    def again(name: str, error: BaseException) -> None:
+        if lost[name] > retries:
+            fail(name, f"its process ended early {lost[name]} times: {sentence(error)}", lost[name])
+        else:
+            waiting.append(name)
+
+    try:
+        while waiting or running:
+            broken: BaseException | None = None
+            while waiting and len(running) < together and not broken:
+                name, submit = waiting.popleft(), cast(Any, current.submit)
+                try:
+                    running[submit(_measured, *work[name], caller, lost[name])] = name
+                except BrokenExecutor as refused:
+                    broken = refused
+                    lost[name] += not running
+                    again(name, refused)
+            left = None if end == math.inf else max(0.0, end - time.monotonic())
+            done = wait(running, left, FIRST_COMPLETED).done
+            if running and not done:
+                raise _TimeUp
+            for future in [one for one in running if one in done]:
+                name = running.pop(future)
+                error = _error(future)
+                if error is None:
+                    host, result = future.result()
+                    keep(Line(name, lost[name] + 1, Result.from_dict(result), host))
+                elif isinstance(error, NotAlone):
+                    raise error
+                elif isinstance(error, BrokenExecutor):
+                    broken = error
+                    lost[name] += together == 1  # of several, nobody knows which one broke it
+                    again(name, error)
+                elif _is_lost(error):
+                    lost[name] += 1
+                    again(name, error)
+                else:
+                    fail(name, sentence(error), lost[name] + 1)
+            if broken and (waiting or running):
+                if make is None or make is Processes:
+                    raise BrokenExecutor(f"{sentence(broken)} Run it again, and it goes on with what is left.")
+                waiting.extend(running.values())
+                running, together = {}, 1
+                current.shutdown(wait=False)
+                current = make()
+    except BaseException:
+        for future in running:
+            future.cancel()
+        if isinstance(current, Processes) and make:
+            current.kill()
+        raise
+    finally:
+        if make:
+            current.shutdown(wait=False, cancel_futures=True)
+
+
+def _error(future: Future[Any]) -> BaseException | None:
+    if future.cancelled():
+        return BrokenExecutor("the executor cancelled a setting.")
+    error = future.exception()
+    if error and not isinstance(error, Exception):
+        raise error
+    return error
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether a process ended early; Dask says so once it has tried several times itself."""
+    return isinstance(error, WorkerLost) or type(error).__name__ == "KilledWorker"
+
+
+# In the process that measures.
+
+
+def _measured(
+    make: Callable[[], Case],
+    setting: Setting,
+    device: str,
+    min_seconds: float,
+    policy: str,
+    caller: tuple[str, int],
+    attempt: int,  # unused, but Dask takes calls with equal arguments for one
+) -> tuple[str, dict[str, Any]]:
+    """Build and measure one setting, if this process has nothing else to do: the host, and plain values.
+
+    An object might hold what another process cannot read, such as an option of a compiler.
+    """
+    if _process() == caller:
+        raise NotAlone("the executor runs settings in the process that waits for them; give one of processes.")
+    if os.getpid() != _imported_in:
+        raise NotAlone(
+            "the executor forks processes, and a fork of PyTorch may hang; spawn them: "
+            "ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn'))."
+        )
+    if not _measuring.acquire(blocking=False):
+        raise NotAlone(
+            "the executor runs two settings at once in threads of one process, where they disturb each other's "
+            "timings; give each process one thread (Dask: threads_per_worker=1)."
+        )
+    try:
+        return platform.node(), measured(make, setting, device, min_seconds, policy).to_dict()
+    finally:
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        _measuring.release()
+
+
+def _built(make: Callable[[], Case], setting: Setting, path: str, device: str) -> None:
+    """Build one path of a setting, for the packages and caches on disk that this leaves."""
+    base = make().to(backends.as_device(device))
+    setting = setting.settled(base)
+    build(setting, setting.case(base), path, "reuse")
+
+
+def measured(
+    make: Callable[[], Case], setting: Setting, device: str, min_seconds: float, policy: str = "off"
+) -> Result:
+    """Build and measure one setting, here and now; what fails is in the result."""
+    try:
+        return run(setting, make(), device=device, build=partial(build, policy=policy), min_seconds=min_seconds)
+    except Exception as error:
+        return Result(setting, failures={"": Failure.of(error)}, where=where())
+
+
+def _process() -> tuple[str, int]:
+    return platform.node(), os.getpid()

@@ -1,0 +1,334 @@
+"""Recorded runs: what was measured once, on a machine that is not here, with all that is needed to trust it.
+
+A recording is a campaign on one device, as one JSON file: the result of every setting, the conditions while it was
+measured, and the command that made it. Whatever is shown of it says "recorded on ... at ...".
+"""
+
+import datetime
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tutorial_lib.core import plain_values
+from tutorial_lib.core.files import save, with_floats
+from tutorial_lib.experiments.result import SCHEMA, Result
+from tutorial_lib.experiments.results_file import Line, rows_of
+from tutorial_lib.measure.device_conditions import held_back
+from tutorial_lib.measure.sweep import Sweep
+
+KIND = "recorded run"
+FOLDER = Path("notebooks", "recorded")
+"""Where the project keeps its recordings."""
+AGAIN = "record it again with `python -m tutorial_lib record`"
+DIGITS = 6
+"""Significant digits that are kept of every number; no two measurements agree to as many."""
+POSITIVE = ("median_ms", "p10_ms", "p90_ms", "speedup", "samples_per_second", "calls")
+"""Columns of every row that hold a number above zero."""
+FOLDERS = re.compile(r"(?<![\w./~-])~?/(?:[\w.+@%-]+/)*(?=[\w.+@%-])")
+"""The folders of an absolute path, which name a machine and its user."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a recording says of itself; see :class:`Recorded`."""
+
+    device: str
+    date: str
+    command: str
+    versions: dict[str, str]
+    conditions: dict[str, Any]
+    notes: tuple[str, ...]
+    until: str = ""
+    threads: int | None = None
+
+
+class RecordedError(ValueError):
+    """A file that is no recording, or one that cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recorded run.
+
+    Attributes
+    ----------
+    about : mapping
+        ``device``, ``date`` of the first result (UTC), ``versions``, the ``command`` that made it, the ``conditions``
+        (driver, clocks, temperature, load: smallest and largest over all settings), and ``notes``.
+    runs : tuple of Line
+        The result of each setting.
+    """
+
+    about: Mapping[str, Any]
+    runs: tuple[Line, ...]
+
+    def __str__(self) -> str:
+        return self.label
+
+    @property
+    def label(self) -> str:
+        """What stands beside everything that is shown of it."""
+        versions = ", ".join(
+            f"{name} {self.about['versions'][name]}"
+            for name in ("torch", "cuda", "tensorrt")
+            if name in self.about["versions"]
+        )
+        return f"recorded on {self.about['device']} at {self.about['date'][:10]}, {versions}"
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """All results, a row for each path and size, or for each path that failed; the first column is the label."""
+        table = rows_of(self.runs)
+        table.insert(0, "recorded", self.label)
+        return table
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before trusting the numbers."""
+        conditions = dict(self.about["conditions"])
+        held, unknown = held_back(conditions), conditions.get("not_known")
+        clocks = [f"While it was measured, the GPU's clocks were held back: {', '.join(held)}."] if held else []
+        return (*clocks, *([unknown] if unknown else []), *self.about["notes"])
+
+    def run(self, **choice: str) -> Result:
+        """The one setting that was measured and fits, labelled as recorded.
+
+        Parameters
+        ----------
+        **choice
+            What tells it from the others: ``model``, ``backend``, ``precision``, ``ranges``.
+
+        Raises
+        ------
+        RecordedError
+            If none or several settings fit; the message lists them.
+        """
+        fitting = self._fitting(choice)
+        if len(fitting) != 1:
+            listed = "; ".join(str(result.setting) for result in fitting or self._fitting({}))
+            how_many = f"{len(fitting)} settings fit" if fitting else "no setting fits"
+            chosen = ", ".join(f"{name} {value}" for name, value in choice.items())
+            raise RecordedError(f"{how_many} {chosen or 'without a choice'}; the recording has: {listed}.")
+        return fitting[0]
+
+    def sweep(self, **choice: str) -> Sweep:
+        """The latencies and agreement of :meth:`run`, to be drawn."""
+        sweep = self.run(**choice).sweep
+        assert sweep is not None  # only what was measured fits
+        return sweep
+
+    def behind(self, **choice: str) -> list[tuple[str, Sweep]]:
+        """The settings that fit, each with its label, for the argument `behind` of
+        :mod:`tutorial_lib.figures.plots`.
+        """
+        fitting = self._fitting(choice)
+        return [(f"{self.label}: {result.setting}", result.sweep) for result in fitting if result.sweep]
+
+    def save(self, path: str | Path) -> None:
+        """Write it as one file, a line for each run.
+
+        Raises
+        ------
+        RecordedError
+            If it could not be read back.
+        """
+        content = self._content()
+        check(content, str(path))
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        save(Path(path), _text(content))
+
+    def _content(self) -> dict[str, Any]:
+        runs = [line.to_dict() for line in self.runs]
+        return {"tutorial_lib": KIND, "schema": SCHEMA, "about": dict(self.about), "runs": runs}
+
+    def _fitting(self, choice: Mapping[str, str]) -> list[Result]:
+        results = [self._labelled(line.result) for line in self.runs if line.result.sweep]
+        return [result for result in results if all(_facts(result).get(name) == each for name, each in choice.items())]
+
+    def _labelled(self, result: Result) -> Result:
+        assert result.sweep is not None
+        provenance = {**result.sweep.provenance, "recorded": self.label}
+        return replace(result, sweep=replace(result.sweep, provenance=provenance), recorded=self.label)
+
+
+def load(path: str | Path) -> Recorded:
+    """Read a recording.
+
+    Raises
+    ------
+    RecordedError
+        If the file is missing, cut off, of something else, of another schema, or lacks what makes it trustworthy.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
+    except OSError as error:
+        raise RecordedError(f"{path} cannot be read ({error.strerror}); {AGAIN}.") from None
+    except json.JSONDecodeError as error:
+        raise RecordedError(f"{path} is cut off or no JSON (line {error.lineno}); {AGAIN}.") from None
+    except ValueError as error:
+        raise RecordedError(f"{path} cannot be used: {error}; {AGAIN}.") from None
+    return check(content, str(path))
+
+
+def of(runs: Iterable[Line], command: str, notes: Sequence[str] = ()) -> Recorded:
+    """A recording of a campaign's results, with :data:`DIGITS` of every number, and no name of host, user or folder.
+
+    Raises
+    ------
+    RecordedError
+        If nothing was measured, or on several devices or versions.
+    """
+    lines = tuple(_shown_to_others(line) for line in runs)
+    measured = [(line.result, line.result.sweep.provenance) for line in lines if line.result.sweep]
+    if not measured:
+        failures = (why.sentence for line in lines for why in line.result.failures.values())
+        why = next(failures, "there are no settings")
+        raise RecordedError(f"nothing could be measured, so there is nothing to record: {why}")
+    first = measured[0][1]
+    dates = sorted(provenance["date"] for _, provenance in measured)
+    versions = dict(first["versions"])
+    for _, provenance in measured:
+        versions |= provenance["versions"]
+    about = {
+        "device": first["device"],
+        "date": dates[0],
+        "until": dates[-1],
+        "versions": versions,
+        "threads": first["threads"],
+        "command": without_folders(command),
+        "conditions": _together([result.conditions for result, _ in measured]),
+        "notes": [without_folders(note) for note in notes],
+    }
+    return check(Recorded(about, lines)._content(), "this recording")
+
+
+def _shown_to_others(line: Line) -> Line:
+    return Line.from_dict(without_folders(with_floats(replace(line, host="").to_dict(), _rounded)))
+
+
+def without_folders(value: Any) -> Any:
+    """`value`, made of plain values for JSON, with the last part of every absolute path alone.
+
+    Examples
+    --------
+    >>> without_folders(["--out /home/me/run.json", "batch 1/4/32"])
+    ['--out run.json', 'batch 1/4/32']
+    """
+    if isinstance(value, dict):
+        return {name: without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    return FOLDERS.sub("", value) if isinstance(value, str) else value
+
+
+def check(content: Any, name: str) -> Recorded:
+    """The recording that `content` holds, if it can be used.
+
+    Raises
+    ------
+    RecordedError
+        One sentence on the first thing that is wrong; `name` is what it calls the file.
+    """
+    if not isinstance(content, dict) or content.get("tutorial_lib") != KIND:
+        raise RecordedError(f"{name} is no recorded run; {AGAIN}.")
+    schema, runs = content.get("schema"), content.get("runs")
+    if schema not in (1, SCHEMA):
+        raise RecordedError(f"{name} has schema {schema}, and this version reads {SCHEMA}; {AGAIN}.")
+    try:
+        head = plain_values.read(Head, content.get("about"), f"{name}: about")
+        _check_head(head, f"{name}: about")
+        if not isinstance(runs, list) or not runs:
+            raise ValueError(f"{name} is empty: it has no runs")
+        lines = []
+        for number, run in enumerate(runs):
+            where = f"{name}: runs[{number}]"
+            lines.append(Line.from_dict(run, where, schema))
+            _check_result(lines[-1].result, head, where)
+        if not any(line.result.sweep for line in lines):
+            raise ValueError(f"{name} is empty: every setting failed")
+    except ValueError as error:
+        raise RecordedError(f"{error}; {AGAIN}.") from None
+    return Recorded(asdict(head), tuple(lines))
+
+
+def _check_head(head: Head, where: str) -> None:
+    for field in ("device", "command"):
+        if not getattr(head, field).strip():
+            raise ValueError(f"{where}.{field} is empty")
+    _check_date(head.date, f"{where}.date")
+    if "torch" not in head.versions:
+        raise ValueError(f"{where}.versions does not name torch")
+
+
+def _check_result(result: Result, head: Head, where: str) -> None:
+    if result.sweep is None:
+        if not result.failures:
+            raise ValueError(f"{where} has neither results nor a failure")
+        return
+    table, provenance = result.sweep.table, result.sweep.provenance
+    if provenance["device"] != head.device:
+        raise ValueError(f"{where} is of {provenance['device']}, and the recording of {head.device}; record them apart")
+    for package, version in provenance["versions"].items():
+        if head.versions.get(package) != version:
+            raise ValueError(f"{where} is of {package} {version}, and the recording of another; record them apart")
+    if provenance["backend"] == "tensorrt" and "tensorrt" not in provenance["versions"]:
+        raise ValueError(f"{where} has results of TensorRT and does not name its version")
+    for dim in provenance["dims"]:
+        if dim["name"] not in table or table[dim["name"]].isna().any():
+            raise ValueError(f"{where} has rows without {dim['name']}")
+    for column in POSITIVE:
+        for number, value in enumerate(table.get(column, [None])):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"{where}: {column} of row {number} is {value!r}, not a measured number above 0")
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    runs = [json.dumps(run, separators=(",", ":"), allow_nan=False) for run in content["runs"]]
+    head = json.dumps({**content, "runs": []}, indent=1, allow_nan=False).removesuffix("[]\n}")
+    return head + "[\n" + ",\n".join(runs) + "\n]\n}\n"
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _check_date(text: str, where: str) -> None:
+    try:
+        has_zone = datetime.datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        has_zone = False
+    if not has_zone:
+        raise ValueError(f"{where} is {text!r}, no date with a time zone")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"it holds {constant}, which is neither JSON nor a measured number")
+
+
+def _facts(result: Result) -> dict[str, str | None]:
+    setting = result.setting
+    return {
+        "model": setting.model,
+        "backend": result.backend,
+        "precision": setting.precision,
+        "ranges": setting.ranges_text,
+    }
+
+
+def _together(conditions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The conditions of all settings: of what was sampled the smallest and the largest, of the rest the first."""
+    found: dict[str, Any] = dict(conditions[0])
+    found["samples"] = sum(one["samples"] for one in conditions)
+    for name, value in found.items():
+        others = [one[name] for one in conditions if one.get(name) is not None]
+        if name == "clock_reasons":
+            found[name] = sorted({reason for some in others for reason in some}) if others else None
+        elif isinstance(value, list):
+            found[name] = [min(low for low, _ in others), max(high for _, high in others)]
+    return found

@@ -1,0 +1,238 @@
+"""One experiment, from its setting to its result: the way that the command line, campaigns and the studio share."""
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pandas as pd
+import torch
+
+from tutorial_lib import engines
+from tutorial_lib.builds import backends, package_cache, report
+from tutorial_lib.builds.backends import tensorrt
+from tutorial_lib.builds.program import Compiled
+from tutorial_lib.core.models import Case
+from tutorial_lib.core.progress import Listener, Progress, listening
+from tutorial_lib.engines import EngineReport
+from tutorial_lib.experiments.result import Failure, Result
+from tutorial_lib.experiments.setting import Setting
+from tutorial_lib.measure.device_conditions import Conditions
+from tutorial_lib.measure.latency import MIN_SECONDS
+from tutorial_lib.measure.sweep import EAGER, Sweep, latencies, sweep
+from tutorial_lib.paths import PATHS
+
+ENGINES, LOOKING, BUILDING, COMPARING = "engines", "first look", "building", "comparing"
+"""The first stages of a run; what follows are those of :func:`tutorial_lib.measure.latency.measure`."""
+
+
+def build(setting: Setting, case: Case, path: str, policy: str = "off") -> Compiled:
+    """The program of one path of a settled setting, whose case is `case`.
+
+    `policy` says what is taken from the packages on disk (:func:`tutorial_lib.builds.package_cache.policy`).
+    """
+    with package_cache.policy(policy):
+        return PATHS[path](case, setting.backend, dict(setting.options))
+
+
+def run(
+    setting: Setting,
+    case: Case,
+    *,
+    device: str | torch.device | None = None,
+    progress: Listener = lambda step: None,
+    show: Callable[[Result], None] | None = None,
+    build: Callable[[Setting, Case, str], Compiled] = build,
+    look_after: float | None = None,
+    min_seconds: float = MIN_SECONDS,
+    rows: bool = False,
+) -> Result:
+    """Check a setting, let TensorRT build its engines if it asks for them, build every path, and measure them together.
+
+    A path that cannot be built is a failure of the result, and the others go on. All is built before anything is
+    measured, and TensorRT's engines before that, so that no call is timed beside a build.
+
+    Parameters
+    ----------
+    setting : Setting
+        What to build and measure.
+    case : Case
+        Its model. A case that is in the setting's precision already is not copied.
+    device : str or torch.device, optional
+        Where to run it. Default: where the model is.
+    progress : callable
+        Told of every step, as a :class:`~tutorial_lib.core.progress.Progress` that :func:`share` understands. What it
+        raises, such as :class:`~tutorial_lib.core.progress.Cancelled`, ends the run.
+    show : callable, optional
+        Given the result so far after every build and every round of measuring.
+    build : callable
+        Builds one path; :func:`build`, or one that takes programs which are there already.
+    look_after : float, optional
+        With it, :attr:`Result.sweep` has latencies of one call each before all is built: eager's from the start, and
+        those of every path whose build took more than so many seconds.
+    min_seconds : float
+        Measured time of each call at least.
+    rows : bool
+        Whether to compare the rows of one output as well (:func:`tutorial_lib.measure.sweep.sweep`).
+
+    Raises
+    ------
+    ShapeError, BackendUnavailable, PrecisionError, OptionError
+        If the setting cannot be built or measured; nothing is built then.
+    EnginesUnavailable
+        If it asks for TensorRT's engines, and they cannot be built here.
+    NotRepeatable
+        If the model writes into its inputs, or gives another result each time.
+    """
+    base = case if device is None else case.to(backends.as_device(device))
+    setting = setting.settled(base)
+    work = _Run(setting, setting.case(base), progress, show)
+    if setting.engines:
+        work.build_engines()
+    if setting.measure:
+        work.build_paths(build, look_after)
+        work.measure(min_seconds, rows)
+    return work.result(final=True)
+
+
+def share(step: Progress, setting: Setting) -> float:
+    """How much of a run of `setting` is done at a step of it, from 0 to 1."""
+    paths = len(setting.paths)
+    before = paths if setting.engines else 0
+    steps = before + (paths + 2 if setting.measure else 0)
+    part = step.done / step.total if step.total else 0.0
+    if step.stage == ENGINES:
+        return step.done / steps
+    if step.stage in (LOOKING, BUILDING):
+        return (before + step.done) / steps
+    return (before + paths + (0 if step.stage == COMPARING else 1) + part) / steps
+
+
+class _Run:
+    """A run in progress."""
+
+    def __init__(self, setting: Setting, case: Case, progress: Listener, show: Callable[[Result], None] | None) -> None:
+        self._setting, self._case, self._progress, self._show = setting, case, progress, show
+        self._engines: list[EngineReport] = []
+        self._programs: dict[str, Compiled] = {}
+        self._failures: dict[str, Failure] = {}
+        self._seconds: dict[str, float] = {}
+        self._sweep: Sweep | None = None
+        self._conditions = Conditions(case.device)
+        self._where = {**where(), "device": report.device_name(case.device)}
+        self._sampled = 0  # rounds of measuring before which the device was looked at
+
+    def result(self, final: bool) -> Result:
+        """All there is so far."""
+        return Result(
+            setting=self._setting,
+            sweep=self._sweep,
+            builds=tuple(program.build for program in self._programs.values()),
+            failures=dict(self._failures),
+            engines=tuple(self._engines),
+            seconds=dict(self._seconds),
+            conditions=self._conditions.summary() if self._sampled else {},
+            where=self._where,
+            date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            final=final,
+        )
+
+    def build_engines(self) -> None:
+        """Let TensorRT for RTX build the engines of every path, in a process of its own."""
+        options = dict(self._setting.options) if self._setting.backend == "tensorrt" else None
+        for index, path in enumerate(self._setting.paths):
+
+            def tell(step: Progress, index: int = index, path: str = path) -> None:
+                self._tell(ENGINES, index, f"{path}: {step.text}")
+
+            with self._timed("engines"):
+                self._engines.append(engines.build(self._case, path, self._setting.calls, options, report=tell))
+            self._show_so_far()
+
+    def build_paths(self, build: Callable[[Setting, Case, str], Compiled], look_after: float | None) -> None:
+        """Build every path, and note those that fail."""
+        if look_after is not None:
+            self._look(0, None)
+        for index, path in enumerate(self._setting.paths):
+
+            def tell(text: str, index: int = index) -> None:
+                self._tell(BUILDING, index, text)
+
+            try:
+                with self._timed(f"build {path}"), listening(tell):
+                    self._programs[path] = build(self._setting, self._case, path)
+            except Exception as error:
+                self._failures[path] = Failure.of(error)
+            else:
+                is_last = path == self._setting.paths[-1]
+                if look_after is not None and self._seconds[f"build {path}"] > look_after and not is_last:
+                    self._look(index + 1, path)
+            self._show_so_far()
+
+    def _look(self, done: int, path: str | None) -> None:
+        """Add latencies of one call each to the sweep: eager's, or those of `path`."""
+        programs = {path: self._programs[path]} if path else {}
+
+        def tell(step: Progress) -> None:
+            self._tell(LOOKING, done, f"a first look at {path or 'eager'}")
+
+        with self._timed("first look"):
+            look = latencies(self._case, programs, self._setting.sizes, progress=tell)
+            if self._sweep is not None:
+                new = look.table[look.table["path"] != EAGER]
+                table = pd.concat([self._sweep.table, new], ignore_index=True)
+                look = dataclasses.replace(look, table=table, builds=[*self._sweep.builds, *look.builds])
+            self._sweep = look
+        self._show_so_far()
+
+    def measure(self, min_seconds: float, rows: bool) -> None:
+        """Measure all programs side by side, if there are any; the device is looked at before every round."""
+
+        def tell(step: Progress) -> None:
+            if step.stage == "measuring" and step.done == self._sampled:
+                self._conditions.sample()
+                self._sampled += 1
+            self._progress(step)
+
+        def show(measured: Sweep) -> None:
+            self._sweep = measured
+            self._show_so_far()
+
+        self._sweep = None
+        if not self._programs:
+            return
+        with self._timed("measure"):
+            self._sweep = sweep(
+                self._programs,
+                self._setting.sizes,
+                min_samples=self._setting.samples,
+                min_seconds=min_seconds,
+                rows=rows,
+                progress=tell,
+                after_round=show if self._show else None,
+            )
+        self._conditions.sample()
+
+    def _tell(self, stage: str, done: int, text: str) -> None:
+        self._progress(Progress(stage, done, len(self._setting.paths), text))
+
+    def _show_so_far(self) -> None:
+        if self._show:
+            self._show(self.result(final=False))
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def where() -> dict[str, Any]:
+    """What a run of this process runs on, except for the device."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"threads": torch.get_num_threads(), "cpus": cpus, **report.versions("triton", *tensorrt.PACKAGES)}

@@ -1,0 +1,204 @@
+"""One experiment: an immutable, hashable description of what to build and measure."""
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tutorial_lib.builds import backends
+from tutorial_lib.core import plain_values, precision
+from tutorial_lib.core.models import Case
+from tutorial_lib.core.shapes import DynamicDim, ShapeError, as_size
+from tutorial_lib.measure.sweep import check_sizes, default_sizes
+from tutorial_lib.paths import PATHS
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One experiment: some paths of a model, as :func:`tutorial_lib.experiments.run.run` takes it.
+
+    Attributes
+    ----------
+    model : str
+        Name of a case.
+    ranges : tuple of DynamicDim
+        One for each dynamic dimension of the case, in its order.
+    backend, precision : str
+        ``auto`` or one of :data:`tutorial_lib.builds.backends.BACKENDS`; one of
+        :data:`tutorial_lib.core.precision.DTYPES`, or None for the dtypes that the model has.
+    paths : tuple of str
+        Some of ``jit``, ``input``, ``export``.
+    sizes : tuple of int
+        Sizes of the first dimension to measure; empty for min, the powers of two, opt and max.
+    options : tuple of (str, value)
+        Settings of the backend over this package's defaults.
+    samples : int
+        Rounds of measuring.
+    measure, engines : bool
+        What is wanted: the paths built with the backend and measured; what TensorRT for RTX builds, not run.
+    calls : tuple of int
+        Sizes of the first dimension to call the model with behind TensorRT's engines, in order.
+    """
+
+    model: str
+    ranges: tuple[DynamicDim, ...]
+    backend: str = "auto"
+    precision: str | None = "fp32"
+    paths: tuple[str, ...] = tuple(PATHS)
+    sizes: tuple[int, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+    samples: int = 3
+    measure: bool = True
+    engines: bool = False
+    calls: tuple[int, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The ranges as they are spoken of: ``1 / 4 / 32``."""
+        many = len(self.ranges) > 1
+        return ", ".join(f"{d.name} " * many + f"{d.min} / {d.opt} / {d.max}" for d in self.ranges)
+
+    @property
+    def ranges_text(self) -> str:
+        """The ranges in one line: ``batch 1/4/32 length 8/64/256``."""
+        return " ".join(f"{dim.name} {dim.min}/{dim.opt}/{dim.max}" for dim in self.ranges)
+
+    def __str__(self) -> str:
+        options = f", {show_options(self.options)}" if self.options else ""
+        form = self.precision or "as it is"
+        return f"{self.model} {self.label}, {self.backend}, {form}, {' '.join(self.paths)}{options}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; an option that JSON does not have is its repr."""
+        content = json.loads(json.dumps(asdict(self), default=repr))
+        # The first schema did not have these; without them, a setting keeps the key that it had.
+        unset = {"measure": True, "engines": False, "calls": []}
+        return {name: value for name, value in content.items() if name not in unset or value != unset[name]}
+
+    @classmethod
+    def from_dict(cls, plain: Any, where: str = "the setting") -> "Setting":
+        """The inverse of :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            If it is no setting; `where` is how it is called then.
+        """
+        setting = plain_values.read(cls, plain, where)
+        return replace(setting, options=tuple((name, _hashable(value)) for name, value in setting.options))
+
+    def case(self, base: Case) -> Case:
+        """`base` with the ranges and in the precision of this setting."""
+        cast = base if self.precision is None else base.in_precision(self.precision)
+        return cast.with_ranges(**{dim.name: dim for dim in self.ranges})
+
+    def settled(self, base: Case) -> "Setting":
+        """The same experiment, checked, with nothing left to be chosen.
+
+        Backend and sizes are named, and ranges have the steps and limits of `base`. However an experiment was asked
+        for, its settled settings are equal.
+
+        Raises
+        ------
+        ShapeError, BackendUnavailable, PrecisionError, OptionError
+            One sentence on the first thing that cannot be built or measured.
+        """
+        if not self.paths:
+            raise ShapeError(f"no path is chosen; choose at least one of {', '.join(PATHS)}.")
+        for path in self.paths:
+            if path not in PATHS:
+                raise ShapeError(f"there is no path {path!r}; use {', '.join(PATHS)}.")
+        as_size(self.samples, "rounds of measuring")
+        if not self.measure and not self.engines:
+            raise ShapeError("nothing is asked for; ask for measurements, for TensorRT's engines, or for both.")
+        reason = precision.why_not(self.precision, base.device) if self.precision else None
+        if reason:
+            raise precision.PrecisionError(f"precision {self.precision}: {reason}")
+        ranged = base.with_ranges(**{dim.name: dim for dim in self.ranges})
+        sizes = self.measured(ranged)
+        check_sizes(ranged, sizes)
+        for size in self.calls:
+            ranged.sizes(size)
+        backend, _ = backends.choose(self.backend, base.device)
+        backends.settings(backend, base.device, dict(self.options))
+        return replace(self, backend=backend, sizes=sizes, ranges=tuple(ranged.dims.values()))
+
+    def measured(self, case: Case) -> tuple[int, ...]:
+        """The sizes of the first dimension that are measured."""
+        return self.sizes or tuple(default_sizes(case))
+
+
+def _hashable(value: Any) -> Any:
+    """Lists, which JSON has for tuples, as tuples."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+DOT = "·"
+"""Stands for the dot in a name such as ``cpp.threads`` while Python parses it; a name may hold this one."""
+
+
+def read_options(text: str) -> tuple[tuple[str, Any], ...]:
+    """Options as they are typed, ``max_autotune=True, cpp.threads=4``, as the pairs of a :class:`Setting`.
+
+    Raises
+    ------
+    OptionError
+        If the text is not a list of names and plain values.
+    """
+    parsable = re.sub(
+        r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|\b([A-Za-z_]\w*)\.(?=[A-Za-z_])""",
+        lambda found: found[1] or found[2] + DOT,
+        text,
+    )
+    try:
+        call = ast.parse(f"dict({parsable})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        options = {str(keyword.arg).replace(DOT, "."): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        if call.args or not all(keyword.arg for keyword in call.keywords) or len(options) < len(call.keywords):
+            raise ValueError
+    except (SyntaxError, ValueError, TypeError, AssertionError, RecursionError, MemoryError):
+        raise backends.OptionError(
+            f"options are {text!r}; give names and values, as in max_autotune=True, freezing=True."
+        ) from None
+    return freeze(options)
+
+
+def show_options(options: tuple[tuple[str, Any], ...]) -> str:
+    """What :func:`read_options` reads."""
+    return ", ".join(f"{name}={value!r}" for name, value in options)
+
+
+def freeze(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """A mapping of options as the pairs of a :class:`Setting`.
+
+    Raises
+    ------
+    OptionError
+        If a value can change, so that a setting with it could not be a key.
+    """
+    for name, value in options.items():
+        try:
+            hash(value)
+        except TypeError:
+            what = "give a number, a word, True, False, None or a tuple of these."
+            raise backends.OptionError(f"option {name} is {value!r}; {what}") from None
+    return tuple(sorted(options.items(), key=lambda pair: str(pair[0])))
+
+
+def read_sizes(text: str) -> tuple[int, ...]:
+    """Sizes as they are typed, ``1, 4, 32``; nothing for the default.
+
+    Raises
+    ------
+    ShapeError
+        If the text is not a list of sizes.
+    """
+    parts = [part for part in re.split(r"[\s,;]+", text) if part]
+    try:
+        return tuple(dict.fromkeys(as_size(int(part), "a size to measure") for part in parts))
+    except ValueError as error:
+        if isinstance(error, ShapeError):
+            raise
+        raise ShapeError(f"the sizes to measure are {text!r}; give whole numbers, as in 1, 4, 32.") from None

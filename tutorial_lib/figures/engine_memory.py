@@ -1,0 +1,184 @@
+"""A figure of engine reports: the activation memory of every engine over its max.
+
+TensorRT says how much memory a plan needs for intermediate results when it builds the plan, so nothing has to run.
+Show the figure with :func:`tutorial_lib.figures.plots.show`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from tutorial_lib.builds.plan import show_activation, show_bytes
+from tutorial_lib.engines.report import BUILDER, EngineReport
+from tutorial_lib.figures.plots import DASHES, OTHER, STYLES
+
+SIZE = (8.0, 4.8)
+"""Inches; legible at the width of a notebook."""
+ROOM_ABOVE, ROOM_BELOW, ROOM_BESIDE = 3.0, 2.5, 1.8
+"""Factors by which the axes are longer than the data, so that labels have room."""
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markersize": 8, "markeredgewidth": 1.6}
+ABOVE: dict[str, Any] = {"xytext": (-7, 5), "ha": "right", "va": "bottom"}
+BELOW: dict[str, Any] = {"xytext": (7, -5), "ha": "left", "va": "top"}
+"""Where labels stand: those of the line that ends highest are above it, those of the others below."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One engine: its range of sizes, and the activation memory that it needs, in bytes and in words."""
+
+    min: int
+    opt: int
+    max: int
+    activation_bytes: int
+    memory: str
+    built_by_a_call: bool
+
+    @property
+    def alone(self) -> bool:
+        """Whether it belongs to no line: it was not asked for, or takes a single size."""
+        return self.built_by_a_call or self.min == self.max
+
+
+def memory(reports: Sequence[EngineReport], name: str) -> Figure:
+    """Activation memory of every engine over the largest size that it takes; both axes are logarithmic.
+
+    One line for each model and path, in the colour of the path. An engine for a single size, and one that a call built
+    (hollow), stand alone. Where engines of one line have the same max, their label tells what opt does to their memory.
+
+    Parameters
+    ----------
+    reports : sequence of EngineReport
+        Of models with one dynamic dimension. Those of the same model and path make one line.
+    name : str
+        What the dynamic dimension is called, such as ``batch``.
+
+    Raises
+    ------
+    ValueError
+        If TensorRT built none of the engines, or a model does not have exactly one dynamic dimension.
+    """
+    lines: dict[tuple[str, str], list[Point]] = {}
+    for report in reports:
+        lines.setdefault((report.case, report.path), []).extend(_points(report))
+    lines = {key: line for key, line in lines.items() if line}
+    if not lines:
+        raise ValueError("TensorRT built none of these engines, so there is no memory to show.")
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    highest = max(lines, key=lambda key: _top(lines[key]))
+    cases = list(dict.fromkeys(case for case, _ in lines))
+    labelled: set[tuple[int, int]] = set()  # engines of two paths often need the same memory
+    for (case, path), points in lines.items():
+        style = {**STYLES.get(path, OTHER), "linestyle": DASHES[cases.index(case) % len(DASHES)]}
+        _draw(axes, points, style)
+        _label(axes, points, f"{case}, {path}", style["color"], ABOVE if (case, path) == highest else BELOW, labelled)
+    _scale(axes, [point for points in lines.values() for point in points])
+    axes.set_xlabel(f"max of the {name}")
+    axes.set_ylabel("activation memory of the engine")
+    version = next(report.versions[BUILDER] for report in reports if report.plans)
+    title = f"Activation memory grows with the max of the {name}\nEngines built by TensorRT for RTX {version}, not run"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return figure
+
+
+def _points(report: EngineReport) -> list[Point]:
+    """The engines of one report that TensorRT built."""
+    dynamic = [
+        (each.name, axis)
+        for each in report.requested
+        for axis, (low, high) in enumerate(zip(each.min, each.max, strict=True))
+        if low != high
+    ]
+    if len(dynamic) != 1:
+        raise ValueError(f"{report.case} has {len(dynamic)} dynamic dimensions, and this figure is for one.")
+    ((input_name, axis),) = dynamic
+    points = []
+    for engine in report.engines:
+        if plan := engine.plan:
+            x = next(each for each in engine.data if each.name == input_name)
+            low, opt, high = (int(corner[axis] or 0) for corner in (x.min, x.opt, x.max))
+            points.append(Point(low, opt, high, plan.activation_bytes, show_activation(plan), engine.after_build))
+    return points
+
+
+def _top(points: Sequence[Point]) -> int:
+    """The most memory on the line through `points`; 0 if they make no line."""
+    return max((point.activation_bytes for point in points if not point.alone), default=0)
+
+
+def _draw(axes: Axes, points: Sequence[Point], style: dict[str, Any]) -> None:
+    """One model and path: a line through the first engine of each max, and a marker for every other one."""
+    line: dict[int, Point] = {}
+    for point in points:
+        if not point.alone:
+            line.setdefault(point.max, point)
+    shown = [line[size] for size in sorted(line)]
+    axes.plot([p.max for p in shown], [p.activation_bytes for p in shown], markersize=6, **style)
+    for point in points:
+        if point not in shown:
+            more = HOLLOW if point.built_by_a_call else {}
+            axes.plot(point.max, point.activation_bytes, **{**style, "linestyle": "", **more})
+
+
+def _label(
+    axes: Axes,
+    points: Sequence[Point],
+    name: str,
+    color: str,
+    side: dict[str, Any],
+    labelled: set[tuple[int, int]],
+) -> None:
+    """The memory at each max, and the name of the line at its end; nothing where the same memory is labelled."""
+    line = sorted((point for point in points if not point.alone), key=lambda point: point.max)
+    texts: list[tuple[Point, list[str], dict[str, Any]]] = []
+    for size, group in groupby(line, key=lambda point: point.max):
+        engines = list(group)
+        end = [name] if size == line[-1].max else []
+        texts.append((engines[0], [*end, *_memory_by_opt(engines)], side))
+    for point in points:
+        if point.alone:
+            what = "built by a call out of range" if point.built_by_a_call else f"only {point.max}"
+            at = ABOVE if point.built_by_a_call else BELOW
+            texts.append((point, [f"{name}: {what}", point.memory], at))
+    for point, text, place in texts:
+        if (point.max, point.activation_bytes) not in labelled:
+            labelled.add((point.max, point.activation_bytes))
+            axes.annotate(
+                "\n".join(text),
+                (point.max, point.activation_bytes),
+                textcoords="offset points",
+                fontsize=9,
+                color=color,
+                **place,
+            )
+
+
+def _memory_by_opt(engines: Sequence[Point]) -> list[str]:
+    """One line for each amount of memory; with the opts that need it, where there are several."""
+    opts: dict[str, list[int]] = {}
+    for engine in engines:
+        opts.setdefault(engine.memory, []).append(engine.opt)
+    if len({engine.opt for engine in engines}) == 1:
+        return list(opts)
+    return [f"opt {' and '.join(map(str, of))}: {amount}" for amount, of in opts.items()]
+
+
+def _scale(axes: Axes, points: Sequence[Point]) -> None:
+    sizes = sorted({point.max for point in points})
+    amounts = [point.activation_bytes for point in points]
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(sizes[0] / ROOM_BESIDE, sizes[-1] * ROOM_BESIDE)
+    axes.set_ylim(min(amounts) / ROOM_BELOW, max(amounts) * ROOM_ABOVE)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show_bytes(int(value))))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(True, alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
