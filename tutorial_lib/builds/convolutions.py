@@ -31,9 +31,9 @@ _torch: Any = torch._C
 def for_any_size() -> Iterator[None]:
     """Compile convolutions on a CPU without guards on the choice of a kernel, for the length of a ``with`` block.
 
-    Guards stay where strides could depend on the choice: for a three-dimensional convolution of a single
-    channels-last volume, on processors other than x86-64, and where oneDNN is off. What a program computes is not
-    changed.
+    Guards stay where strides could depend on the choice: for three-dimensional convolutions of a single channels-last
+    volume, or with a kernel of a single point; on processors other than x86-64; and where oneDNN is off. What a
+    program computes is not changed.
     """
     choose = functools.partial(_on_cpu, _torch._select_conv_backend)
     with mock.patch.object(torch._C, "_select_conv_backend", choose):
