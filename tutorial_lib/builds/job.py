@@ -24,7 +24,7 @@ import torch
 import torch._dynamo.config
 import torch.compiler.config
 
-from tutorial_lib.builds import backends, compat, package_cache, report
+from tutorial_lib.builds import backends, compat, convolutions, package_cache, report
 from tutorial_lib.builds.backends import inductor, tensorrt
 from tutorial_lib.builds.program import LOCK, Compiled, Recompile
 from tutorial_lib.builds.report import Build, Engine, EngineInput
@@ -101,10 +101,13 @@ class Job:
                 )
             )
             # Without the range in its keys, Inductor's cache on disk gives back a graph that was built for
-            # another range, whose bounds then contradict the ones asked for.
+            # another range, whose bounds then contradict the ones asked for. Entries of older versions of this
+            # package have guards on convolutions.
             ranges = ", ".join(map(str, self.case.dims.values()))
             caches: Any = torch.compiler.config
-            stack.enter_context(caches.patch(cache_key_tag=f"{caches.cache_key_tag} {ranges}"))
+            stack.enter_context(caches.patch(cache_key_tag=f"{caches.cache_key_tag} {ranges} convolutions of any size"))
+            if self.case.device.type == "cpu" and self.backend != "tensorrt":  # whose process chooses as a GPU does
+                stack.enter_context(convolutions.for_any_size())
             if self.backend == "inductor":
                 fresh = {"force_disable_caches": True} if package_cache.current_policy() == "fresh" else {}
                 stack.enter_context(inductor.patched({**fresh, **self.options}))

@@ -23,8 +23,9 @@ import functools
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
+from torch._subclasses.fake_tensor import FakeTensor
 
+from tutorial_lib.builds import convolutions
 from tutorial_lib.engines import attention
 
 
@@ -40,17 +41,15 @@ def as_on_gpu() -> None:
     attention.as_on_gpu()
 
 
-def _convolution_kernel(chosen_by_torch: Any, input: torch.Tensor, weight: torch.Tensor, **arguments: Any) -> Any:
+def _convolution_kernel(
+    choose: convolutions.Choose, input: torch.Tensor, weight: torch.Tensor, **arguments: Any
+) -> Any:
     """The kernel for a traced convolution, from which torch takes the strides of the result.
 
-    A tensor without a device has no kernel to choose, so with that torch only checks the shapes, which becomes the
-    guards that hold on every device. cuDNN decides on strides as oneDNN does
-    (``cudnn_conv_suggest_memory_format`` and ``mkldnn_conv_use_channels_last`` in ``ATen/native/ConvUtils.h``), and a
-    build of torch without CUDA has an answer for the latter alone.
+    cuDNN decides on strides as oneDNN does (``cudnn_conv_suggest_memory_format`` and
+    ``mkldnn_conv_use_channels_last`` in ``ATen/native/ConvUtils.h``), and a build of torch without CUDA has an answer
+    for the latter alone.
     """
     if not isinstance(input, FakeTensor):
-        return chosen_by_torch(input, weight, **arguments)
-    with in_kernel_invocation_manager(input.fake_mode):
-        chosen_by_torch(input, weight, **arguments)
-    kernels: Any = torch._C
-    return kernels._ConvBackend.Mkldnn
+        return choose(input, weight, **arguments)
+    return convolutions.kernel_without_a_choice(choose, input, weight, **arguments)
