@@ -180,9 +180,10 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
 
     ``min_block_size=1``, because the default of 5 leaves small models in PyTorch without an error;
     ``pass_through_build_failures=True``, because a failed build would otherwise be replaced by
-    PyTorch with a warning; ``disable_tf32`` as PyTorch itself is set, so that both round alike; and
-    caches in a folder of this user and these versions, because the default is shared by all users
-    of a host.
+    PyTorch with a warning; ``attn_bias_is_causal=False``, because by default (2.13) a lowering pass takes any mask of
+    a square attention on ``jit`` for a causal one, and the numbers are wrong without a word; ``disable_tf32`` as
+    PyTorch itself is set, so that both round alike; and caches in a folder of this user and these versions, because
+    the default is shared by all users of a host.
     """
     version = upstream().__version__
     package = "torch_tensorrt_rtx" if flavour() == "rtx" else "torch_tensorrt"
@@ -197,6 +198,7 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {
         "min_block_size": 1,
         "pass_through_build_failures": True,
+        "attn_bias_is_causal": False,
         "disable_tf32": not torch.backends.cuda.matmul.allow_tf32,
         "timing_cache_path": os.fspath(folder / "timing_cache.bin"),
         "engine_cache_dir": os.fspath(folder / "engines"),
