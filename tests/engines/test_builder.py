@@ -168,14 +168,14 @@ def test_a_plan_is_given_on_request(installed):
 # ---- memory follows max
 
 
-@pytest.mark.parametrize("opt", [2, 16, 32])
+@pytest.mark.parametrize("opt", [2, 32])
 def test_opt_does_not_move_activation_memory(reports, opt):
     assert build(expand_reshape((1, opt, 32)), "export").activation_bytes == reports["export"].activation_bytes
 
 
 def test_activation_memory_grows_with_max(reports):
-    memory = [build(expand_reshape((1, 4, high)), "export").activation_bytes for high in (8, 64, 256)]
-    ordered = [memory[0], reports["export"].activation_bytes, *memory[1:]]
+    memory = [build(expand_reshape((1, 4, high)), "export").activation_bytes for high in (8, 256)]
+    ordered = [memory[0], reports["export"].activation_bytes, memory[1]]
     assert ordered == sorted(set(ordered))
     assert ordered[-1] > 7 * ordered[1]
     if upstream.MINOR >= (2, 13):

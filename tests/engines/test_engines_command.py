@@ -151,7 +151,7 @@ def test_a_model_that_does_not_load_is_one_sentence_and_exit_code_2(no_process, 
         (["--target", "sm90"], "cannot build for sm90 (compute capability 9.0), which data-centre TensorRT serves"),
         (["--calls", "0"], "batch is 0"),
         (["--out", __file__], "is a file; give a folder"),
-        (["--out", f"{__file__}/folder"], "cannot be written"),
+        (["--out", f"{__file__}/folder"], "is a file; give a folder"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence_and_exit_code_2(no_process, capsys, arguments, words):
