@@ -285,7 +285,7 @@ def test_such_a_number_is_noticed_at_any_min(installed):
 
 
 def test_what_a_graph_break_passes_on_is_no_weight(installed):
-    (graph, _) = build(own_models.item(), "jit", mode="graph").engines
+    graph, *_ = build(own_models.item(), "jit", mode="graph").engines
     assert [(i.kind, i.min[0], i.max[0]) for i in graph.inputs if len(i.min) == 2] == [("intermediate", 1, 8)]
 
 
