@@ -28,7 +28,7 @@ SLOW = (
     r"test_models.py::.*(inductor|on_every_path_with_eager)",
     r"test_paths.py::.*(inductor|temporary_folder|padding_(that|stays))",
     r"test_(plots|heatmap).py::.*(pyplot|two_threads)",
-    r"test_engines_(artefact|backend|batch_one|outside|script|several_dims).py::",
+    r"test_engines_(artefact|backend|batch_one|outside|profiles|saving|script|several_dims|upstream_documentation).py::",
     r"test_project.py::.*(readme_s_python|a_benchmark)",
     r"test_record_command.py::.*(one_file|goes_on|is_printed|before_anything)",
     r"test_router.py::.*two_dimensions",

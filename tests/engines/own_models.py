@@ -80,7 +80,7 @@ def item(low=1):
     return Case("item", Item(), (TensorSpec("x", (batch, 3)), TensorSpec("scale", (1,))))
 
 
-def deep(depth=30):
+def deep(depth=10):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Case("deep", Deep(depth).eval(), (TensorSpec("x", (DynamicDim("batch", 2, 4, 8), 64)),))

@@ -168,14 +168,14 @@ def test_a_plan_is_given_on_request(installed):
 # ---- memory follows max
 
 
-@pytest.mark.parametrize("opt", [2, 16, 32])
+@pytest.mark.parametrize("opt", [2, 32])
 def test_opt_does_not_move_activation_memory(reports, opt):
     assert build(expand_reshape((1, opt, 32)), "export").activation_bytes == reports["export"].activation_bytes
 
 
 def test_activation_memory_grows_with_max(reports):
-    memory = [build(expand_reshape((1, 4, high)), "export").activation_bytes for high in (8, 64, 256)]
-    ordered = [memory[0], reports["export"].activation_bytes, *memory[1:]]
+    memory = [build(expand_reshape((1, 4, high)), "export").activation_bytes for high in (8, 256)]
+    ordered = [memory[0], reports["export"].activation_bytes, memory[1]]
     assert ordered == sorted(set(ordered))
     assert ordered[-1] > 7 * ordered[1]
     if upstream.MINOR >= (2, 13):
@@ -285,7 +285,7 @@ def test_such_a_number_is_noticed_at_any_min(installed):
 
 
 def test_what_a_graph_break_passes_on_is_no_weight(installed):
-    (graph, _) = build(own_models.item(), "jit", mode="graph").engines
+    graph, *_ = build(own_models.item(), "jit", mode="graph").engines
     assert [(i.kind, i.min[0], i.max[0]) for i in graph.inputs if len(i.min) == 2] == [("intermediate", 1, 8)]
 
 

@@ -102,6 +102,7 @@ def test_a_recording_gives_back_what_was_built(installed, nothing_here, monkeypa
     assert (str(graph_again), graph_again.plans) == (str(graph), ())
 
 
+@pytest.mark.slow
 def test_a_recording_holds_neither_folders_nor_seconds_and_is_the_same_when_made_again(
     installed, monkeypatch, tmp_path
 ):

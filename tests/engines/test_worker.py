@@ -165,6 +165,7 @@ def test_cancelling_while_a_model_is_traced_replaces_the_process_within_two_seco
     assert works()
 
 
+@pytest.mark.slow
 def test_whatever_a_listener_raises_ends_the_build_and_reaches_the_caller(warm):
     pid = warm.pid
     tell, _ = cancel_at("building", ZeroDivisionError("mine"))

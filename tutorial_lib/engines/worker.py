@@ -58,6 +58,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._messages: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._last_lines: deque[str] = deque(maxlen=20)
+        self._reads_lines: threading.Thread | None = None
 
     @property
     def pid(self) -> int | None:
@@ -134,7 +135,8 @@ class Worker:
             )
             self._messages, self._last_lines = queue.SimpleQueue(), deque(maxlen=20)
             threading.Thread(target=_receive, args=(process, self._messages), daemon=True).start()
-            threading.Thread(target=_keep_lines, args=(process, self._last_lines), daemon=True).start()
+            self._reads_lines = threading.Thread(target=_keep_lines, args=(process, self._last_lines), daemon=True)
+            self._reads_lines.start()
             assert process.stdin
             pickle.dump(self.frontend, process.stdin)
         return self._process
@@ -186,6 +188,8 @@ class Worker:
         if code < 0:
             memory = " (out of memory?)" if -code == signal.SIGKILL else ""
             return f"was ended by {signal.Signals(-code).name}{memory}"
+        if self._reads_lines:
+            self._reads_lines.join(1)  # what it said last may still be on its way
         last = self._last_lines[-1][:200] if self._last_lines else "no output"
         return f"ended with exit code {code} ({last})"
 
