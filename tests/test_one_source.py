@@ -125,7 +125,7 @@ def shared_dims(spec):
 @pytest.fixture(autouse=True)
 def any_machine(monkeypatch):
     """Every backend is here, with options that are the same everywhere."""
-    monkeypatch.setattr(Setting, "check", lambda setting, base: setting.backend)
+    monkeypatch.setattr(Setting, "settled", lambda setting, base: setting)
     monkeypatch.setattr(backends, "settings", lambda backend, device, options: OPTIONS[backend])
     monkeypatch.setattr("tutorial_lib.builds.backends.tensorrt.shared_dims", shared_dims)
 

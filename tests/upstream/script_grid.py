@@ -54,7 +54,7 @@ def texts(inputs, backend, device):
     """The scripts of one model, backend and device: of every choice of paths, in two precisions."""
     with (
         mock.patch.object(Case, "device", torch.device(device)),
-        mock.patch.object(Setting, "check", lambda setting, base: setting.backend),
+        mock.patch.object(Setting, "settled", lambda setting, base: setting),
         mock.patch("tutorial_lib.core.precision.why_not", return_value=None),
         mock.patch("tutorial_lib.builds.backends.settings", return_value=OPTIONS[backend]),
         mock.patch("tutorial_lib.builds.backends.tensorrt.shared_dims", shared_dims),
