@@ -376,7 +376,8 @@ def _building(path: str, case: Case, backend: str, options: Options, opt_source:
     token = _current.set(job)
     try:
         with job.compiling():
-            state.refuse_state(case.name, case.model, case.example(case.traced))
+            with contextlib.redirect_stdout(io.StringIO()):  # what the model prints here is no part of the build
+                state.refuse_state(case.name, case.model, case.example(case.traced))
             with state.unchanged(case.name, case.model):
                 yield job
     except (state.WritesState, UncomparableResult) as error:
