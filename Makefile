@@ -32,7 +32,7 @@ endif
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
           --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
-.PHONY: help lab test test-slow test-gpu lint format notebooks students bench clean
+.PHONY: help lab test test-slow test-gpu mutants lint format notebooks students bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ test-slow: $(VENV)/.ready ## run the slowest tests, most of which wait for a C++
 
 test-gpu: $(VENV)/.ready ## run every test and every notebook on a GPU; without one, this fails
 	TUTORIAL_LIB_TEST_GPU=1 $(PYTEST)
+
+mutants: $(VENV)/.ready ## check that the tests notice hand-made faults (ROOMS="core checks"; all by default)
+	$(BIN)/python tests/mutants/run.py $(ROOMS)
 
 lint: $(VENV)/.ready ## check style, format, types, imports and that notebooks are clean
 	$(BIN)/ruff check

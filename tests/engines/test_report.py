@@ -51,15 +51,24 @@ def test_the_title_says_that_it_was_built_by_what_and_not_run():
     assert graph == "seed, jit: what Torch-TensorRT 2.13.0 asks for; TensorRT built nothing"
 
 
-def test_a_range_that_became_one_size_is_noted_and_a_further_engine_is_not():
-    case = expand_reshape(batch=(1, 4, 32), embed_dim=24, tokens=7)
-
-    def notes(size, **keywords):
-        x = EngineInput("x", "float32", *[(size, 7, 24)] * 3)
-        return differences(case, (Engine((x,), "its only size", 1, 0.0, **keywords),), "2.13.0")
-
-    assert notes(4) == ("engine 1, batch: its only size is 4, not 1 to 32",)
-    assert notes(1) == notes(33, after_build=True) == ()
+@pytest.mark.parametrize(
+    ("profile", "after_build", "note"),
+    [
+        ((2, 4, 32), False, None),
+        ((1, 4, 32), False, "min is 1, not 2 (Torch-TensorRT turns a lower bound of 2 into 1)"),
+        ((2, 5, 32), False, "opt is 5, not 4 (the first call)"),
+        ((2, 4, 64), False, "max is 64, not 32"),
+        ((1, 33, 4096), True, "max is 4096, not 32 (Torch-TensorRT's own, where Dynamo has no upper bound)"),
+        ((4, 4, 4), False, "its only size is 4, not 2 to 32"),
+        ((4, 4, 4), True, None),
+        ((1, 1, 1), False, None),
+    ],
+)
+def test_every_bound_that_is_not_as_typed_is_noted(profile, after_build, note):
+    case = expand_reshape(batch=(2, 4, 32), embed_dim=24, tokens=7)
+    x = EngineInput("x", "float32", *((size, 7, 24) for size in profile))
+    notes = differences(case, (Engine((x,), "the first call", 1, 0.0, after_build=after_build),), "2.13.0")
+    assert (f"engine 1, batch: {note}" in notes) if note else notes == ()
 
 
 def test_the_text_has_every_engine_with_its_memory_and_every_call():
