@@ -32,7 +32,7 @@ endif
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
           --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
-.PHONY: help lab test test-slow test-gpu mutants lint format notebooks students bench clean
+.PHONY: help lab test test-slow test-long test-gpu mutants lint format notebooks students bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,8 +43,11 @@ lab: $(VENV)/.ready ## open the tutorial in JupyterLab (on loopback, with a toke
 test: lint ## lint, then run the tests, notebooks included, without the slowest
 	$(PYTEST) -m "not slow" $(TESTS)
 
-test-slow: $(VENV)/.ready ## run the slowest tests, most of which wait for a C++ compiler
-	$(PYTEST) -m slow tests
+test-slow: $(VENV)/.ready ## run the slow tests, most of which wait for a C++ compiler
+	$(PYTEST) -m "slow and not long" tests
+
+test-long: $(VENV)/.ready ## build TensorRT's engines of many more models, without a GPU
+	$(PYTEST) -m long tests
 
 test-gpu: $(VENV)/.ready ## run every test and every notebook on a GPU; without one, this fails
 	TUTORIAL_LIB_TEST_GPU=1 $(PYTEST)

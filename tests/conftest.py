@@ -1,7 +1,6 @@
-"""What the tests share: small cases, programs that are built once, how to judge them, and which are slow."""
+"""What the tests share: small cases, programs that are built once, and how to judge them."""
 
 import os
-import re
 
 import hypothesis
 import pytest
@@ -16,40 +15,9 @@ hypothesis.settings.register_profile("tutorial", derandomize=True, deadline=None
 hypothesis.settings.load_profile("tutorial")
 
 
-SLOW = (
-    r"test_advisor.py::.*no_matplotlib",
-    r"test_saving.py::.*(another_process|comes_along|what_it_is|leaves_nothing|unpacked|read_as_they_did)",
-    r"test_backends.py::.*(its_own_standard_library|remembered_on_disk)",
-    r"test_browser.py::.*(a_hundred_clicks|first_notebook)",
-    r"test_campaign_(dask|processes).py::",
-    r"test_claims.py::.*bare_package",
-    r"test_cli.py::.*interrupting",
-    r"test_explain.py::.*package_of_aotinductor",
-    r"test_models.py::.*(inductor|on_every_path_with_eager)",
-    r"test_paths.py::.*(inductor|temporary_folder|padding_(that|stays))",
-    r"test_(plots|heatmap).py::.*(pyplot|two_threads)",
-    r"test_engines_(artefact|backend|batch_one|outside|profiles|saving|script|several_dims|upstream_documentation).py::",
-    r"test_project.py::.*(readme_s_python|a_benchmark)",
-    r"test_record_command.py::.*(one_file|goes_on|is_printed|before_anything)",
-    r"test_router.py::.*two_dimensions",
-    r"test_package_cache.py::",
-    r"test_studio.py::.*(two_studios|is_there_at_once_and_builds)",
-    r"test_studio_bench.py::",
-    r"test_exported_script.py::",
-    r"test_threads.py::",
-)
-"""Tests that take seconds each, mostly for a C++ compiler: `make test-slow` runs them, `make test` does not."""
-
-
 def pytest_configure():
     if os.environ.get("TUTORIAL_LIB_TEST_GPU") and not torch.cuda.is_available():
         raise pytest.UsageError("these tests are to run on a GPU, and PyTorch sees none; run `make test` here.")
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if any(re.search(pattern, item.nodeid) for pattern in SLOW):
-            item.add_marker(pytest.mark.slow)
 
 
 class MaskedLinear(nn.Module):
@@ -85,21 +53,24 @@ def path(request):
     return request.param
 
 
-@pytest.fixture(params=["eager", "inductor"])
+@pytest.fixture(params=["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def backend(request):
-    found = status(request.param)
-    if not found.works:
-        pytest.skip(found.reason)
-    return found.name
+    """The name of a backend; what generates code takes seconds for each build."""
+    return _working(request.param)
 
 
 @pytest.fixture
 def inductor():
-    """For tests that need generated code: skipped, with the reason, where Inductor does not work."""
-    found = status("inductor")
-    if not found.works:
-        pytest.skip(found.reason)
-    return found.name
+    """The backend that generates code."""
+    return _working("inductor")
+
+
+def _working(name):
+    """The name of a backend; the test is skipped, with the reason, where it does not work."""
+    result = status(name)
+    if not result.works:
+        pytest.skip(result.reason)
+    return result.name
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ def bare(call: str, folder) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not status("inductor", "cpu").works, reason=status("inductor", "cpu").reason)
 def test_a_bare_package_accepts_a_tensor_that_is_too_small_and_returns_garbage(tmp_path):
     call = """

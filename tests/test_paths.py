@@ -76,11 +76,13 @@ GENERATED = [("jit", (1, 2, 2)), ("jit", (2, 2, 2)), ("jit", (3, 3, 8)), ("expor
 
 @pytest.mark.parametrize(
     ("path", "backend", "range_"),
-    [(path, "eager", r) for path in PATHS for r in RANGES] + [(path, "inductor", r) for path, r in GENERATED],
+    [
+        *((path, "eager", range_) for path in PATHS for range_ in RANGES),
+        *(pytest.param(path, "inductor", range_, marks=pytest.mark.slow) for path, range_ in GENERATED),
+    ],
+    indirect=["backend"],
 )
-def test_a_range_is_served_from_end_to_end_and_not_beyond(path, backend, range_, built, seed, agrees, request):
-    if backend == "inductor":
-        request.getfixturevalue("inductor")
+def test_a_range_is_served_from_end_to_end_and_not_beyond(path, backend, range_, built, seed, agrees):
     program = built(path, backend, seed.with_ranges(batch=range_))
     low, opt, high = range_
     assert all(agrees(program, size) for size in range(low, high + 1))
@@ -353,10 +355,7 @@ def test_outside_the_range_is_refused_unless_chosen_otherwise(path, own):
         program(*program.case.example(9))
 
 
-@pytest.mark.parametrize("backend", ["eager", "inductor"])
-def test_recompiles_outside_the_range_are_counted_exactly(backend, own, request):
-    if backend == "inductor":
-        request.getfixturevalue("inductor")
+def test_recompiles_outside_the_range_are_counted_exactly(backend, own):
     program = PATHS["jit"](own(), backend)
     program.outside = "recompile"
     built_at_first, before = len(program.build.engines), graphs()
@@ -548,6 +547,7 @@ def padding_limits(monkeypatch):
         yield limits
 
 
+@pytest.mark.slow
 def test_padding_that_narrows_the_range_is_turned_off(own, inductor, padding_limits, agrees, capfd):
     padding_limits.append(6)
     program = PATHS["jit"](own(batch=(1, 4, 8)), inductor)
@@ -558,12 +558,14 @@ def test_padding_that_narrows_the_range_is_turned_off(own, inductor, padding_lim
     assert "Error while creating guard" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_padding_stays_where_it_does_no_harm(own, inductor, padding_limits):
     program = PATHS["jit"](own(batch=(1, 4, 8)), inductor)
     assert "shape_padding" not in program.build.options
     assert not any("padding" in note for note in program.build.notes)
 
 
+@pytest.mark.slow
 def test_padding_that_was_asked_for_is_not_turned_off(own, inductor, padding_limits):
     padding_limits.append(6)
     with pytest.raises(BuildError, match="only up to 6"):
@@ -662,6 +664,7 @@ def own_temporary_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_no_temporary_folder_is_left_when_the_program_is_gone(own, inductor, own_temporary_folder):
     program = PATHS["export"](own(batch=(2, 3, 4)), inductor)
     inputs, expected = eager(program, 3)
@@ -672,6 +675,7 @@ def test_no_temporary_folder_is_left_when_the_program_is_gone(own, inductor, own
     assert temporary_folders() == set()
 
 
+@pytest.mark.slow
 def test_no_temporary_folder_is_left_by_a_build_that_fails(own, inductor, own_temporary_folder, monkeypatch):
     folders = []
 

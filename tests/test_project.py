@@ -168,6 +168,7 @@ def test_a_package_lists_its_modules(package):
         assert re.search(rf"^(.*  )?{file.stem}  ", listed, flags=re.MULTILINE), file.stem
 
 
+@pytest.mark.slow
 def test_the_readme_s_python_examples_run(tmp_path):
     text = (ROOT / "README.md").read_text()
     examples = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)).replace('"inductor"', '"eager"')
@@ -379,6 +380,7 @@ def wait_for(file, server, seconds=60):
 BENCHMARKS = [file for file in sorted((ROOT / "benchmarks").glob("*.py")) if "__main__" in file.read_text()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", BENCHMARKS, ids=lambda file: file.stem)
 def test_a_benchmark_starts_and_says_what_it_measures(file):
     done = subprocess.run([sys.executable, file, "--help"], capture_output=True, text=True, timeout=300, env=here())
@@ -387,6 +389,7 @@ def test_a_benchmark_starts_and_says_what_it_measures(file):
     assert question in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "words", "sentence"),
     [

@@ -381,6 +381,7 @@ def test_bad_traffic_is_one_sentence_and_exit_code_two(content, arguments, said,
     assert printed.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_advisor_needs_no_matplotlib():
     check = "import sys, tutorial_lib.advisor; assert 'matplotlib' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True).returncode == 0

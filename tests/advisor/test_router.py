@@ -71,6 +71,7 @@ def test_the_code_runs_as_a_script(tmp_path, capsys):
     assert "torch.Size([2, 197, 3, 12, 64])" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_dimensions_are_routed_padded_and_cut(encoder, make):
     boxes = (((4, 4, 4), (4, 8, 8)), ((4, 4, 4), (4, 16, 16)))
     for policy in (

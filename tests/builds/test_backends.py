@@ -194,6 +194,7 @@ def test_no_compiler_on_the_path_is_said_with_how_to_get_one(machine):
         choose("inductor")
 
 
+@pytest.mark.slow
 @needs_gxx
 def test_a_compiler_that_links_its_own_standard_library_is_rejected_and_the_next_one_taken(machine):
     static, good = machine("first/g++", STATIC), machine("second/g++", WORKS)
@@ -254,6 +255,7 @@ def test_a_memo_that_cannot_be_replaced_leaves_nothing_half_written(machine):
     assert [p.name for p in folder.glob("*json*")] == ["compilers.json"]
 
 
+@pytest.mark.slow
 @needs_gxx
 def test_a_compiler_that_appears_is_taken_and_the_verdict_is_remembered_on_disk(machine):
     assert not status("inductor", "cpu").works

@@ -15,6 +15,8 @@ from tutorial_lib import PATHS, Case, DynamicDim, TensorSpec, expand_reshape, st
 from tutorial_lib.builds import backends, package_cache
 from tutorial_lib.builds.backends import inductor as inductor_module
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 AHEAD = ("input", "export")
 NAME = "0123456789abcdef" * 2

@@ -92,6 +92,7 @@ def name(request, elsewhere):
     return request.param
 
 
+@pytest.mark.slow
 def test_a_program_computes_the_same_in_another_process_at_min_opt_and_max(name, elsewhere):
     (_, _, _, references), outputs = elsewhere[0][name], elsewhere[2][name]
     assert len(outputs) == len(references) == 3
@@ -101,6 +102,7 @@ def test_a_program_computes_the_same_in_another_process_at_min_opt_and_max(name,
         assert agreement.compare(output, eager, double).agrees
 
 
+@pytest.mark.slow
 def test_a_program_refuses_what_is_out_of_range_in_another_process(name, elsewhere):
     case, batch = elsewhere[0][name][0], elsewhere[0][name][0].dims["batch"]
     said = elsewhere[1]["programs"][name]["refused"]
@@ -108,6 +110,7 @@ def test_a_program_refuses_what_is_out_of_range_in_another_process(name, elsewhe
     assert len(case.inputs) == 1 + name.startswith("masked")
 
 
+@pytest.mark.slow
 def test_the_record_comes_along_with_where_it_came_from(name, elsewhere, built):
     case, path, backend, _ = elsewhere[0][name]
     found, here = elsewhere[1]["programs"][name]["record"], built(path, backend, case).build
@@ -116,11 +119,13 @@ def test_the_record_comes_along_with_where_it_came_from(name, elsewhere, built):
     assert {**found, "notes": []} == json.loads(json.dumps(here.to_dict()))
 
 
+@pytest.mark.slow
 def test_a_loaded_program_says_what_it_is(elsewhere):
     shown = elsewhere[1]["programs"]["masked-input-eager"]["repr"]
     assert shown == "<Loaded masked: input with eager, batch 1/2/4, length 1/5/9>"
 
 
+@pytest.mark.slow
 def test_a_process_that_loaded_programs_leaves_nothing_behind(elsewhere):
     assert elsewhere[1]["left"] == []
 
@@ -178,6 +183,7 @@ def test_precision_stays_with_the_program(seed, tmp_path, monkeypatch):
         assert torch.backends.cuda.matmul.allow_tf32
 
 
+@pytest.mark.slow
 def test_a_package_is_unpacked_only_as_long_as_its_program_lives(built, seed, inductor, tmp_path, own_temporary_folder):
     saving.save(built("export", inductor, seed), tmp_path / "seed.dynpt")
     assert temporary_folders() == set()
@@ -190,6 +196,7 @@ def test_a_package_is_unpacked_only_as_long_as_its_program_lives(built, seed, in
     assert temporary_folders() == set()
 
 
+@pytest.mark.slow
 def test_options_of_a_loaded_program_read_as_they_did(built, seed, inductor, tmp_path):
     here = built("export", inductor, seed)
     saving.save(here, tmp_path / "one.dynpt")
@@ -487,6 +494,7 @@ def test_another_gpu_is_refused(saved, refused, monkeypatch):
     assert "was built for a GPU of compute capability 8.0, and this one has 9.0; build it again here" in said
 
 
+@pytest.mark.slow
 def test_what_runs_no_native_code_may_move_to_another_processor(saved):
     saved.write_bytes(told(saved, set_in("machine", "system", to="darwin arm64")))
     assert saving.load(saved).build.case == "expand-reshape"
@@ -531,6 +539,7 @@ def test_a_record_that_means_nothing_is_refused(saved, refused, change):
     assert "is damaged (about.json cannot be understood: " in refused(told(saved, change))
 
 
+@pytest.mark.slow
 def test_code_that_cannot_be_loaded_is_one_sentence_and_leaves_nothing(
     built, seed, inductor, tmp_path, own_temporary_folder
 ):

@@ -9,6 +9,8 @@ from torch import nn
 
 from tutorial_lib import PATHS, Case, DynamicDim, OutOfRange, Reference, TensorSpec
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 300  # seconds; a build that waits for itself would otherwise wait forever
 
 

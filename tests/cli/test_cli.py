@@ -116,6 +116,7 @@ def test_a_build_that_fails_is_one_sentence_and_leaves_no_file(monkeypatch, tmp_
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_interrupting_leaves_no_file_and_no_traceback(tmp_path):
     command = [sys.executable, "-m", "tutorial_lib", "compare", "--backend", "eager", "--min-seconds", "60"]
     process = subprocess.Popen(

@@ -96,6 +96,7 @@ def test_a_cpu_has_no_tf32_and_the_ranges_of_the_models():
     assert next(one for one in found if one.model == "perceptron").ranges[0].max == 1024
 
 
+@pytest.mark.slow
 def test_a_recording_is_one_file_that_says_how_it_was_made(tmp_path, capsys):
     out = tmp_path / "new" / "run.json"
     assert run("--out", str(out), *QUICK, "--note", "Only a try.") == 0
@@ -111,6 +112,7 @@ def test_a_recording_is_one_file_that_says_how_it_was_made(tmp_path, capsys):
     assert str(again) == str(found.runs[0].result.setting)
 
 
+@pytest.mark.slow
 def test_time_that_is_up_leaves_a_file_from_which_the_same_command_goes_on(tmp_path, capsys):
     out = tmp_path / "run.json"
     assert run("--out", str(out), *QUICK, "--minutes", "0.001") == 1
@@ -120,6 +122,7 @@ def test_time_that_is_up_leaves_a_file_from_which_the_same_command_goes_on(tmp_p
     assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
 
 
+@pytest.mark.slow
 def test_all_can_be_built_before_anything_is_measured_and_the_file_says_so(tmp_path, monkeypatch, capsys):
     built = []
     monkeypatch.setattr(commands, "build_ahead", lambda settings, processes, **_: built.append((settings, processes)))
@@ -142,6 +145,7 @@ def test_so_many_processes_cannot_build_ahead(count, capsys):
     assert "is no number of processes; use at least 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_fails_is_printed_and_exit_code_one(tmp_path, capsys):
     out = tmp_path / "run.json"
     assert run("--out", str(out), *QUICK, "--precision", "fp32,tf32") == 1

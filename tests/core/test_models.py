@@ -309,6 +309,7 @@ def test_a_length_above_the_position_table_is_refused_wherever_it_is_typed(text)
     assert text.with_ranges(length=(2, 3, 4)).with_ranges(length=(2, 5, 16)).inputs == text.inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_the_text_encoder_is_right_on_every_path_with_eager(path, text, built, agrees):
     program = built(path, "eager", text)
@@ -316,6 +317,7 @@ def test_the_text_encoder_is_right_on_every_path_with_eager(path, text, built, a
     assert len(program.build.engines) == (2 if path == "jit" else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_the_text_encoder_is_right_on_every_path_with_inductor(path, built, agrees, inductor):
     case = text_encoder(**{**SHORT, "depth": 1, "batch": (2, 2, 4) if path == "jit" else (1, 2, 4)})
@@ -335,6 +337,7 @@ def test_at_its_own_grid_the_position_embeddings_are_used_as_they_are(any_size):
     torch.testing.assert_close(same, embedding)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_images_of_any_size_are_right_on_every_path_with_eager(path, any_size, built, agrees):
     program = built(path, "eager", any_size)
@@ -343,6 +346,7 @@ def test_images_of_any_size_are_right_on_every_path_with_eager(path, any_size, b
         program(torch.randn(2, 3, 64, 72))
 
 
+@pytest.mark.slow
 def test_images_of_any_size_are_right_with_inductor(any_size, built, agrees, inductor):
     program = built("export", inductor, any_size)
     assert all(agrees(program, size) for size in grid(any_size, batch=[1, 3], height=[32, 96], width=[48, 96]))

@@ -9,9 +9,13 @@ import inside_artefact as ours
 import pytest
 import upstream
 
-pytestmark = pytest.mark.skipif(
-    upstream.MINOR < (2, 13), reason="the seam below the module is that of Torch-TensorRT 2.13, whose runtime is new"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        upstream.MINOR < (2, 13),
+        reason="the seam below the module is that of Torch-TensorRT 2.13, whose runtime is new",
+    ),
+]
 
 AHEAD = ("input", "export")
 RANGES = {

@@ -14,6 +14,8 @@ from tutorial_lib import BuildError, EngineInput, OptionError
 from tutorial_lib.builds.backends import tensorrt
 from tutorial_lib.builds.job import Job
 
+pytestmark = pytest.mark.slow
+
 AHEAD = ("input", "export")
 NAMES = ["min_block_size", "pass_through_build_failures"]
 

@@ -5,6 +5,8 @@ import inside_package as ours
 import pytest
 import upstream
 
+pytestmark = pytest.mark.slow
+
 ALL = [1, 2, 8]
 MODELS = ("seed", "vit")
 

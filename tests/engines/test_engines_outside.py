@@ -7,6 +7,8 @@ import inside
 import pytest
 from upstream import SIZES_ARE_INPUTS, UNBOUNDED
 
+pytestmark = pytest.mark.slow
+
 AHEAD = ("input", "export")
 
 

@@ -8,9 +8,12 @@ import pytest
 import upstream
 from upstream import UNBOUNDED
 
-pytestmark = pytest.mark.skipif(
-    upstream.MINOR not in upstream.KNOWN, reason="the rows are those of Torch-TensorRT 2.11 and 2.13"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        upstream.MINOR not in upstream.KNOWN, reason="the rows are those of Torch-TensorRT 2.11 and 2.13"
+    ),
+]
 
 JIT = {
     "min 2": ((4, {"min": 2, "max": 32}), [(1, 4, 32)]),

@@ -5,9 +5,13 @@ import pytest
 import serialized
 import upstream
 
-pytestmark = pytest.mark.skipif(
-    upstream.MINOR < (2, 13), reason="the seam below the module is that of Torch-TensorRT 2.13, whose runtime is new"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        upstream.MINOR < (2, 13),
+        reason="the seam below the module is that of Torch-TensorRT 2.13, whose runtime is new",
+    ),
+]
 
 WHOLE = {1: True, 4: True, 32: True}
 

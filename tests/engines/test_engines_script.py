@@ -16,6 +16,8 @@ from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.measure import latency
 from tutorial_lib.upstream.exported_script import script
 
+pytestmark = pytest.mark.slow
+
 
 def profiles(found):
     """The range of every input of every engine that was asked for."""

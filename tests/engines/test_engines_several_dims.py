@@ -7,6 +7,8 @@ import upstream
 from tutorial_lib import engines
 from tutorial_lib.engines.report import GRAPH
 
+pytestmark = pytest.mark.slow
+
 known = pytest.mark.skipif(upstream.MINOR < (2, 13), reason="seen with Torch-TensorRT 2.13 only")
 TEXT_CALLS = [{"batch": batch, "length": length} for batch in (1, 4) for length in (8, 64)]
 IMAGE_CALLS = [{"batch": 1}, {"batch": 4, "height": 32, "width": 96}, {"height": 96, "width": 48}]

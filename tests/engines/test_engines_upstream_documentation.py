@@ -4,6 +4,8 @@ import inside
 import pytest
 import upstream
 
+pytestmark = pytest.mark.slow
+
 
 def test_dynamic_shapes_page_marks_a_batch_of_1_which_is_refused(run_inside):
     with pytest.raises(inside.Upstream, match=r"(?s)ConstraintViolationError.*specialized it to be a constant \(1\)"):

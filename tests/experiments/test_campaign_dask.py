@@ -9,6 +9,8 @@ from test_campaign_processes import QUICK, kill_when_started, log, of, some, sta
 
 from tutorial_lib.experiments.campaign import NotAlone, run_all, table
 
+pytestmark = pytest.mark.slow
+
 distributed = pytest.importorskip("distributed", reason="Dask is optional: `pip install dask distributed`")
 
 

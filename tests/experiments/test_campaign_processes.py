@@ -20,6 +20,8 @@ from tutorial_lib.experiments.campaign import NotAlone, build_ahead, run_all, sw
 from tutorial_lib.experiments.processes import Processes, WorkerLost
 from tutorial_lib.experiments.setting import Setting
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 QUICK = {"device": "cpu", "min_seconds": 0, "cases": CASES}
 AHEAD = {"device": "cpu", "cases": CASES}

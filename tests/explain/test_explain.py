@@ -517,6 +517,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.slow
 @inductor_works()
 def test_a_package_of_aotinductor_that_checks_its_inputs(tmp_path, monkeypatch):
     monkeypatch.setenv("AOTI_RUNTIME_CHECK_INPUTS", "1")  # read once, by the package

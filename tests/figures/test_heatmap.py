@@ -194,6 +194,7 @@ def test_maps_are_rendered_like_curves(draw, result):
     assert plots.svg(draw(result)) == plots.svg(draw(result))
 
 
+@pytest.mark.slow
 def test_drawing_a_map_does_not_touch_pyplot():
     code = "import sys, tutorial_lib.figures.heatmap; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

@@ -245,6 +245,7 @@ def test_a_hostile_name_is_only_text(result):
     ElementTree.fromstring(plots.svg(plots.panel(replace(result, provenance=about), [(name, result)])))
 
 
+@pytest.mark.slow
 def test_two_threads_can_draw_at_once(result, earlier):
     def draw(_):
         return plots.svg(plots.panel(result, [("A", earlier)])), plots.png(plots.panel_more(result))
@@ -267,6 +268,7 @@ def test_a_shown_figure_is_a_png_with_alternative_text(result, tmp_path):
     assert imread(tmp_path / "latency.png").std() > 0.01  # something was drawn
 
 
+@pytest.mark.slow
 def test_plotting_does_not_touch_pyplot():
     code = "import sys, tutorial_lib.figures.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

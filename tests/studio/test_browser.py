@@ -92,6 +92,7 @@ def type_range(panel, low, opt, high, dim="batch"):
         panel.get_by_label(f"{dim} {end}", exact=True).fill(str(size))
 
 
+@pytest.mark.slow
 def test_the_first_notebook_opens_with_its_figures_and_runs(page, lab):
     open_notebook(page, lab, "01_three_compile_paths")
     figures = page.locator(".jp-RenderedImage img")
@@ -176,6 +177,7 @@ def test_the_studio_from_a_typed_range_to_a_copied_script(page, lab, expect):
     no_complaint(page)
 
 
+@pytest.mark.slow
 def test_a_hundred_clicks_and_edits_in_ten_seconds_leave_the_studio_alive(page, lab, expect):
     open_notebook(page, lab, "small")
     page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")

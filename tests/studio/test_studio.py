@@ -440,6 +440,7 @@ def test_an_exception_of_the_worker_reaches_build_wait_and_snapshot(studio, monk
     assert studio.snapshot().result is good
 
 
+@pytest.mark.slow
 def test_what_is_known_is_there_at_once_and_builds_nothing(studio, builds):
     first = studio.build()
     studio.set(batch=(1, 5, 8))
@@ -942,6 +943,7 @@ def test_a_case_of_ones_own_with_two_dims(masked):
     made.close()
 
 
+@pytest.mark.slow
 def test_two_studios_take_turns_and_keep_their_results_apart(studio, masked):
     other = Studio(masked)
     for one in (studio, other):

@@ -15,6 +15,8 @@ from tutorial_lib.measure.sweep import EAGER
 from tutorial_lib.studio import bench as bench_module
 from tutorial_lib.studio.bench import Bench, Recent
 
+pytestmark = pytest.mark.slow
+
 RANGE = DynamicDim("batch", 1, 4, 8)
 
 

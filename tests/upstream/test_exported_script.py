@@ -34,6 +34,8 @@ from tutorial_lib.measure import latency
 from tutorial_lib.measure.sweep import EAGER, sweep
 from tutorial_lib.upstream.exported_script import script
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[2] / "pyproject.toml"
 SCALE = 0.5
 
