@@ -1,94 +1,99 @@
-"""Conditions: what NVML says comes out with its unit, and what it does not say is missing, never zero."""
+"""Conditions: what NVML tells comes out with its unit, and what it does not tell is missing, never zero."""
 
-import shutil
-import subprocess
+from types import SimpleNamespace
 
+import pynvml
 import pytest
 import torch
 
-from tutorial_lib.measure.device_conditions import Conditions, Nvml, NvmlError, held_back
+from tutorial_lib.measure.device_conditions import Conditions, held_back
 
-NVML = r"""
-#include <string.h>
-typedef struct { int number; } gpu;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-static gpu one = {7};
-static int asked = 0;
-int nvmlInit_v2(void) { return 0; }
-int nvmlDeviceGetHandleByUUID(const char *uuid, gpu **g) { *g = &one; return strcmp(uuid, "GPU-1-2") ? 6 : 0; }
-int nvmlSystemGetDriverVersion(char *text, u32 length) { strncpy(text, "580.65.06", length); return 0; }
-int nvmlDeviceGetMaxClockInfo(gpu *g, u32 type, u32 *mhz) { *mhz = type == 1 ? 1980 : 2619; return g != &one; }
-int nvmlDeviceGetEnforcedPowerLimit(gpu *g, u32 *mw) { *mw = 700000; return g != &one; }
-int nvmlDeviceGetClockInfo(gpu *g, u32 type, u32 *mhz) {
-  *mhz = (type == 1 ? 1980 : 2619) - 15 * asked;
-  return g != &one;
-}
-int nvmlDeviceGetTemperature(gpu *g, u32 sensor, u32 *c) { *c = 40 + asked; return g != &one || sensor; }
-int nvmlDeviceGetPowerUsage(gpu *g, u32 *mw) { return 3; /* not supported */ }
-int nvmlDeviceGetCurrentClocksThrottleReasons(gpu *g, u64 *bits) { *bits = asked++ ? 0x24 : 0x1; return g != &one; }
-"""
+GPU = torch.device("cuda:0")
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """A library with some of NVML's functions, as NVIDIA's header declares them."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    folder = tmp_path_factory.mktemp("nvml")
-    (folder / "nvml.c").write_text(NVML)
-    subprocess.run([compiler, "-shared", "-fPIC", "nvml.c", "-o", "nvml.so"], cwd=folder, check=True)
-    return str(folder / "nvml.so")
+@pytest.fixture
+def nvml(monkeypatch):
+    """A machine with a driver before 535, whose GPU does not tell its power and gets slower with each sample."""
+    asked = []
+
+    def clock(gpu, kind):
+        return {pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 2619}[kind]
+
+    def reasons(gpu):
+        asked.append(gpu)
+        return 0x1 if len(asked) == 1 else 0x24
+
+    def fails(*_):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    functions = {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetHandleByUUID": lambda uuid: uuid,
+        "nvmlSystemGetDriverVersion": lambda: "580.65.06",
+        "nvmlDeviceGetMaxClockInfo": clock,
+        "nvmlDeviceGetEnforcedPowerLimit": lambda gpu: 700_000,
+        "nvmlDeviceGetClockInfo": lambda gpu, kind: clock(gpu, kind) - 15 * len(asked),
+        "nvmlDeviceGetTemperature": lambda gpu, sensor: 40 + len(asked),
+        "nvmlDeviceGetPowerUsage": fails,
+        "nvmlDeviceGetCurrentClocksEventReasons": fails,
+        "nvmlDeviceGetCurrentClocksThrottleReasons": reasons,
+    }
+    for name, function in functions.items():
+        monkeypatch.setattr(pynvml, name, function)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="1-2"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
 
 
-def test_a_gpu_is_read_through_nvml_with_units(library):
-    gpu = Nvml("GPU-1-2", library)
-    assert gpu.about() == {
+def test_a_gpu_is_read_through_nvml_with_units(nvml):
+    conditions = Conditions(GPU)
+    conditions.sample()
+    conditions.sample()
+    summary = conditions.summary()
+    del summary["system"]
+    assert summary == {
+        "device": "NVIDIA H100",
         "driver": "580.65.06",
         "max_sm_mhz": 1980,
         "max_memory_mhz": 2619,
         "power_limit_w": 700.0,
+        "samples": 2,
+        "sm_mhz": [1950, 1965],
+        "memory_mhz": [2589, 2604],
+        "temperature_c": [41, 42],
+        "power_w": None,
+        "clock_reasons": ["idle", "software power cap", "software thermal slowdown"],
     }
-    first, second = gpu.sample(), gpu.sample()
-    assert first["clock_reasons"] == ["idle"]
-    assert second["clock_reasons"] == ["software power cap", "software thermal slowdown"]
-    assert first["power_w"] is None, "what NVML does not tell is not zero"
-    conditions = Conditions(torch.device("cpu"))
-    conditions._samples = [first, second]
-    found = conditions.summary()
-    assert found["samples"] == 2
-    assert found["sm_mhz"] == [second["sm_mhz"], first["sm_mhz"]]
-    assert found["temperature_c"][0] < found["temperature_c"][1]
-    assert found["power_w"] is None
-    assert held_back(found) == ("software power cap", "software thermal slowdown")
+    assert held_back(summary) == ("software power cap", "software thermal slowdown")
 
 
-def test_what_nvml_cannot_say_is_a_sentence(library):
-    with pytest.raises(NvmlError, match="nvmlDeviceGetHandleByUUID of NVML failed with code 6"):
-        Nvml("GPU-9", library)
-    with pytest.raises(NvmlError, match=r"there is no libnot-here\.so, which NVIDIA's driver brings"):
-        Nvml("GPU-1-2", "libnot-here.so")
+def test_without_nvml_one_sentence_says_so(nvml, monkeypatch):
+    def missing():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", missing)
+    summary = Conditions(GPU).summary()
+    assert summary["not_known"] == "clocks and temperature are not known: NVML Shared Library Not Found"
+    assert summary["samples"] == 0
 
 
-def test_a_cpu_tells_its_load_and_what_it_does_not_tell_is_none():
+def test_a_cpu_tells_its_load():
     conditions = Conditions(torch.device("cpu"))
     conditions.sample()
     conditions.sample()
-    found = conditions.summary()
-    assert found["device"].startswith("CPU (")
-    assert found["samples"] == 2
-    assert found["load_average_1_min"][0] <= found["load_average_1_min"][1]
-    assert "governor" in found
-    assert held_back(found) == ()
+    summary = conditions.summary()
+    assert summary["device"].startswith("CPU (")
+    assert summary["samples"] == 2
+    assert summary["load_average_1_min"][0] <= summary["load_average_1_min"][1]
+    assert "governor" in summary
+    assert held_back(summary) == ()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 def test_a_real_gpu_tells_its_driver_clocks_and_temperature():
-    conditions = Conditions(torch.device("cuda:0"))
+    conditions = Conditions(GPU)
     conditions.sample()
-    found = conditions.summary()
-    assert found["driver"]
-    assert found["sm_mhz"][0] > 0
-    assert 0 < found["temperature_c"][0] < 120
-    assert found["clock_reasons"] is not None
+    summary = conditions.summary()
+    assert summary["driver"]
+    assert summary["sm_mhz"][0] > 0
+    assert 0 < summary["temperature_c"][0] < 120
+    assert summary["clock_reasons"] is not None

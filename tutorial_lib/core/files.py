@@ -3,16 +3,19 @@
 import contextlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock
 
 
 def cache_folder() -> Path:
     """The tutorial's cache folder, private to this user.
 
-    ``$TUTORIAL_LIB_CACHE`` if set, else ``$XDG_CACHE_HOME/tutorial_lib``, else ``~/.cache/tutorial_lib``.
+    ``$TUTORIAL_LIB_CACHE`` if set, else ``$XDG_CACHE_HOME/tutorial_lib``, else ``~/.cache/tutorial_lib``, on every
+    system: platformdirs would move it elsewhere on macOS and Windows.
     """
     root = os.environ.get("TUTORIAL_LIB_CACHE")
     folder = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutorial_lib"
@@ -26,7 +29,7 @@ class FolderError(ValueError):
 
 
 def out_folder(text: str) -> Path:
-    """The folder that was typed for results; it need not exist yet.
+    """The folder for results that a user typed; it need not exist yet.
 
     Raises
     ------
@@ -43,7 +46,7 @@ def out_folder(text: str) -> Path:
 
 
 def with_floats(value: Any, change: Callable[[float], Any]) -> Any:
-    """`value`, made of plain values for JSON, with every float in it as `change` returns it."""
+    """`value`, made of plain values for JSON, with `change` applied to every float in it."""
     if isinstance(value, dict):
         return {key: with_floats(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -52,7 +55,7 @@ def with_floats(value: Any, change: Callable[[float], Any]) -> Any:
 
 
 def save(path: Path, content: str | bytes) -> None:
-    """Write a file whole: whoever reads `path` sees the old content or the new, never half of it."""
+    """Write a whole file: readers of `path` see the old content or the new, never half of it."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
@@ -60,62 +63,45 @@ def save(path: Path, content: str | bytes) -> None:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Give a file to write, which becomes `path` at the end of the ``with`` block, or vanishes if that raises."""
-    name = None
+    partial = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    file = partial.open("xb")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            name = file.name
+        with file:
             yield file
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        if name:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-        raise
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def remembered(name: str, key: str, find: Callable[[], Any]) -> Any:
-    """What `find` returned for `key` the first time, kept in the JSON file `name` of the cache folder.
+def remembered(name: str, key: str, compute: Callable[[], Any]) -> Any:
+    """What `compute` returned for `key` the first time, stored in the JSON file `name` of the cache folder.
 
-    Processes that ask at once wait for the first of them, and so have the same answer.
+    Processes that ask at the same time wait for the first of them and get its answer.
     """
     memo = cache_folder() / name
-    with _alone(memo.with_suffix(".lock")):
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, NotImplementedError):  # a folder or a file system that takes no locks
+            stack.enter_context(FileLock(memo.with_suffix(".lock")))
         try:
             answers = dict(json.loads(memo.read_text()))
         except (OSError, TypeError, ValueError):
             answers = {}
         if key not in answers:
-            answers[key] = find()
-            with contextlib.suppress(OSError):  # without a cache folder it is found out again next time
+            answers[key] = compute()
+            with contextlib.suppress(OSError):  # without a cache folder it is computed again next time
                 save(memo, json.dumps(answers, indent=1))
         return answers[key]
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time inside the ``with`` block, where the file `path` can be written and locked."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            lock(stack.enter_context(path.open("a")))
-        yield
-
-
-def lock(file: IO[Any], wait: bool = True) -> None:
+def lock(file: IO[Any]) -> None:
     """Lock an open file until it is closed, on systems that have such locks.
 
     Raises
     ------
     OSError
-        If it cannot be locked; without `wait`, also if it is locked.
+        If another process has locked it.
     """
     with contextlib.suppress(ImportError):
         import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -119,7 +119,7 @@ def opened(path: Path) -> Iterator[Journal]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         try:
-            lock(file, wait=False)
+            lock(file)
         except OSError:
             raise JournalError(
                 f"{path} is being written to by another campaign; wait for it, or give another file."

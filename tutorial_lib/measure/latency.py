@@ -1,15 +1,13 @@
 """How long one call takes, in the words of NVIDIA's ``trtexec``.
 
-All programs and batch sizes that are to be compared are measured together, in rounds whose order is
-shuffled, so that a machine that slows down for a while slows down everything alike. Before each
-timed group of calls stands one untimed call, so that every group starts with its own data in the
-caches (calls of more than 20 ms bring more data than the caches hold, and do without). On a GPU,
-device time is taken with CUDA events and host time (enqueue time) with the clock; the L2 cache is
-warm, as it is in a service that runs one model.
+All programs and batch sizes to compare are measured together, in rounds with a shuffled order, so a machine that
+slows down for a while slows all of them down alike. One untimed call precedes each timed group of calls, so that
+every group starts with its own data in the caches (calls of more than 20 ms use more data than the caches hold, and
+do without). On a GPU, device time is taken with CUDA events and host time (enqueue time) with the clock; the L2 cache
+is warm, as it is in a service that runs one model.
 """
 
 import math
-import os
 import random
 import statistics
 import time
@@ -17,6 +15,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import psutil
 import torch
 
 from tutorial_lib.core.progress import Listener, Progress
@@ -27,14 +26,14 @@ T = TypeVar("T")
 MIN_SAMPLES = 10
 MIN_SECONDS = 0.2
 LONG_MS = 20.0
-"""A call that takes longer needs no untimed call before it, and is not repeated to learn how long it takes."""
+"""A longer call needs no untimed call before it, and one call is enough to estimate how long it takes."""
 UNSTABLE = {"cuda": 0.025, "cpu": 0.10}
-"""Coefficient of variation above which a latency is called unstable: trtexec's 2.5 % on a GPU. On a
-CPU, 10 %, the share at which ``torch.utils.benchmark`` warns of the spread of its samples."""
+"""Coefficient of variation above which a latency is called unstable: on a GPU trtexec's 2.5 %, on a CPU 10 %, above
+which ``torch.utils.benchmark`` warns about the spread of its samples."""
 BUSY = 0.2
-"""Cores that other processes may use while something is measured."""
+"""Cores that other processes may use during a measurement before it is repeated."""
 SESSIONS = 3
-"""How often something is measured at most, where other processes do."""
+"""How often :func:`quietest` measures at most."""
 HOST_BOUND = 0.8
 """Median enqueue time over median device time above which trtexec warns that the host is too slow."""
 
@@ -74,7 +73,7 @@ class Latency:
         return statistics.pstdev(samples) / statistics.fmean(samples)
 
     def percentile(self, percent: float) -> float:
-        """The percentile as trtexec takes it: a sample that was seen, never an interpolated one."""
+        """The percentile as trtexec takes it: one of the samples, never interpolated."""
         samples = self.samples
         return samples[max(len(samples) - 1 - int((100 - percent) * len(samples) / 100), 0)]
 
@@ -88,7 +87,7 @@ class Latency:
         return None
 
     def summary(self, samples_per_call: int) -> dict[str, Any]:
-        """All figures as plain values; throughput counts `samples_per_call` samples for each call."""
+        """All statistics as plain values; throughput counts `samples_per_call` samples for each call."""
         samples = self.samples
         return {
             "median_ms": self.median_ms,
@@ -128,20 +127,19 @@ def measure(
     Parameters
     ----------
     calls : mapping
-        Functions without arguments. Each has to be ready: what compiles on its first call has
-        compiled before.
+        Functions without arguments, by any key. What compiles on its first call must have compiled before.
     device : torch.device or str
         Where they compute.
     min_samples, min_seconds
-        At least so many samples of each call, and so much measured time. Fast calls are
-        repeated within a round until both hold.
+        Each call is measured at least this often and for this long in total. Fast calls are repeated within a round
+        until both hold.
     warm : bool
-        Whether each has been called before, so that no call is spent on warming up.
+        Whether each has been called before and needs no warm-up call.
     progress : callable, optional
-        Told of every group of calls, outside the time that is measured: of the stage ``warming up``, and of
-        ``measuring``, whose steps are rounds.
+        Called before every group of calls, outside the measured time, in the stages ``warming up`` and ``measuring``,
+        whose steps are rounds.
     after_round : callable, optional
-        Given what has been measured so far, after every round.
+        Called after every round with all latencies so far.
 
     Returns
     -------
@@ -152,51 +150,42 @@ def measure(
         raise ValueError(f"min_samples is {min_samples} and min_seconds {min_seconds}; use at least 1 and 0.")
     kind = torch.device(device).type
     timed = _timed_on_gpu if kind == "cuda" else _timed_on_cpu
-    rounds: dict[K, list[list[float]]] = {key: [] for key in calls}
+    rounds: dict[K, list[tuple[float, ...]]] = {key: [] for key in calls}
     enqueue: dict[K, list[float]] = {key: [] for key in calls}
-    repeats: dict[K, int] = {}
     once_ms: dict[K, float] = {}
 
-    def so_far() -> dict[K, Latency]:
-        return {
-            key: Latency(
-                rounds=tuple(map(tuple, rounds[key])),
-                enqueue_ms=statistics.median(enqueue[key]) if kind == "cuda" else None,
-                device=kind,
-            )
-            for key in calls
-        }
-
-    def tell(stage: str, done: int) -> None:
+    def tell(stage: str, done: int, text: str) -> None:
         if progress:
-            total = max(min_samples, done + 1)
-            text = f"measuring, round {done + 1} of {total}" if stage == "measuring" else stage
-            progress(Progress(stage, done, total, text))
+            progress(Progress(stage, done, max(min_samples, done + 1), text))
+
+    def results() -> dict[K, Latency]:
+        enqueue_ms = {key: statistics.median(times) if times else None for key, times in enqueue.items()}
+        return {key: Latency(tuple(rounds[key]), enqueue_ms[key], kind) for key in calls}
 
     with torch.no_grad():
         for key, call in calls.items():
-            tell("warming up", 0)
-            if not warm and min_seconds:
+            tell("warming up", 0, "warming up")
+            if min_seconds and not warm:
                 timed(call, 1)  # the first call allocates
-            once_ms[key] = max(timed(call, 1)[0][0], 1e-4)
-            if once_ms[key] < LONG_MS and min_seconds:
-                once_ms[key] = max(statistics.median(timed(call, 3)[0]), 1e-4)
-            repeats[key] = max(1, math.ceil(1000 * min_seconds / min_samples / once_ms[key]))
+            once_ms[key] = timed(call, 1)[0][0]
+            if min_seconds and once_ms[key] < LONG_MS:
+                once_ms[key] = statistics.median(timed(call, 3)[0])
         order, shuffle = list(calls), random.Random(0).shuffle
         done = 0
-        while done < min_samples or any(sum(map(sum, r)) < 1000 * min_seconds for r in rounds.values()):
+        while done < min_samples or any(sum(map(sum, times)) < 1000 * min_seconds for times in rounds.values()):
             shuffle(order)
             for key in order:
-                tell("measuring", done)
+                tell("measuring", done, f"measuring, round {done + 1} of {max(min_samples, done + 1)}")
                 if once_ms[key] < LONG_MS:
                     calls[key]()
-                device_ms, host_ms = timed(calls[key], repeats[key])
-                rounds[key].append(device_ms)
+                repeats = math.ceil(1000 * min_seconds / min_samples / max(once_ms[key], 1e-4))
+                device_ms, host_ms = timed(calls[key], max(1, repeats))
+                rounds[key].append(tuple(device_ms))
                 enqueue[key] += host_ms
             done += 1
             if after_round:
-                after_round(so_far())
-    return so_far()
+                after_round(results())
+    return results()
 
 
 def _timed_on_cpu(call: Callable[[], Any], repeats: int) -> tuple[list[float], list[float]]:
@@ -224,61 +213,55 @@ def _timed_on_gpu(call: Callable[[], Any], repeats: int) -> tuple[list[float], l
 def turns(
     calls: Mapping[K, Sequence[Callable[[], Any]]], device: torch.device | str, shuffle: random.Random
 ) -> dict[K, list[float]]:
-    """One round of requests: milliseconds of each call as whoever waits for the answer sees it.
+    """Milliseconds of each call of each list, as a client that waits for the answer sees it.
 
-    The lists take their turns in shuffled order, the calls of a list in theirs, after one untimed call. Unlike in
-    :func:`measure`, a call stands among calls of other sizes, as in a service. On a GPU the clock stops when the
-    device is done.
+    The lists run one after another in shuffled order, each after one untimed call. Unlike in :func:`measure`, a call
+    stands among calls of other sizes, as in a service. On a GPU the clock stops when the device is done.
     """
-    done = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
-    order, spent = list(calls), dict[K, list[float]]()
+    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+    order = list(calls)
     shuffle.shuffle(order)
+    milliseconds: dict[K, list[float]] = {key: [] for key in calls}
     with torch.no_grad():
         for key in order:
-            for call in calls[key][:1]:
-                call()
-            done()
-            spent[key] = []
+            if calls[key]:
+                calls[key][0]()
+            wait()
             for call in calls[key]:
-                start = time.perf_counter_ns()
+                start = time.perf_counter()
                 call()
-                done()
-                spent[key].append((time.perf_counter_ns() - start) / 1e6)
-    return {key: spent[key] for key in calls}
+                wait()
+                milliseconds[key].append((time.perf_counter() - start) * 1e3)
+    return milliseconds
 
 
 def quietest(
-    session: Callable[[], T], at_most: float, tell: Callable[[str], None] = lambda text: None, sessions: int = SESSIONS
-) -> tuple[T, float | None]:
-    """What a `session` of measuring returns, and how many cores other processes used meanwhile (None if unknown).
+    session: Callable[[], T], at_most: float, tell: Callable[[str], None] = lambda text: None
+) -> tuple[T, float]:
+    """What a `session` of measuring returns, and how many cores other processes used meanwhile.
 
-    It is repeated, so often at most, while that is more than :data:`BUSY`, and the quietest session counts. One that
-    took more than `at_most` seconds is not repeated. Two threads that share a processor with somebody else wait for
-    each other at the end of every parallel loop, which makes code for several threads look far slower than it is.
+    While other processes use more than :data:`BUSY` cores, the session is repeated, up to :data:`SESSIONS` times; the
+    quietest one counts. A session of more than `at_most` seconds is not repeated. Two threads that share a processor
+    with another process wait for each other at the end of every parallel loop, which makes code for several threads
+    look far slower than it is.
     """
-    found: list[tuple[T, float | None]] = []
-    for number in range(sessions):
-        tell("other processes were at work; measuring again ..." if number else "measuring ...")
-        before, started = others_seconds(), time.perf_counter()
+    sessions: list[tuple[T, float]] = []
+    text = "measuring ..."
+    while len(sessions) < SESSIONS:
+        tell(text)
+        before, start = others_seconds(), time.perf_counter()
         result = session()
-        after, spent = others_seconds(), time.perf_counter() - started
-        others = None if before is None or after is None else max(0.0, after - before) / spent
-        found.append((result, others))
-        if others is None or others <= BUSY or spent > at_most:
+        seconds = time.perf_counter() - start
+        busy = max(0.0, others_seconds() - before) / seconds
+        sessions.append((result, busy))
+        if busy <= BUSY or seconds > at_most:
             break
-    return min(found, key=lambda one: one[1] or 0.0)
+        text = "other processes were at work; measuring again ..."
+    return min(sessions, key=lambda session: session[1])
 
 
-def others_seconds() -> float | None:
-    """Seconds of processor time that other processes of this machine used since it started; None if that is unknown."""
-    try:
-        with open("/proc/stat") as file:
-            user, nice, system, _, _, *interrupts = map(int, file.readline().split()[1:9])
-        return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK") - time.process_time()
-    except (OSError, ValueError):
-        return None
-
-
-def timer_name(device: torch.device) -> str:
-    """What the samples were taken with, for provenance."""
-    return "CUDA events, warm L2 cache" if device.type == "cuda" else "time.perf_counter_ns"
+def others_seconds() -> float:
+    """Seconds of processor time that other processes used since this machine started."""
+    times = psutil.cpu_times()
+    used = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+    return used - time.process_time()

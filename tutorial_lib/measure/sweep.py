@@ -1,12 +1,12 @@
-"""Paths x batch sizes -> one table of latency and agreement, with what is needed to trust it."""
+"""Latency and agreement of compiled programs at several sizes, in one table, with all that is needed to trust it."""
 
 import datetime
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from tutorial_lib.builds import report
 from tutorial_lib.builds.program import Compiled
 from tutorial_lib.checks import agreement, corners
+from tutorial_lib.checks.corners import label
 from tutorial_lib.core import precision
 from tutorial_lib.core.files import save, with_floats
 from tutorial_lib.core.models import Case
@@ -29,7 +30,13 @@ WITHOUT_FLOAT64 = (
     "more for few numbers"
 )
 EAGER = "eager PyTorch"
-"""Name of the baseline in every table; it is PyTorch without compiling, not the backend ``eager``."""
+"""Name of the baseline in every table: PyTorch without compiling, not the backend ``eager``."""
+AGREEMENT = (*(field.name for field in fields(agreement.Agreement)), "ratio", "agrees", "rule")
+"""Columns of the table that a sweep without agreement leaves empty."""
+
+Row = dict[str, Any]
+Calls = dict[tuple[str, int], "partial[Any]"]
+"""Calls to time, by the name of the program and the index of the size."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +46,14 @@ class Sweep:
     Attributes
     ----------
     table : pandas.DataFrame
-        One row for each program and size: latency in milliseconds (``median_ms``, ``p90_ms``, ...),
-        ``speedup`` over eager, agreement with float64 (``max_abs``, ``ratio``, ``agrees``, ...), and on a GPU the
-        memory that a call takes (``peak_mb``, see :func:`tutorial_lib.measure.memory.peak`).
+        One row for each program and size: latency in milliseconds (``median_ms``, ``p90_ms``, ...), ``speedup`` over
+        eager, agreement with float64 (``max_abs``, ``ratio``, ``agrees``, ...), and on a GPU the memory of a call
+        beyond weights and inputs (``peak_mb``, see :func:`tutorial_lib.measure.memory.peak`).
     pairs : pandas.DataFrame
-        One row for each two paths and size: their root mean square difference, in units of eager's
-        own error, and whether that is within twice the tolerance of one path.
+        One row for each two paths and size: their root mean square difference, the same in units of eager's own
+        error, and whether that is within twice the tolerance of one path.
     builds : list of dict
-        The build record of each path.
+        The build report of each path.
     provenance : dict
         Case, ranges, device, versions, settings, date.
     """
@@ -63,38 +70,39 @@ class Sweep:
 
     @property
     def verdict(self) -> str:
-        """One sentence on all comparisons, and one on what neither they nor the builds have compared."""
-        return " ".join([self._judgement, *self._not_checked])
-
-    @property
-    def _judgement(self) -> str:
+        """One sentence on all comparisons, then one for each end of a range that was not compared."""
         reason = self.provenance.get("why_not_float64")
         judge = f"eager (the float64 reference cannot run here: {reason})" if reason else "float64"
-        if self.agrees:
-            return f"All paths agree with {judge}, and with each other, at every size."
-        own, between = int((~self.table["agrees"]).sum()), int((~self.pairs["agrees"]).sum())
-        return (
-            f"{own} of {len(self.table)} results differ from {judge}, "
-            f"{between} of {len(self.pairs)} pairs of paths differ."
-        )
+        sentence = f"All paths agree with {judge}, and with each other, at every size."
+        if not self.agrees:
+            results, pairs = int((~self.table["agrees"]).sum()), int((~self.pairs["agrees"]).sum())
+            sentence = (
+                f"{results} of {len(self.table)} results differ from {judge}, "
+                f"{pairs} of {len(self.pairs)} pairs of paths differ."
+            )
+        not_checked = [f"Not checked: {', '.join(paths)} at {end}." for end, paths in self._not_checked().items()]
+        return " ".join([sentence, *not_checked])
 
-    @property
-    def _not_checked(self) -> list[str]:
-        """A sentence for each end of the range at which neither a build nor this sweep compared a path."""
-        dims = [dim["name"] for dim in self.provenance["dims"]]
-        compared = {_label(dict(zip(dims, sizes, strict=True))) for sizes in self.table[dims].itertuples(index=False)}
+    def _not_checked(self) -> dict[str, list[str]]:
+        """The paths that neither their build nor this sweep compared, for each end of the range with the reason."""
+        dims = self._dims
+        compared = {label(dict(zip(dims, sizes, strict=True))) for sizes in self.table[dims].itertuples(index=False)}
         skipped: dict[str, list[str]] = {}
         for build in self.builds:
-            for entry in build.get("not_checked", ()):
-                if entry.split(":")[0] not in compared:
-                    skipped.setdefault(entry, []).append(build["path"])
-        for entry in self.provenance.get("left_out", ()):
-            skipped.setdefault(entry, ["all paths"])
-        return [f"Not checked: {', '.join(paths)} at {entry}." for entry, paths in skipped.items()]
+            for end in build.get("not_checked", ()):  # such as "batch 32: it would take 40 s"
+                if end.split(":")[0] not in compared:
+                    skipped.setdefault(end, []).append(build["path"])
+        for end in self.provenance.get("left_out", ()):
+            skipped.setdefault(end, ["all paths"])
+        return skipped
+
+    @property
+    def _dims(self) -> list[str]:
+        return [dim["name"] for dim in self.provenance["dims"]]
 
     def summary(self) -> pd.DataFrame:
-        """The table for reading: the main columns, formatted, paths side by side for each size."""
-        dims = [dim["name"] for dim in self.provenance["dims"]]
+        """The main columns of the table as text, with the paths below each other for each size."""
+        dims = self._dims
         table = self.table.sort_values(dims, kind="stable")
         return pd.DataFrame(
             {
@@ -116,34 +124,34 @@ class Sweep:
     @property
     def held(self) -> dict[str, int]:
         """The dimensions after the first that were measured at one size only, with that size."""
-        found = {dim["name"]: self.table[dim["name"]].unique() for dim in self.provenance["dims"][1:]}
-        return {name: int(sizes[0]) for name, sizes in found.items() if len(sizes) == 1}
+        sizes = {name: self.table[name].unique() for name in self._dims[1:]}
+        return {name: int(values[0]) for name, values in sizes.items() if len(values) == 1}
 
     def at(self, **sizes: int) -> "Sweep":
-        """What was measured at these sizes, such as one line of a grid: ``plots.latency(found.at(length=64))``.
+        """The part that was measured at these sizes, such as one line of a grid: ``sweep.at(length=64)``.
 
         Figures are then over the first of the other dimensions.
 
         Raises
         ------
         ShapeError
-            If nothing was.
+            If nothing was measured there.
         """
-        known = {dim["name"]: sorted(set(self.table[dim["name"]])) for dim in self.provenance["dims"]}
+        measured = {name: sorted(set(self.table[name])) for name in self._dims}
         table, pairs = self.table, self.pairs
         for name, size in sizes.items():
-            if size not in known.get(name, ()):
-                measured = "; ".join(f"{dim} {', '.join(map(str, some))}" for dim, some in known.items())
-                raise ShapeError(f"{name} {size} was not measured; what was is {measured}.")
+            if size not in measured.get(name, ()):
+                ranges = "; ".join(f"{dim} {', '.join(map(str, values))}" for dim, values in measured.items())
+                raise ShapeError(f"{name} {size} was not measured; what was is {ranges}.")
             table, pairs = table[table[name] == size], pairs[pairs[name] == size]
         if table.empty:
-            raise ShapeError(f"{_label(sizes)} were not measured together; leave one of them out.")
+            raise ShapeError(f"{label(sizes)} were not measured together; leave one of them out.")
         dims = sorted(self.provenance["dims"], key=lambda dim: dim["name"] in sizes)
-        about = {**self.provenance, "dims": dims}
-        return replace(self, table=table.reset_index(drop=True), pairs=pairs.reset_index(drop=True), provenance=about)
+        provenance = {**self.provenance, "dims": dims}
+        return Sweep(table.reset_index(drop=True), pairs.reset_index(drop=True), self.builds, provenance)
 
     def json(self) -> str:
-        """Everything as text; what is not finite becomes null."""
+        """Everything as JSON; numbers that are not finite become null."""
         tables = {"table": self.table.to_dict("records"), "pairs": self.pairs.to_dict("records")}
         content = {"schema": SCHEMA, "provenance": self.provenance, "builds": self.builds, **tables}
         plain = with_floats(content, lambda value: value if math.isfinite(value) else None)
@@ -173,13 +181,13 @@ class Sweep:
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> "Sweep":
-        """What :meth:`json` says, once it is parsed; KeyError, TypeError or ValueError if it is something else."""
+        """A sweep from the parsed :meth:`json`; KeyError, TypeError or ValueError if it is something else."""
         if content["schema"] != SCHEMA:
             raise ValueError(f"its schema is {content['schema']}, and this version reads {SCHEMA}")
-        table, about = pd.DataFrame(content["table"]), content["provenance"]
+        table, provenance = pd.DataFrame(content["table"]), content["provenance"]
         table["worst_index"] = table["worst_index"].map(tuple)
-        pairs = _pairs(content["pairs"], [dim["name"] for dim in about["dims"]])
-        return cls(table, pairs, content["builds"], about)
+        pairs = _pairs(content["pairs"], [dim["name"] for dim in provenance["dims"]])
+        return cls(table, pairs, content["builds"], provenance)
 
 
 def default_sizes(case: Case) -> list[int]:
@@ -202,22 +210,22 @@ def grid(case: Case, **sizes: Iterable[int]) -> list[dict[str, int]]:
         If a size is outside its range, or there are none.
     """
     if not sizes:
-        known = ", ".join(case.dims) or "none"
-        raise ShapeError(f"a grid needs sizes of at least one dimension; {case.name} has {known}.")
-    for name, some in sizes.items():
-        if isinstance(some, str) or not isinstance(some, Iterable):
-            raise ShapeError(f"{name}: {some!r} is not a list of sizes; give one such as [{some}].")
-    axes = [dict.fromkeys(some) for some in sizes.values()]
-    return check_sizes(case, [dict(zip(sizes, each, strict=True)) for each in product(*axes)])
+        dims = ", ".join(case.dims) or "none"
+        raise ShapeError(f"a grid needs sizes of at least one dimension; {case.name} has {dims}.")
+    for name, values in sizes.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise ShapeError(f"{name}: {values!r} is not a list of sizes; give one such as [{values}].")
+    axes = [dict.fromkeys(values) for values in sizes.values()]  # each size once
+    return check_sizes(case, [dict(zip(sizes, point, strict=True)) for point in product(*axes)])
 
 
 def check_sizes(case: Case, sizes: Iterable[int | Mapping[str, int]]) -> list[dict[str, int]]:
-    """Every size by dimension name, checked against the ranges of `case`.
+    """All sizes by dimension name, checked against the ranges of `case`.
 
     Raises
     ------
     ShapeError
-        If one is outside, or there is none.
+        If a size is outside its range, or there are none.
     """
     checked = [case.sizes(size) for size in sizes]
     for size in checked:
@@ -248,18 +256,18 @@ def sweep(
     programs : mapping
         Compiled programs by the name of their path.
     sizes : sequence, optional
-        Sizes of the first dynamic dimension, or mappings from names to sizes. Default: :func:`default_sizes`,
-        without those for which there is not the memory; the verdict names them. The ends of the other dimensions
+        Sizes of the first dynamic dimension, or mappings from names to sizes. Default: :func:`default_sizes`
+        without those that need more memory than there is; the verdict names them. The ends of the other dimensions
         were compared when the programs were built (``Build.checked``).
     min_samples, min_seconds
         Passed to :func:`tutorial_lib.measure.latency.measure`.
     rows : bool
         Whether to compare the rows of one output as well (``row_spread``): one more call of each program.
     progress : callable, optional
-        Told of every step: of the stage ``comparing``, whose steps are sizes, and those of
+        Called in the stage ``comparing``, whose steps are sizes, and in those of
         :func:`tutorial_lib.measure.latency.measure`.
     after_round : callable, optional
-        Given what is known so far after every round of measuring, agreement included.
+        Called after every round of measuring with the sweep so far, agreement included.
 
     Raises
     ------
@@ -269,20 +277,23 @@ def sweep(
         If the model writes into its inputs, or gives another result each time.
     """
     case = _common_case(programs)
-    checked = check_sizes(case, default_sizes(case) if sizes is None else sizes)
-    too_large = {_label(size): corners.too_large(case, size) for size in checked} if sizes is None else {}
-    left_out = [f"{size}: {reason}" for size, reason in too_large.items() if reason]
-    checked = [size for size in checked if not too_large.get(_label(size))] or checked[:1]
+    selected = check_sizes(case, default_sizes(case) if sizes is None else sizes)
+    left_out: list[str] = []
+    if sizes is None:
+        reasons = [corners.too_large(case, size) for size in selected]
+        left_out = [f"{label(size)}: {reason}" for size, reason in zip(selected, reasons, strict=True) if reason]
+        selected = [size for size, reason in zip(selected, reasons, strict=True) if not reason] or selected[:1]
     with precision.tf32(case.allows_tf32):
-        compared, pairs, calls, why_not_float64 = _compared(case, programs, checked, rows, progress)
+        calls = _calls(case, programs, selected)
+        compared, pairs, why_not_float64 = _compared(case, calls, selected, rows, progress)
+        provenance = _provenance(case, programs, min_samples, min_seconds)
+        if why_not_float64:
+            provenance.update(why_not_float64=why_not_float64, tolerance=WITHOUT_FLOAT64)
+        if left_out:
+            provenance["left_out"] = left_out
 
         def result(measured: Mapping[tuple[str, int], latency.Latency]) -> Sweep:
-            swept = _result(case, programs, checked, compared, pairs, measured, (min_samples, min_seconds))
-            if why_not_float64:
-                swept.provenance.update(why_not_float64=why_not_float64, tolerance=WITHOUT_FLOAT64)
-            if left_out:
-                swept.provenance.update(left_out=left_out)
-            return swept
+            return _result(programs, selected, compared, pairs, measured, provenance)
 
         return result(
             latency.measure(
@@ -311,77 +322,75 @@ def latencies(
     ShapeError
         If a size is outside the range.
     """
-    checked = check_sizes(case, sizes)
-    inputs = [case.example(size) for size in checked]
-    named: dict[str, Callable[..., Any]] = {EAGER: case.model, **programs}
-    calls: dict[tuple[str, int], Callable[[], Any]] = {}
-    for step, given in enumerate(inputs):
-        for name, call in named.items():
-            calls[name, step] = partial(call, *given)
+    selected = check_sizes(case, sizes)
     with precision.tf32(case.allows_tf32):
+        calls = _calls(case, programs, selected)
         measured = latency.measure(calls, case.device, min_samples=1, min_seconds=0, progress=progress)
-    nothing = dict.fromkeys((*AGREEMENT, *(["peak_mb"] if case.device.type == "cuda" else [])), math.nan)
-    rows = [{"path": name, **checked[step], **nothing} for name, step in calls]
-    return _result(case, programs, checked, rows, [], measured, (1, 0.0))
+        provenance = _provenance(case, programs, 1, 0.0)
+    empty = dict.fromkeys(AGREEMENT, math.nan)
+    if case.device.type == "cuda":
+        empty["peak_mb"] = math.nan
+    rows = [{"path": name, **selected[index], **empty} for name, index in calls]
+    return _result(programs, selected, rows, [], measured, provenance)
 
 
-Row = dict[str, Any]
-AGREEMENT = (*(field.name for field in fields(agreement.Agreement)), "ratio", "agrees", "rule")
+def _calls(case: Case, programs: Mapping[str, Compiled], sizes: Sequence[dict[str, int]]) -> Calls:
+    """A call of eager and of each program at each size."""
+    named: dict[str, Callable[..., Any]] = {EAGER: case.model, **programs}
+    calls: Calls = {}
+    for index, size in enumerate(sizes):
+        inputs = case.example(size)
+        for name, program in named.items():
+            calls[name, index] = partial(program, *inputs)
+    return calls
 
 
 def _compared(
-    case: Case,
-    programs: Mapping[str, Compiled],
-    sizes: Sequence[dict[str, int]],
-    between_rows: bool,
-    progress: Listener | None,
-) -> tuple[list[Row], list[Row], dict[tuple[str, int], Callable[[], Any]], str | None]:
-    """Agreement of every program at every size, of every two, the calls to be timed, and why float64 cannot run."""
+    case: Case, calls: Calls, sizes: Sequence[dict[str, int]], between_rows: bool, progress: Listener | None
+) -> tuple[list[Row], list[Row], str | None]:
+    """Agreement of every program at every size and of every two programs, and why float64 cannot run if it cannot."""
     reference, rows, pairs = agreement.Reference(case), [], []
-    named: dict[str, Callable[..., Any]] = {EAGER: case.model, **programs}
-    calls: dict[tuple[str, int], Callable[[], Any]] = {}
     reference.check_repeatable(case.example(sizes[0]))
-    for step, size in enumerate(sizes):
-        inputs, outputs = case.example(size), {}
-        for name, call in named.items():
-            if progress:
-                text = f"comparing at {_label(size)} ({step + 1} of {len(sizes)})"
-                progress(Progress("comparing", step, len(sizes), text))
-            asked = partial(reference.eager, inputs) if name == EAGER else partial(call, *inputs)
-            output, taken = memory.peak(asked, case.device)
-            if name == EAGER:
-                eager, double = output, reference.double_or_none(inputs)
-                own = agreement.compare_each(eager, eager, double)
-            spread = agreement.row_spread(call, case, size) if between_rows else None
-            found = agreement.compare(output, eager, double, spread)
-            rows.append({"path": name, **size, **found.to_dict(), **({} if taken is None else {"peak_mb": taken})})
-            calls[name, step] = partial(call, *inputs)
-            if name != EAGER:
-                outputs[name] = output
-        pairs += [_pair(one, other, outputs, size, own) for one, other in combinations(outputs, 2)]
-    return rows, pairs, calls, reference.why_not_float64
+    outputs: dict[str, Any] = {}  # of the programs, at one size
+    for (name, index), call in calls.items():
+        size = sizes[index]
+        if progress:
+            text = f"comparing at {label(size)} ({index + 1} of {len(sizes)})"
+            progress(Progress("comparing", index, len(sizes), text))
+        if name == EAGER:
+            inputs = call.args
+            output, peak_mb = memory.peak(partial(reference.eager, inputs), case.device)
+            eager, double = output, reference.double_or_none(inputs)
+            own = agreement.compare_each(eager, eager, double)
+            outputs = {}
+        else:
+            output, peak_mb = memory.peak(call, case.device)
+            pairs += [_pair(other, name, outputs[other], output, size, own) for other in outputs]
+            outputs[name] = output
+        spread = agreement.row_spread(call.func, case, size) if between_rows else None
+        row = {"path": name, **size, **agreement.compare(output, eager, double, spread).to_dict()}
+        if peak_mb is not None:
+            row["peak_mb"] = peak_mb
+        rows.append(row)
+    return rows, pairs, reference.why_not_float64
 
 
 def _result(
-    case: Case,
     programs: Mapping[str, Compiled],
     sizes: Sequence[dict[str, int]],
     rows: Sequence[Row],
     pairs: Sequence[Row],
     measured: Mapping[tuple[str, int], latency.Latency],
-    least: tuple[int, float],
+    provenance: dict[str, Any],
 ) -> Sweep:
-    timed = []
-    for row, key in zip(rows, measured, strict=True):
-        times = measured[key]
-        speedup = latency.speedup(measured[EAGER, key[1]], times)
-        timed.append({**row, **times.summary(samples_per_call=next(iter(sizes[key[1]].values()))), "speedup": speedup})
-    return Sweep(
-        pd.DataFrame(timed),
-        _pairs(pairs, case.dims),
-        [program.build.to_dict() for program in programs.values()],
-        _provenance(case, programs, *least),
-    )
+    """A sweep of `rows`, which are in the order of `measured`."""
+    table = []
+    for row, ((_, index), times) in zip(rows, measured.items(), strict=True):
+        samples_per_call = next(iter(sizes[index].values()))
+        speedup = latency.speedup(measured[EAGER, index], times)
+        table.append({**row, **times.summary(samples_per_call), "speedup": speedup})
+    builds = [program.build.to_dict() for program in programs.values()]
+    return Sweep(pd.DataFrame(table), _pairs(pairs, sizes[0]), builds, provenance)
 
 
 def _pairs(rows: Sequence[Row], dims: Iterable[str]) -> pd.DataFrame:
@@ -389,15 +398,21 @@ def _pairs(rows: Sequence[Row], dims: Iterable[str]) -> pd.DataFrame:
 
 
 def _pair(
-    one: str, other: str, outputs: Mapping[str, Any], size: dict[str, int], own: Sequence[agreement.Agreement]
-) -> dict[str, Any]:
+    first: str, second: str, output: Any, other: Any, size: dict[str, int], own: Sequence[agreement.Agreement]
+) -> Row:
     """How far two outputs are from each other, in the tensor where that is most beside eager's `own` error."""
-    between = agreement.apart_each(outputs[one], outputs[other])
-    rms, ratio, allowed = max(
-        ((rms, rms / each.floor_rms, 2 * each.tolerated) for rms, each in zip(between, own, strict=True)),
-        key=lambda each: each[1] / each[2],
-    )
-    return {"one": one, "other": other, **size, "rms": rms, "ratio": ratio, "agrees": ratio <= allowed}
+    distances = [
+        {"rms": rms, "ratio": rms / error.floor_rms, "allowed": 2 * error.tolerated}
+        for rms, error in zip(agreement.apart_each(output, other), own, strict=True)
+    ]
+
+    def excess(distance: dict[str, float]) -> float:
+        share = distance["ratio"] / distance["allowed"]
+        return math.inf if math.isnan(share) else share
+
+    worst = max(distances, key=excess)
+    agrees = worst["ratio"] <= worst["allowed"]
+    return {"one": first, "other": second, **size, "rms": worst["rms"], "ratio": worst["ratio"], "agrees": agrees}
 
 
 def _common_case(programs: Mapping[str, Compiled]) -> Case:
@@ -411,15 +426,11 @@ def _common_case(programs: Mapping[str, Compiled]) -> Case:
     return cases[0]
 
 
-def _label(size: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in size.items())
-
-
 def _dtype(case: Case) -> str:
     """What the case computes in: the dtype of its inputs, or of its weights if those are no floats."""
     dtypes = [*(spec.dtype for spec in case.inputs), *(weight.dtype for weight in case.model.parameters())]
-    found = next((dtype for dtype in dtypes if dtype.is_floating_point), dtypes[0])
-    return str(found).removeprefix("torch.")
+    dtype = next((dtype for dtype in dtypes if dtype.is_floating_point), dtypes[0])
+    return str(dtype).removeprefix("torch.")
 
 
 def _provenance(case: Case, programs: Mapping[str, Compiled], min_samples: int, min_seconds: float) -> dict[str, Any]:
@@ -434,7 +445,7 @@ def _provenance(case: Case, programs: Mapping[str, Compiled], min_samples: int, 
         "threads": torch.get_num_threads(),
         "precision": case.precision or _dtype(case),
         "tf32": case.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32,
-        "timer": latency.timer_name(case.device),
+        "timer": "CUDA events, warm L2 cache" if case.device.type == "cuda" else "time.perf_counter_ns",
         "min_samples": min_samples,
         "min_seconds": min_seconds,
         "tolerance": f"rms error against float64 at most {agreement.TOLERATED:g} x eager's own; more for few numbers",
