@@ -1,4 +1,4 @@
-"""What is found out once and kept in the cache folder."""
+"""Files that are written whole or not at all, and answers that are computed once."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tutorial_lib.core.files import remembered
+from tutorial_lib.core.files import remembered, save
 
 
 @pytest.fixture(autouse=True)
@@ -18,14 +18,14 @@ def folder(tmp_path, monkeypatch):
 def test_who_asks_at_once_waits_for_the_first_and_has_its_answer():
     start, asked = threading.Barrier(4), []
 
-    def find():
+    def compute():
         asked.append(len(asked))
         time.sleep(0.05)
         return asked[-1]
 
     def ask():
         start.wait()
-        return remembered("answers.json", "key", find)
+        return remembered("answers.json", "key", compute)
 
     with ThreadPoolExecutor(4) as pool:
         answers = [future.result() for future in [pool.submit(ask) for _ in range(4)]]
@@ -40,7 +40,7 @@ def test_an_error_is_not_remembered_and_lets_the_next_one_in():
     assert remembered("answers.json", "key", lambda: 3) == 2
 
 
-def test_without_a_folder_it_is_found_out_each_time(folder):
+def test_without_a_folder_it_is_computed_each_time(folder):
     folder.write_text("no folder")
     assert [remembered("answers.json", "key", lambda n=n: n) for n in (1, 2)] == [1, 2]
 
@@ -50,3 +50,19 @@ def test_a_damaged_file_is_written_anew(folder):
     (folder / "answers.json").write_text("{")
     assert remembered("answers.json", "key", lambda: 1) == 1
     assert remembered("answers.json", "key", lambda: 2) == 1
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    file = tmp_path / "file.json"
+    save(file, "old")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        save(file, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file.json"]
+    assert file.read_text() == "old"
+
+
+def test_a_file_has_the_permissions_of_any_other_new_file(tmp_path):
+    save(tmp_path / "saved", "")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "saved").stat().st_mode == (tmp_path / "other").stat().st_mode

@@ -198,3 +198,11 @@ def test_maps_are_rendered_like_curves(draw, result):
 def test_drawing_a_map_does_not_touch_pyplot():
     code = "import sys, tutorial_lib.figures.heatmap; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_curves_of_a_grid_need_one_line_of_it(result):
+    with pytest.raises(ValueError, match=r"length vary too; plot sweep\.at\(length=\.\.\.\), or a heatmap"):
+        plots.latency(result)
+    axes = plots.latency(result.at(batch=4)).axes[0]
+    assert axes.get_xlabel().startswith("length")
+    assert "length 1/5/9, batch 1/2/4 (min/opt/max), batch 4" in axes.get_title(loc="left")
