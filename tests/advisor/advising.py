@@ -4,7 +4,7 @@ import numpy as np
 
 from tutorial_lib import expand_reshape
 from tutorial_lib.advisor.latency_model import Measurement
-from tutorial_lib.advisor.measuring import Bench
+from tutorial_lib.advisor.measuring import MeasuredCase
 from tutorial_lib.advisor.router import builder
 
 AXIS = (1, 4, 16, 64)
@@ -24,14 +24,14 @@ def measurement(formulas, noise=0.0, rounds=20, axes=(AXIS,), dims=("batch",), *
         ]
         for engine, formula in formulas.items()
     }
-    about = {"case": "made up", "backend": "eager", "path": "export", "device": "no device"}
+    metadata = {"case": "made up", "backend": "eager", "path": "export", "device": "no device"}
     builds = {engine: 2.0 for engine in formulas if engine}
-    return Measurement(dims, axes, samples, **{"build_seconds": builds, "weight_bytes": 1000, "about": about, **more})
+    return Measurement(dims, axes, samples, **{"build_seconds": builds, "weight_bytes": 1000, "metadata": metadata, **more})
 
 
 def bench(formulas, noise=0.0, **more):
     case = expand_reshape((1, 4, 64), embed_dim=12, tokens=3)
-    return Bench(case, builder("export", "eager", None), measurement(formulas, noise, **more), "export", "eager", {})
+    return MeasuredCase(case, builder("export", "eager", None), measurement(formulas, noise, **more), "export", "eager", {})
 
 
 TUNED = {

@@ -13,9 +13,8 @@ LISTS = st.lists(st.integers(1, 40), min_size=2, max_size=60)
 
 def test_a_list_an_array_a_histogram_and_named_sizes_are_the_same_traffic():
     expected = Traffic(("batch",), ((1,), (8,)), (3, 1))
-    for given_as in ([8, 1, 1, 1], np.array([1, 8, 1, 1]), np.array([1.0, 1, 1, 8]), {8: 1, 1: 3}, ({"batch": 1},) * 3):
-        found = Traffic.of(given_as)
-        assert found == expected or found.counts == (3,)
+    for given_as in ([8, 1, 1, 1], np.array([1, 8, 1, 1]), np.array([1.0, 1, 1, 8]), {8: 1, 1: 3}):
+        assert Traffic.of(given_as) == expected
     assert Traffic.of([(1, 5), (2, 7), (1, 5)], ("batch", "length")) == Traffic.of(
         {(2, 7): 1, (1, 5): 2}, ("batch", "length")
     )
@@ -35,22 +34,16 @@ def test_a_list_an_array_a_histogram_and_named_sizes_are_the_same_traffic():
         ([True], "request 1: batch is True"),
         ({1: 2, 3: -1}, "size 3 came -1 times; use a whole number."),
         ({1: math.nan}, "size 1 came nan times"),
-        ("1,2", "'1,2' is no traffic; give a list of sizes"),
-        (5, "5 is no traffic"),
+        ("1,2", "'1,2' is not traffic; give a list of sizes"),
+        (5, "5 is not traffic"),
         ([(1, 2)], r"request 1 has 2 sizes; give 1 \(batch\)."),
-        ([{"rows": 1}], "request 1 has rows; give batch."),
         ([2**31], "request 1: batch is 2147483648; the largest size"),
     ],
 )
-def test_what_is_no_traffic_is_refused_in_one_sentence(requests, said):
+def test_what_is_not_traffic_is_refused_in_one_sentence(requests, said):
     with pytest.raises(ShapeError, match=said) as error:
         Traffic.of(requests)
     assert "\n" not in str(error.value)
-
-
-def test_traffic_has_one_or_two_dimensions():
-    with pytest.raises(ShapeError, match="give one or two names"):
-        Traffic.of([(1, 2, 3)], ("a", "b", "c"))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +79,8 @@ def test_csv_of_two_dimensions_and_of_a_chosen_column(tmp_path):
         ("batch\nnan\n", "line 2: batch is nan"),
         ("batch\n1\n2,3\n", "line 3 has 2 columns; batch makes 1"),
         ("batch,count\n1,x\n", "line 2 came 'x' times"),
-        ("a,b,c\n1,2,3\n", "has the columns a, b, c; name one or two of them"),
+        ("a,b,c\n1,2,3\n", "traffic has a, b, c; give one or two names"),
+        ("batch,count\n1,1e30\n", r"the traffic has 1e\+30 requests; give a sample of less than a billion"),
     ],
 )
 def test_a_csv_line_that_cannot_be_read_is_named(text, said, tmp_path):
@@ -109,11 +103,11 @@ def test_a_csv_that_is_not_there_or_has_other_columns(tmp_path):
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_named_traffic_is_the_same_every_time_and_within_its_max(name):
-    found = Traffic.named(name, 64, requests=500)
-    assert found == Traffic.named(name, 64, requests=500)
-    assert found != Traffic.named(name, 64, requests=500, seed=1)
-    assert found.requests == 500
-    assert 1 <= found.sizes[0][0] <= found.sizes[-1][0] <= 64
+    traffic = Traffic.named(name, 64, requests=500)
+    assert traffic == Traffic.named(name, 64, requests=500)
+    assert traffic != Traffic.named(name, 64, requests=500, seed=1)
+    assert traffic.requests == 500
+    assert 1 <= traffic.sizes[0][0] <= traffic.sizes[-1][0] <= 64
     assert Traffic.named(name, 1).sizes == ((1,),)
     both = Traffic.named(name, {"batch": 8, "length": 64})
     assert both.dims == ("batch", "length")
@@ -132,22 +126,20 @@ def test_named_traffic_has_the_shape_that_its_name_says():
 @given(LISTS, st.floats(0.01, 0.99), st.integers(0, 5))
 def test_a_split_loses_and_invents_no_request(sizes, fraction, seed):
     traffic = Traffic.of(sizes)
-    kept = round(fraction * len(sizes))
-    if not 0 < kept < len(sizes):
+    count = round(fraction * len(sizes))
+    if not 0 < count < len(sizes):
         with pytest.raises(ShapeError, match="leaves one part empty"):
             traffic.split(fraction, seed)
         return
     fitted, held_out = traffic.split(fraction, seed)
-    assert fitted.requests == kept
-    assert Traffic.of([*fitted.replayed(10**6).tolist(), *held_out.replayed(10**6).tolist()]) == traffic
+    assert fitted.requests == count
+    assert Traffic.of([*fitted.sample(10**6).tolist(), *held_out.sample(10**6).tolist()]) == traffic
 
 
 @given(LISTS, st.floats(0, 1))
 def test_a_quantile_is_the_smallest_size_that_reaches_the_share(sizes, share):
-    found = Traffic.of(sizes).quantile(share)
-    reached = [sum(size <= each for size in sizes) / len(sizes) for each in sorted(set(sizes))]
-    expected = next(s for s, r in zip(sorted(set(sizes)), reached, strict=True) if r >= share - 1e-12)
-    assert found == expected
+    reaching = [size for size in sorted(set(sizes)) if sum(n <= size for n in sizes) / len(sizes) >= share - 1e-12]
+    assert Traffic.of(sizes).quantile(share) == reaching[0]
 
 
 @given(LISTS, st.integers(1, 8))
@@ -168,7 +160,7 @@ def test_sizes_that_the_model_does_not_take_are_refused():
         Traffic.of([1, 4]).check(dims)
     with pytest.raises(ShapeError, match="sizes of 'rows', and the model has batch, height"):
         Traffic.of([2], "rows").check(dims)
-    with pytest.raises(ShapeError, match="height 40, which is no multiple of 16"):
+    with pytest.raises(ShapeError, match="height 40, which is not a multiple of 16"):
         Traffic.of([32, 40], "height").check(dims)
 
 
@@ -178,7 +170,7 @@ def test_bare_sizes_are_those_of_the_dimensions_that_vary():
     assert as_traffic({4: 3}, dims) == Traffic.of({4: 3}, "rows")
     two = {**dims, "length": DynamicDim("length", 1, 4, 32)}
     assert as_traffic([(1, 4)], two) == Traffic.of([(1, 4)], ("rows", "length"))
-    with pytest.raises(ShapeError, match="is no traffic"):
+    with pytest.raises(ShapeError, match="is not traffic"):
         as_traffic("x", dims)
 
 
@@ -188,5 +180,5 @@ def test_traffic_is_told_in_one_line():
     )
     with pytest.raises(ShapeError, match="no dimension 'c'; it has batch"):
         Traffic.of([1]).quantile(0.5, "c")
-    with pytest.raises(ShapeError, match=r"1\.5 is no share"):
+    with pytest.raises(ShapeError, match=r"1\.5 is not a share"):
         Traffic.of([1]).quantile(1.5)

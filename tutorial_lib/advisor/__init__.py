@@ -1,13 +1,12 @@
 """Which min, opt and max for the sizes that requests bring, and how many engines.
 
-``advise`` measures a few engines cheaply, predicts every policy for a ``Traffic``, and recommends one; what it
-returns is an ``Advice``.
+``advise`` measures a few engines cheaply, predicts every policy for a ``Traffic``, and recommends one: an ``Advice``.
 
 traffic        the sizes that requests bring               footprint  bytes of weights and activations
 latency_model  latency over sizes, with its uncertainty    measuring  a few engines, timed cheaply
-policies       which engines, and who gets which request   replay     predicted against measured
-router         a policy as a callable; padding             advice     which engines to build for a traffic
-figure         traffic against its cost; alone here, it imports matplotlib
+policies       which engines, and who is served by which   replay     predicted against measured
+router         a policy as a callable; padding             advice     the recommendation
+figure         traffic against its cost; the only module here that imports matplotlib
 """
 
 from tutorial_lib.advisor.advice import Advice, advise

@@ -1,41 +1,52 @@
-"""Which engines to build for the traffic at hand: measure a few, predict all, recommend one, replay to be sure."""
+"""Which engines to build for given traffic: measure a few, predict all, recommend one, replay to be sure."""
 
 import functools
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tutorial_lib.advisor import footprint, latency_model, policies, replay, router
-from tutorial_lib.advisor.latency_model import INTERVAL, Curves
-from tutorial_lib.advisor.measuring import Bench, measure
+from tutorial_lib.advisor.latency_model import INTERVAL, LatencyModel
+from tutorial_lib.advisor.measuring import MeasuredCase, measure
 from tutorial_lib.advisor.policies import Policy, Search
 from tutorial_lib.advisor.traffic import Array, Traffic, as_traffic
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.measure.latency import BUSY
 
+
+@dataclass(frozen=True)
+class Objective:
+    """What a policy is judged by: its name in sentences, its column in tables, and the unit of that."""
+
+    text: str
+    column: str
+    unit: str
+
+    @property
+    def is_speed(self) -> bool:
+        """Whether it compares how fast policies are."""
+        return self.column not in ("memory_mb", "build_seconds")
+
+
 OBJECTIVES = {
-    "mean": "mean latency",
-    "p99": "99th percentile of latency",
-    "throughput": "samples per second",
-    "memory": "memory",
-    "build": "build time",
+    "mean": Objective("mean latency", "mean_ms", "ms"),
+    "p99": Objective("99th percentile of latency", "p99_ms", "ms"),
+    "throughput": Objective("samples per second", "samples_per_second", "samples/s"),
+    "memory": Objective("memory", "memory_mb", "MB"),
+    "build": Objective("build time", "build_seconds", "s"),
 }
 SAME = 0.05
 """A difference below 5 % is no reason for another engine: two engines of the same code were seen to differ by 3 %."""
 UNSTABLE = 0.25
-"""Interquartile range over median from which on a typical latency is called unstable."""
+"""Interquartile range over median above which a typical latency is called unstable."""
 MOST_SIZES = {1: 256, 2: 24}
 """Distinct sizes of each dimension that figures are computed at, with one and with two dimensions."""
-ONE_PROFILE = (
-    "Several optimization profiles in one engine are not compared: the TensorRT paths of this tutorial build one "
-    "profile for each engine, as Torch-TensorRT's own calls do up to version 2.13."
-)
 
 
 def advise(
@@ -44,7 +55,7 @@ def advise(
     objective: str = "mean",
     *,
     p99_at_most_ms: float | None = None,
-    bench: Bench | None = None,
+    measured: MeasuredCase | None = None,
     buckets: int = 3,
     seed: int = 0,
     **measuring: Any,
@@ -61,157 +72,183 @@ def advise(
         ``mean`` or ``p99`` of latency, ``throughput`` (samples per second, counted along the first dimension, one
         request after the other), ``memory`` or ``build`` (time).
     p99_at_most_ms : float, optional
-        A bound that policies have to meet whatever the objective; ``throughput`` needs one.
-    bench : Bench, optional
-        What :func:`measure` returned; without it, it is called, with `measuring` as its keywords.
+        A bound that policies have to meet, whatever the objective; ``throughput`` needs one.
+    measured : MeasuredCase, optional
+        What :func:`measure` returned. Default: it is called, with `measuring` as its keywords.
     buckets : int
         How many engines a policy may have.
 
     Raises
     ------
     ShapeError
-        If the traffic does not fit the case, or the objective is not one.
+        If the traffic does not fit the case, or the objective does not exist.
     """
     traffic = as_traffic(traffic, case.dims)
     if objective not in OBJECTIVES:
         raise ShapeError(f"there is no objective {objective!r}; use {', '.join(OBJECTIVES)}.")
-    if p99_at_most_ms is not None and not p99_at_most_ms > 0:
+    if p99_at_most_ms is not None and not 0 < p99_at_most_ms < math.inf:
         raise ShapeError(f"p99_at_most_ms is {p99_at_most_ms!r}; use a number of milliseconds above 0.")
     if objective == "throughput" and p99_at_most_ms is None:
         raise ShapeError("throughput without a bound on latency is the mean in other words; give p99_at_most_ms.")
-    bench = bench or measure(case, traffic, **measuring)
-    if bench.measurement.dims != traffic.dims:
-        raise ShapeError(
-            f"{', '.join(bench.measurement.dims)} was measured, and the traffic has {', '.join(traffic.dims)}."
-        )
-    refused = router.why_not_padded(case, traffic.dims)
-    found = Curves(bench.measurement, seed=seed)
-    search = Search(traffic, found, case.dims, 99 if objective == "p99" else None)
-    options = search.all(buckets, pad=refused is None)
-    advice = Advice(bench, traffic, objective, p99_at_most_ms, found, options, search, refused, seed)
-    return replace(advice, figures={policy: advice.expect(policy) for policy in options})
+    measured = measured or measure(case, traffic, **measuring)
+    dims = measured.measurement.dims
+    if dims != traffic.dims:
+        raise ShapeError(f"{', '.join(dims)} was measured, and the traffic has {', '.join(traffic.dims)}.")
+    padding_refused = router.why_not_padded(case, dims)
+    model = LatencyModel(measured.measurement, seed=seed)
+    search = Search(traffic, model, case.dims, 99 if objective == "p99" else None)
+    candidates = search.candidates(buckets, pad=padding_refused is None)
+    return Advice(measured, search, candidates, OBJECTIVES[objective], p99_at_most_ms, padding_refused, seed)
 
 
 @dataclass(frozen=True, eq=False)
 class Advice:
-    """What was compared, what came out, and how to build it.
+    """What was compared, which policy is recommended, and how to build it.
 
     Attributes
     ----------
+    measured : MeasuredCase
+        The case, and the measurement that everything is predicted from.
     policies : list of Policy
         What was compared.
+    figures : mapping
+        For each policy what :meth:`expect` returns.
     table : pandas.DataFrame
-        One row for each, best first, with intervals (columns ``..._low`` and ``..._high``, 90 % of the draws).
+        A row for each policy, best first, with 90 % intervals (columns ``..._low`` and ``..._high``).
     best : Policy
         The recommended one.
+    replayed : Replay or None
+        The replay that the recommendation takes into account (:meth:`after`).
     """
 
-    bench: Bench
-    traffic: Traffic
-    objective: str
-    bound_ms: float | None
-    curves: Curves
-    policies: list[Policy]
+    measured: MeasuredCase
     search: Search
-    refused: str | None
+    policies: list[Policy]
+    objective: Objective
+    bound_ms: float | None
+    padding_refused: str | None
     seed: int = 0
-    figures: dict[Policy, dict[str, Array]] = field(default_factory=dict)
+    replayed: "replay.Replay | None" = None
+
+    @property
+    def traffic(self) -> Traffic:
+        """The requests that the advice is for."""
+        return self.search.traffic
+
+    @property
+    def model(self) -> LatencyModel:
+        """What calls cost."""
+        return self.search.model
+
+    @functools.cached_property
+    def figures(self) -> dict[Policy, dict[str, Array]]:
+        """All figures of all policies."""
+        return {policy: self.expect(policy) for policy in self.policies}
 
     def expect(self, policy: Policy) -> dict[str, Array]:
-        """All figures of a policy, also of one of your own, over the draws; row 0 is the expectation."""
-        few = self.traffic.thinned(MOST_SIZES[len(self.traffic.dims)])
-        drawn = np.random.default_rng(self.seed).multinomial(few.requests, few.shares, size=self.curves.draws)
-        shares = np.vstack([few.shares, drawn / few.requests])
-        values = policies.predict(policy, self.curves, few.table)
-        mean, engines = latency_model.mean(values, shares), len(policy.engines)
-        ones = np.ones(self.curves.draws + 1)
-        builds = list(self.bench.measurement.build_seconds.values()) or [0.0]
-        random_builds = np.random.default_rng(self.seed).choice(builds, size=(self.curves.draws, max(engines, 1)))
-        seconds = np.concatenate([[statistics.median(builds)], random_builds.mean(axis=1)]) * engines
+        """All figures of a policy, also of one of your own: [draws + 1], with the expectation in row 0."""
+        draws = self.model.draws
+        merged = self.traffic.thinned(MOST_SIZES[len(self.traffic.dims)])
+        resampled = np.random.default_rng(self.seed).multinomial(merged.requests, merged.shares, size=draws)
+        shares = np.vstack([merged.shares, resampled / merged.requests])  # [draws + 1, sizes]
+        latencies = policies.predict(policy, self.model, merged.table)  # [draws + 1, levels, sizes]
+        mean = latency_model.mean(latencies, shares)
+        builds = list(self.measured.measurement.build_seconds.values()) or [0.0]
+        engines = len(policy.engines)
+        resampled_builds = np.random.default_rng(self.seed).choice(builds, size=(draws, max(engines, 1)))
         return {
             "mean_ms": mean,
-            "p99_ms": latency_model.percentile(values, shares),
-            "samples_per_second": 1000 * (shares @ few.table[:, 0]) / mean,
-            "memory_mb": ones * self._memory_bytes(policy) / 1e6,
-            "build_seconds": seconds,
+            "p99_ms": latency_model.percentile(latencies, shares),
+            "samples_per_second": 1000 * (shares @ merged.table[:, 0]) / mean,
+            "memory_mb": np.full(draws + 1, self._memory_bytes(policy) / 1e6),
+            "build_seconds": engines * np.concatenate([[statistics.median(builds)], resampled_builds.mean(axis=1)]),
         }
 
     def _memory_bytes(self, policy: Policy) -> int:
-        largest = [tuple(high for _, _, high in engine) for engine in policy.engines]
-        if policy.eager or not largest:
-            largest.append(tuple(self.bench.case.dims[name].max for name in policy.dims))
-        copies = len(policy.engines) + policy.eager
-        activations = footprint.activation_bytes(
-            self.bench.case, dict(zip(policy.dims, max(largest, key=math.prod), strict=True))
-        )
-        return copies * self.bench.measurement.weight_bytes + activations
-
-    @property
-    def _column(self) -> str:
-        columns = {"throughput": "samples_per_second", "memory": "memory_mb", "build": "build_seconds"}
-        return columns.get(self.objective, f"{self.objective}_ms")
-
-    def _costs(self, policy: Policy) -> Array:
-        """The objective over the draws, less is better."""
-        values = self.figures[policy][self._column]
-        return 1 / values if self.objective == "throughput" else values
+        """The weights of every engine, and the activations of the largest size that is served."""
+        case, largest = self.measured.case, [tuple(high for _, _, high in engine) for engine in policy.engines]
+        copies = len(policy.engines)
+        if policy.eager:
+            copies += 1
+            largest.append(tuple(case.dims[name].max for name in policy.dims))
+        sizes = dict(zip(policy.dims, max(largest, key=math.prod), strict=True))
+        return copies * self.measured.measurement.weight_bytes + footprint.activation_bytes(case, sizes)
 
     def meets(self, policy: Policy) -> bool:
-        """Whether the bound on the 99th percentile holds, with its interval's upper end."""
+        """Whether the bound on the 99th percentile holds, for the upper end of its interval too."""
         return self.bound_ms is None or latency_model.interval(self.figures[policy]["p99_ms"])[1] <= self.bound_ms
+
+    def _costs(self, policy: Policy) -> Array:
+        """What decides, less is better: the objective; if no policy meets the bound, the 99th percentile."""
+        if not any(map(self.meets, self.policies)):
+            return self.figures[policy]["p99_ms"]
+        figures = self.figures[policy][self.objective.column]
+        return 1 / figures if self.objective.column == "samples_per_second" else figures
 
     @functools.cached_property
     def ranked(self) -> list[Policy]:
         """Policies that meet the bound, best first, then the others by their 99th percentile."""
-        return sorted(
-            self.policies,
-            key=lambda p: (0, self._costs(p)[0]) if self.meets(p) else (1, self.figures[p]["p99_ms"][0]),
-        )
+        meeting = [policy for policy in self.policies if self.meets(policy)]
+        others = [policy for policy in self.policies if not self.meets(policy)]
+        meeting.sort(key=lambda policy: self._costs(policy)[0])
+        others.sort(key=lambda policy: self.figures[policy]["p99_ms"][0])
+        return meeting + others
+
+    def _is_as_good(self, policy: Policy, other: Policy) -> bool:
+        """Whether `policy` is expected to cost at most 5 % more than `other`."""
+        return bool(self._costs(policy)[0] <= self._costs(other)[0] * (1 + SAME))
+
+    def _may_be_as_good(self, policy: Policy, other: Policy) -> bool:
+        """Whether the draws leave open that `policy` is as good as `other`."""
+        difference = self._costs(policy) - self._costs(other)
+        return self._is_as_good(policy, other) or bool(np.percentile(difference[1:], INTERVAL[0]) <= 0)
 
     @functools.cached_property
     def ties(self) -> list[Policy]:
-        """The best, and those that may be no worse by the same draws, or are by less than 5 %."""
-        first, *others = self.ranked
-        best = self._costs(first)
-        found = [first]
-        for policy in others:
-            if self.meets(policy) == self.meets(first):
-                costs = self._costs(policy)
-                apart = np.divide(costs - best, best, out=np.zeros_like(best), where=best > 0)
-                if costs[0] <= best[0] * (1 + SAME) or np.percentile(apart[1:], INTERVAL[0]) <= 0:
-                    found.append(policy)
-        return found
+        """The policy that is expected to be best, and those that may be as good."""
+        first = self.ranked[0]
+        comparable = [policy for policy in self.ranked if self.meets(policy) == self.meets(first)]
+        return [policy for policy in comparable if self._may_be_as_good(policy, first)]
+
+    def _complexity(self, policy: Policy) -> tuple[float, ...]:
+        *resources, distance = policy.complexity(self.search.median)
+        mean = float(self.figures[policy]["mean_ms"][0])
+        return (*resources, distance, mean) if self.objective.is_speed else (*resources, mean, distance)
 
     @functools.cached_property
+    def predicted_best(self) -> Policy:
+        """The simplest of the ties that are expected to be within 5 % of the best.
+
+        A policy that is expected to be slower is not recommended for being simple, even if the measurement was too
+        unsteady to be sure.
+        """
+        return min((p for p in self.ties if self._is_as_good(p, self.ranked[0])), key=self._complexity)
+
+    @property
     def best(self) -> Policy:
-        """The simplest of those that cannot be told apart; where they need the same resources, the fastest of these."""
-
-        def order(policy: Policy) -> tuple[float, ...]:
-            *simple, off = policy.simplicity(self.search.middle)
-            mean = float(self.figures[policy]["mean_ms"][0])
-            return (*simple, mean, off) if self.objective in ("memory", "build") else (*simple, off, mean)
-
-        return min(self.ties, key=order)
+        """The recommended policy: the predicted best, unless the replay was better served by another."""
+        return self.replayed.best if self.replayed else self.predicted_best
 
     @functools.cached_property
     def baselines(self) -> dict[str, Policy]:
         """(a) padding to the largest size, unless the model cannot be padded; (b) one engine with opt at the median."""
-        plain = self.search.dynamic(self.search.middle)
-        found = {"a": self.search.static()} if self.refused is None else {}
-        same = {policy.engines: policy for policy in self.policies if not policy.eager}
-        return {role: same.get(policy.engines, policy) for role, policy in {**found, "b": plain}.items()}
+        plain = {"b": self.search.one_engine(self.search.median)}
+        if self.padding_refused is None:
+            plain = {"a": self.search.padded_to_max(), **plain}
+        compared = {policy.engines: policy for policy in self.policies if not policy.eager}
+        return {role: compared.get(policy.engines, policy) for role, policy in plain.items()}
 
-    @functools.cached_property
+    @property
     def table(self) -> pd.DataFrame:
         """All figures of all policies, best first."""
-        rows, ties = [], self.ties
+        rows = []
         roles = {policy: role for role, policy in self.baselines.items()}
         for policy in self.ranked:
             row: dict[str, Any] = {"policy": str(policy), "baseline": roles.get(policy, "")}
-            for name, values in self.figures[policy].items():
-                low, high = latency_model.interval(values)
-                row |= {name: values[0], f"{name}_low": low, f"{name}_high": high}
-            row["verdict"] = "recommended" if policy == self.best else "tie" if policy in ties else ""
+            for name, figures in self.figures[policy].items():
+                row[name] = figures[0]
+                row[f"{name}_low"], row[f"{name}_high"] = latency_model.interval(figures)
+            row["verdict"] = "recommended" if policy == self.best else "tie" if policy in self.ties else ""
             row["meets_bound"] = self.meets(policy)
             rows.append(row)
         return pd.DataFrame(rows)
@@ -219,87 +256,100 @@ class Advice:
     def summary(self) -> pd.DataFrame:
         """The table for reading: expected figures, with 90 % intervals in brackets."""
         table = self.table
-        shown = {
-            "mean ms": ("mean_ms", ".3g"),
-            "p99 ms": ("p99_ms", ".3g"),
-            "samples/s": ("samples_per_second", ",.0f"),
-        }
-        columns = {"policy": table["policy"] + table["baseline"].map(lambda role: f" ({role})" if role else "")}
-        for title, (name, form) in shown.items():
-            columns[title] = replay.bracketed(table, name, form)
-        columns["memory MB"] = table["memory_mb"].map("{:.1f}".format)
-        columns["build s"] = table["build_seconds"].map("{:.1f}".format)
+        roles = table["baseline"].map(lambda role: f" ({role})" if role else "")
         bound = table["meets_bound"].map({True: "", False: " above the bound"})
-        columns["verdict"] = (table["verdict"] + bound).str.strip()
+        columns = {
+            "policy": table["policy"] + roles,
+            "mean ms": replay.bracketed(table, "mean_ms"),
+            "p99 ms": replay.bracketed(table, "p99_ms"),
+            "samples/s": replay.bracketed(table, "samples_per_second", ",.0f"),
+            "memory MB": table["memory_mb"].map("{:.1f}".format),
+            "build s": table["build_seconds"].map("{:.1f}".format),
+            "verdict": (table["verdict"] + bound).str.strip(),
+        }
         return pd.DataFrame(columns)
 
     @property
     def recommendation(self) -> str:
         """One sentence."""
-        best, ties = self.best, [policy for policy in self.ties if policy != self.best]
+        best = self.best
         if not self.meets(best):
             return (
                 f"No policy keeps its 99th percentile within {self.bound_ms:g} ms for certain; the nearest is {best}, "
-                f"with {self._said(best, 'p99_ms')} ms."
+                f"with {self._expected(best, 'p99_ms')} ms."
             )
-        head = f"For {OBJECTIVES[self.objective]}"
-        head += f" with 99 % of the requests within {self.bound_ms:g} ms" if self.bound_ms else ""
-        what = "run eager PyTorch and build nothing" if not best.engines else f"build {best}"
-        text = f"{head}, {what}: {self._said(best, self._column)} {self._unit} expected"
+        text = f"For {self.objective.text}"
+        if self.bound_ms:
+            text += f" with 99 % of the requests within {self.bound_ms:g} ms"
+        action = f"build {best}" if best.engines else "run eager PyTorch and build nothing"
+        text += f", {action}: {self._expected(best, self.objective.column)} {self.objective.unit} expected"
+        if best != self.predicted_best:
+            return f"{text}; the replay served it better than {self.predicted_best}, which was predicted to be best."
         for role, policy in self.baselines.items():
-            if policy != best and self._column in ("mean_ms", "p99_ms", "samples_per_second"):
+            if policy != best and self.objective.is_speed:
                 times = self._costs(policy)[0] / self._costs(best)[0]
                 text += f", {times:.2f} x as fast as ({role}) {policy.name}"
-        if ties:
-            others = f"{len(ties)} other{'s' if len(ties) > 1 else ''}"
-            text += f"; {others} may do as well, and this is the simplest"
+        others = len(self.ties) - 1
+        if others:
+            reason = "but the measurement is too unsteady to tell" if self._undecided else "and this is the simplest"
+            text += f"; {others} other{'s' if others > 1 else ''} may do as well, {reason}"
         return text + "."
 
-    @property
-    def _unit(self) -> str:
-        return {"samples_per_second": "samples/s", "memory_mb": "MB", "build_seconds": "s"}.get(self._column, "ms")
+    def _expected(self, policy: Policy, column: str) -> str:
+        figures = self.figures[policy][column]
+        low, high = latency_model.interval(figures)
+        return f"{figures[0]:.3g} ({low:.3g} to {high:.3g})"
 
-    def _said(self, policy: Policy, column: str) -> str:
-        values = self.figures[policy][column]
-        low, high = latency_model.interval(values)
-        return f"{values[0]:.3g} ({low:.3g} to {high:.3g})"
+    @property
+    def _undecided(self) -> Policy | None:
+        """The simplest of the ties, if it is not the predicted best because it is expected to be slower."""
+        simplest = min(self.ties, key=self._complexity)
+        return None if simplest == self.predicted_best else simplest
 
     @property
     def notes(self) -> list[str]:
-        """What to know before relying on it, one sentence each."""
-        found = [f"{self.refused} Policies that pad are left out."] if self.refused else []
-        dynamic = [policy for policy in self.policies if policy.name.startswith("one engine")]
-        if len(dynamic) > 1 and self._column in ("mean_ms", "p99_ms", "samples_per_second"):
-            costs = sorted((self._costs(policy) for policy in dynamic), key=lambda cost: cost[0])
-            if costs[-1][0] <= costs[0][0] * (1 + SAME) or np.percentile((costs[-1] - costs[0])[1:], INTERVAL[0]) <= 0:
-                found.append("Opt makes no difference here that is larger than the uncertainty.")
-        rounds = self.bench.measurement.quiet
-        if not rounds.all():
-            found.append(
-                f"{int((~rounds).sum())} of {len(rounds)} rounds of measuring are left out: they took more than "
+        """What to know before relying on the recommendation, one sentence each."""
+        notes, measurement = [], self.measured.measurement
+        if self.padding_refused:
+            notes.append(f"{self.padding_refused} Policies that pad are left out.")
+        if self._undecided:
+            notes.append(
+                f"{self._undecided} is simpler and may do as well, but is expected to be slower: measure for longer "
+                "(seconds) or on a quiet machine to tell."
+            )
+        one_engine = [policy for policy in self.ranked if policy.name.startswith("one engine")]
+        if len(one_engine) > 1 and self.objective.is_speed:
+            by_cost = sorted(one_engine, key=lambda policy: self._costs(policy)[0])
+            if self._may_be_as_good(by_cost[-1], by_cost[0]):
+                notes.append("Opt makes no difference here that is larger than the uncertainty.")
+        disturbed = int((~measurement.quiet).sum())
+        if disturbed:
+            notes.append(
+                f"{disturbed} of {len(measurement.quiet)} rounds of measuring are left out: they took more than "
                 f"{latency_model.DISTURBED:g} times as long as an ordinary one, because the machine was busy."
             )
-        others = self.bench.measurement.about.get("others")
+        others = measurement.metadata.get("others")
         if others is not None and others > BUSY:
-            found.append(
+            notes.append(
                 f"Other processes used {others:.1f} cores while this was measured, which makes code for several "
                 "threads look slower than it is: measure again when they are done."
             )
-        spread = statistics.median(self.bench.measurement.spreads)
+        spread = statistics.median(measurement.spreads)
         if spread > UNSTABLE:
-            found.append(
+            notes.append(
                 f"The latencies are unstable (the middle half of the calls spans {spread:.0%} of the median): measure "
                 "again on a quiet machine before you build."
             )
-        found.append(
+        notes.append(
             "Memory counts the weights of each engine (its file, where that is larger), those of the model where eager "
             "runs too, and the most that eager's activations take at the largest size; nothing else."
         )
-        return [*found, ONE_PROFILE] if self.bench.backend == "tensorrt" else found
-
-    def build(self, policy: Policy | None = None) -> router.Router:
-        """Really build a policy (the recommended one): a callable for all sizes, checked against float64."""
-        return router.build(self.bench.case, policy or self.best, self.bench.make)
+        if self.measured.backend == "tensorrt":
+            notes.append(
+                "Several optimization profiles in one engine are not compared: the TensorRT paths of this tutorial "
+                "build one profile for each engine, as Torch-TensorRT's own calls do up to version 2.13."
+            )
+        return notes
 
     def find(self, name: str) -> Policy:
         """The policy of this name, such as ``2 buckets``.
@@ -314,10 +364,14 @@ class Advice:
                 return policy
         raise ShapeError(f"there is no policy {name!r}; use {', '.join(policy.name for policy in self.policies)}.")
 
+    def build(self, policy: Policy | None = None) -> router.Router:
+        """Really build a policy (the recommended one): a callable for all sizes, checked against float64."""
+        return router.build(self.measured.case, policy or self.best, self.measured.make)
+
     def code(self, policy: Policy | None = None) -> str:
         """A Python script that builds a policy (the recommended one) with the public functions of this package."""
-        bench = self.bench
-        return router.code(bench.case, policy or self.best, bench.path, bench.backend, bench.options)
+        measured = self.measured
+        return router.code(measured.case, policy or self.best, measured.path, measured.backend, measured.options)
 
     def replay(
         self, held_out: Any, others: Sequence[Policy] = (), *, requests: int = 400, seconds: float = 4.0
@@ -333,12 +387,18 @@ class Advice:
         requests, seconds
             At most so many requests, and about so much time for calls; at least 50 requests if there are as many.
         """
-        traffic = as_traffic(held_out, self.bench.case.dims)
-        roles = {policy: role for role, policy in self.baselines.items()}
-        chosen = list(dict.fromkeys([self.best, *self.baselines.values(), *others]))
-        routers = {policy: self.build(policy) for policy in chosen}
-        names = {}
-        for policy in chosen:
-            role = f"({roles[policy]})" if policy in roles else ""
-            names[policy] = f"recommended {role}".strip() if policy == self.best else role
-        return replay.replay(self.bench.case, routers, names, self.curves, traffic, requests, seconds)
+        traffic = as_traffic(held_out, self.measured.case.dims)
+        roles = {self.predicted_best: "recommended"}
+        for role, policy in self.baselines.items():
+            roles[policy] = f"{roles.get(policy, '')} ({role})".strip()
+        for policy in others:
+            roles.setdefault(policy, "")
+        routers = {policy: self.build(policy) for policy in roles}
+        column = {"p99_ms": "p99_ms", "mean_ms": "mean_ms", "samples_per_second": "mean_ms"}.get(self.objective.column)
+        return replay.replay(
+            self.measured.case, routers, roles, self.model, traffic, requests, seconds, column, self.bound_ms
+        )
+
+    def after(self, replayed: "replay.Replay") -> "Advice":
+        """The same advice, whose recommendation takes into account what was measured in a replay."""
+        return replace(self, replayed=replayed)

@@ -1,12 +1,13 @@
-"""A model of latency over sizes, from a few engines measured at a few sizes: pure numbers, no timing.
+"""A model of latency over sizes, from a few engines measured at a few sizes: numbers only, no timing.
 
-For every engine and size that was measured there are samples, not one number. What is interpolated is each
-quantile of them, monotonically, over the logarithm of the size, so that a predicted 99th percentile has both of
-its sources in it: large requests, and slow calls.
+Every engine has several samples at every measured size. The model interpolates each quantile of them, monotonically,
+over the logarithm of the size. So a predicted 99th percentile has both of its causes in it: large requests and slow
+calls.
 
-What was measured is a sample too. All of it is therefore computed again from :data:`DRAWS` bootstrap draws, each
-from rounds drawn with putting back (B. Efron, "Bootstrap methods", 1979). A draw takes the same rounds for every
-engine, because a round measured all of them side by side, so the noise that they share cancels in a comparison.
+What was measured would come out a little differently a second time. Everything is therefore computed again for
+:data:`DRAWS` bootstrap draws, each from rounds drawn with replacement (B. Efron, "Bootstrap methods", 1979). A draw
+takes the same rounds for every engine: a round measured all of them side by side, so noise that they share cancels
+in a comparison.
 """
 
 import itertools
@@ -18,23 +19,25 @@ import numpy as np
 
 from tutorial_lib.advisor.traffic import Array
 
-Sizes = tuple[int, ...]
-"""A size for each dimension."""
-Engine = Sizes | None
-"""An engine that was measured, by its opt; None is PyTorch without compiling."""
+Size = tuple[int, ...]
+"""One number for each dimension."""
+Engine = Size | None
+"""A measured engine, by its opt; None is PyTorch without compiling."""
 PADDING: Engine = ()
-"""In place of an engine: padding inputs to a size."""
+"""Stands in place of an engine for the time that it takes to pad inputs to a size."""
 
 DRAWS = 200
 EDGES = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 1])
 LEVELS = (EDGES[1:] + EDGES[:-1]) / 2
-"""The quantiles that stand for the samples of one size, finer towards the slow end."""
+"""The quantiles that represent the samples of one size, finer towards the slow end: [levels]."""
 WEIGHTS = np.diff(EDGES)
+"""The share of the calls that each level represents: [levels]."""
 INTERVAL = (5, 95)
-"""Percentiles of the draws that a figure is given between."""
-DISTURBED, LEAST = 2.0, 5
-"""A round that took so many times as long as an ordinary one tells of the machine, not of an engine; at least so
-many rounds are kept."""
+"""Percentiles of the draws between which an interval lies."""
+DISTURBED = 2.0
+"""A round that took so many times as long as an ordinary one was disturbed by other work on the machine."""
+LEAST_ROUNDS = 5
+"""At least so many rounds are used, disturbed or not."""
 
 
 @dataclass(frozen=True)
@@ -46,162 +49,160 @@ class Measurement:
     dims : tuple of str
         Names of the dimensions.
     axes : tuple of tuple of int
-        Sizes that were measured of each, ascending; every combination was.
+        Measured sizes of each dimension, ascending; every combination was measured.
     samples : mapping
-        For each engine, and for :data:`PADDING` if that was measured, one array for each combination of sizes, last
-        dimension fastest: milliseconds, one row for each round. Row `i` of all arrays is the same round.
+        For each engine, and optionally for :data:`PADDING`, one array for each combination of sizes (the last
+        dimension varies fastest): milliseconds, [rounds, calls]. Row `i` of all arrays is the same round.
     build_seconds : mapping
         How long each engine took to build.
     weight_bytes : int
-        Of the weights that an engine brings.
-    about : dict
-        Backend, path, device: what the figures are of.
+        Size of the weights that every engine brings.
+    metadata : mapping
+        What was measured: ``case``, ``backend``, ``path``, ``device``, and ``others``, the cores that other processes
+        used meanwhile.
     """
 
     dims: tuple[str, ...]
-    axes: tuple[Sizes, ...]
+    axes: tuple[Size, ...]
     samples: Mapping[Engine, Sequence[Array]]
     build_seconds: Mapping[Engine, float] = field(default_factory=dict)
     weight_bytes: int = 0
-    about: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def opts(self) -> list[Sizes]:
-        """The engines that were measured by their opts, smallest first."""
+    def opts(self) -> list[Size]:
+        """The opts of the measured engines, smallest first."""
         return sorted((opt for opt in self.samples if opt), key=np.prod)
 
     @property
     def quiet(self) -> Array:
-        """Which rounds count: those that did not take :data:`DISTURBED` times as long as an ordinary one."""
+        """Which rounds count: those that were not :data:`DISTURBED`."""
         return quiet(np.sum([cell.sum(axis=1) for cells in self.samples.values() for cell in cells], axis=0))
 
     @property
     def spreads(self) -> list[float]:
-        """Interquartile range over median of each engine at each size."""
-        kept = self.quiet
-        quartiles = [np.quantile(cell[kept], (0.25, 0.5, 0.75)) for cells in self.samples.values() for cell in cells]
-        return [float((high - low) / middle) for low, middle, high in quartiles]
+        """Interquartile range over median, for each engine at each size."""
+        spreads = []
+        for cell in itertools.chain(*self.samples.values()):
+            low, median, high = np.quantile(cell[self.quiet], (0.25, 0.5, 0.75))
+            spreads.append(float((high - low) / median))
+        return spreads
 
 
-def quiet(spent: Array) -> Array:
-    """Which rounds to keep, of rounds of equal work that took `spent`.
+def quiet(durations: Array) -> Array:
+    """Which rounds to use, given how long each round of equal work took.
 
-    A neighbour who takes the processor for a second lengthens every call of that second, whichever engine it is of.
-    A quarter of the rounds are at least as fast as what is called ordinary here. If fewer than :data:`LEAST`
-    rounds would be left, all are kept.
+    Another process that takes the processor for a second lengthens every call of that second, whichever engine is
+    called. The lower quartile is taken for an ordinary round. All are used if fewer than :data:`LEAST_ROUNDS` would be.
     """
-    kept = spent <= DISTURBED * np.quantile(spent, 0.25)
-    return kept if kept.sum() >= min(LEAST, len(spent)) else np.ones(len(spent), dtype=bool)
+    is_quiet = durations <= DISTURBED * np.quantile(durations, 0.25)
+    if is_quiet.sum() < min(LEAST_ROUNDS, len(durations)):
+        return np.ones(len(durations), dtype=bool)
+    return np.asarray(is_quiet)
 
 
-class Curves:
-    """Latency of any engine at any size, with what is not known about it.
+class LatencyModel:
+    """Latency of any engine at any size, with its uncertainty.
 
     Attributes
     ----------
     measurement : Measurement
-        What it is made from.
+        What the model is made from.
     draws : int
-        Number of bootstrap draws; results have one row more, and row 0 is of all rounds as they were.
+        Number of bootstrap draws. Results have one row more: row 0 is the point estimate, from all rounds.
     """
 
     def __init__(self, measurement: Measurement, draws: int = DRAWS, seed: int = 0) -> None:
         self.measurement, self.draws, self._seed = measurement, draws, seed
-        kept = np.flatnonzero(measurement.quiet)
-        rounds = np.random.default_rng(seed).integers(len(kept), size=(draws, len(kept)))
-        rounds = kept[np.vstack([np.arange(len(kept)), rounds])]
+        quiet_rounds = np.flatnonzero(measurement.quiet)
+        resampled = np.random.default_rng(seed).choice(quiet_rounds, (draws, len(quiet_rounds)))
+        rounds = np.vstack([quiet_rounds, resampled])  # [draws + 1, rounds]
         shape = tuple(map(len, measurement.axes))
-        self._grids = {}
+        self._log_grids = {}  # engine -> [draws + 1, levels, *axes]
         for engine, cells in measurement.samples.items():
             levels = np.stack([_quantiles(cell[rounds]) for cell in cells], axis=-1)
             grid = np.log(levels).reshape(draws + 1, len(LEVELS), *shape)
-            self._grids[engine] = np.exp(monotone(grid, len(shape)))
+            self._log_grids[engine] = monotone(grid, len(shape))
 
     def at(self, engine: Engine, sizes: Array, point: bool = False) -> Array:
-        """Milliseconds of one call: [draws + 1, levels, sizes], or [levels, sizes] of row 0 alone.
+        """Milliseconds of one call: [draws + 1, levels, sizes], or the point estimate alone, [levels, sizes].
 
         Parameters
         ----------
         engine : tuple of int or None
-            Its opt. If no engine with this opt was measured, its latency is somewhere between those of the two
-            whose opts enclose it, and each draw takes another place between them: nothing more is known.
+            Its opt. If no engine with this opt was measured, its latency lies somewhere between those of the two
+            measured opts around it, and each draw takes another place between them: nothing more is known.
         sizes : array
-            One row for each size, one column for each dimension.
+            [sizes, dims]
         point : bool
-            Whether row 0 alone is wanted.
+            Whether to return the point estimate alone.
         """
-        if engine is None or engine in self._grids:
-            return self._interpolated(self._grids[engine], sizes, point)
-        one, other = self.around(engine)
-        if one == other:
-            return self._interpolated(self._grids[one], sizes, point)
-        place = np.random.default_rng([self._seed, *engine]).random((self.draws + 1, 1, 1))
-        place[0] = 0.5
-        ends = [np.log(self._interpolated(self._grids[opt], sizes, point)) for opt in (one, other)]
-        place = place[0] if point else place
-        return np.exp((1 - place) * ends[0] + place * ends[1])
+        if engine is None or engine in self._log_grids:
+            return np.exp(self._log_at(engine, sizes, point))
+        below, above = self.around(engine)
+        if below == above:
+            return np.exp(self._log_at(below, sizes, point))
+        fraction = np.random.default_rng([self._seed, *engine]).random((self.draws + 1, 1, 1))
+        fraction[0] = 0.5
+        part = fraction[0] if point else fraction
+        log_ms = (1 - part) * self._log_at(below, sizes, point) + part * self._log_at(above, sizes, point)
+        return np.exp(log_ms)
 
-    def around(self, opt: Sizes) -> tuple[Sizes, Sizes]:
-        """The measured opts below and above `opt`, or twice the nearest where it lies outside them."""
+    def around(self, opt: Size) -> tuple[Size, Size]:
+        """The measured opts just below and above `opt`; twice the nearest one if `opt` is outside all of them."""
         opts, work = self.measurement.opts, float(np.prod(opt))
         below = [other for other in opts if np.prod(other) <= work]
         above = [other for other in opts if np.prod(other) >= work]
         return (below or above)[-1 if below else 0], (above or below)[0 if above else -1]
 
-    def _interpolated(self, grid: Array, sizes: Array, point: bool) -> Array:
-        """Linear in the logarithms of size and latency, between the corners of the cell that a size is in."""
-        grid = np.log(grid[0] if point else grid)
-        corners = []
+    def _log_at(self, engine: Engine, sizes: Array, point: bool) -> Array:
+        """Linear interpolation in the logarithms of size and latency, constant outside the measured sizes."""
+        grid = self._log_grids[engine][0] if point else self._log_grids[engine]
+        neighbours = []  # for each dimension: (index on its axis, weight) of the two measured sizes around each size
         for column, axis in enumerate(self.measurement.axes):
-            known, asked = np.log(axis), np.log(sizes[:, column])
-            if len(axis) == 1:
-                corners.append([(np.zeros(len(asked), dtype=int), np.ones(len(asked)))])
-                continue
-            left = np.clip(np.searchsorted(known, asked, side="right") - 1, 0, len(axis) - 2)
-            part = np.clip((asked - known[left]) / (known[left + 1] - known[left]), 0, 1)
-            corners.append([(left, 1 - part), (left + 1, part)])
-        total: Array = np.zeros((*grid.shape[: -len(corners)], len(sizes)))
-        for corner in itertools.product(*corners):
-            places: Any = (..., *(place for place, _ in corner))
-            total = total + grid[places] * np.prod([share for _, share in corner], axis=0)
-        return np.exp(total)
+            position = np.interp(np.log(sizes[:, column]), np.log(axis), np.arange(len(axis)))
+            left = np.minimum(position.astype(int), max(len(axis) - 2, 0))
+            right = np.minimum(left + 1, len(axis) - 1)
+            neighbours.append([(left, 1 - (position - left)), (right, position - left)])
+        total: Array = np.zeros((*grid.shape[: -len(neighbours)], len(sizes)))
+        for corner in itertools.product(*neighbours):
+            index: Any = (..., *(index for index, _ in corner))
+            total = total + grid[index] * np.prod([weight for _, weight in corner], axis=0)
+        return total
 
 
 def _quantiles(samples: Array) -> Array:
-    """[draws, rounds, calls] -> [draws, levels]: samples that were seen, never interpolated ones."""
+    """[draws, rounds, calls] -> [draws, levels]: the sample at each level, never an interpolated value."""
     ordered = np.sort(samples.reshape(len(samples), -1), axis=1)
-    return np.asarray(ordered[:, np.minimum((LEVELS * ordered.shape[1]).astype(int), ordered.shape[1] - 1)])
+    return np.asarray(ordered[:, (LEVELS * ordered.shape[1]).astype(int)])
 
 
 def monotone(values: Array, dims: int) -> Array:
-    """Values that never fall along the last `dims` axes, as close to `values` at both ends of what falls.
-
-    The mean of the smallest such function above and the largest below: it leaves alone what does not fall.
-    """
-    above, below = values, values
+    """Make `values` non-decreasing along the last `dims` axes: the mean of their upper and lower envelopes."""
+    upper, lower = values, values
     for axis in range(-dims, 0):
-        above = np.maximum.accumulate(above, axis=axis)
-        below = np.flip(np.minimum.accumulate(np.flip(below, axis), axis=axis), axis)
-    return (above + below) / 2
+        upper = np.maximum.accumulate(upper, axis=axis)
+        lower = np.flip(np.minimum.accumulate(np.flip(lower, axis), axis=axis), axis)
+    return (upper + lower) / 2
 
 
 def interval(draws: Array) -> tuple[float, float]:
-    """Between what a figure is, by its draws: [draws + 1] with the figure itself in row 0, which is never outside."""
+    """90 % bootstrap interval of [draws + 1], widened to contain the point estimate in row 0."""
     low, high = np.percentile(draws[1:], INTERVAL)
     return min(float(low), float(draws[0])), max(float(high), float(draws[0]))
 
 
 def mean(values: Array, shares: Array) -> Array:
-    """Mean latency of requests: [draws, levels, sizes] with the shares [draws, sizes] -> [draws]."""
+    """Mean latency of requests: [draws, levels, sizes] and shares [draws, sizes] -> [draws]."""
     return np.einsum("dls,ds,l->d", values, shares, WEIGHTS)
 
 
 def percentile(values: Array, shares: Array, percent: float = 99) -> Array:
-    """A percentile of the latency of requests, over sizes and calls alike: the arguments of :func:`mean`."""
+    """A percentile over all requests and calls: [draws, levels, sizes] and shares [draws, sizes] -> [draws]."""
     weights = (shares[:, None, :] * WEIGHTS[None, :, None]).reshape(len(values), -1)
     flat = values.reshape(len(values), -1)
     order = np.argsort(flat, axis=1)
-    reached = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
-    place = (reached < percent / 100 * reached[:, -1:] - 1e-12).sum(axis=1)
-    chosen = order[np.arange(len(flat)), np.minimum(place, flat.shape[1] - 1)]
-    return np.asarray(flat[np.arange(len(flat)), chosen])
+    cumulative = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
+    first_reached = (cumulative < percent / 100 * cumulative[:, -1:] - 1e-12).sum(axis=1)
+    rows = np.arange(len(flat))
+    return np.asarray(flat[rows, order[rows, np.minimum(first_reached, flat.shape[1] - 1)]])

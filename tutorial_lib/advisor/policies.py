@@ -1,40 +1,44 @@
-"""Ways to serve traffic: which engines to build, and which of them gets a request. Pure values and arithmetic.
+"""Ways to serve traffic: which engines to build, and which of them serves a request. Values and arithmetic only.
 
-Boundaries are optimal for the curves and the traffic they are given: :func:`partition` is a dynamic programme over
-the sizes in order. The same one serves percentiles. The smallest time that 99 % of the requests meet is
-found by bisection, since the share that misses a *given* time is a sum over the requests.
+Boundaries are optimal for the given latency model and traffic: :func:`partition` is a dynamic programme over the
+sizes in order. It serves percentiles too: the smallest latency that 99 % of the requests meet is found by bisection,
+because the share of requests that miss a *given* latency is a sum over the requests.
 """
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tutorial_lib.advisor.latency_model import PADDING, WEIGHTS, Curves, Sizes
+from tutorial_lib.advisor.latency_model import PADDING, WEIGHTS, LatencyModel, Size
 from tutorial_lib.advisor.traffic import Array, Traffic
 from tutorial_lib.core.shapes import DynamicDim
 
-Triples = tuple[tuple[int, int, int], ...]
-"""The range of an engine: (min, opt, max) of each dimension."""
+Triple = tuple[int, int, int]
+"""(min, opt, max) of one dimension."""
+EngineRange = tuple[Triple, ...]
+"""The range of an engine: a triple for each dimension."""
 Score = Callable[[Array], Array]
-"""What a size costs, from its latencies [levels, sizes]."""
-BOUNDARIES = 128
-"""Distinct sizes between which boundaries are searched; more are grouped first."""
-BEYOND = (0.9, 0.99)
-"""Shares of the requests that an engine takes if the others run without compiling."""
-HALVINGS = 24
-"""Steps of a bisection between times."""
+"""What requests of each size cost: latencies [levels, sizes] -> [sizes]."""
+Cut = Callable[[int, int, Score], "tuple[float, Policy] | None"]
+"""(column of the dimension to cut, number of engines, score) -> total score and policy, if there is one."""
+MOST_SIZES = {1: 128, 2: 16}
+"""Distinct sizes between which boundaries are searched, with one and with two dimensions; more are merged first."""
+ENGINE_SHARES = (0.9, 0.99)
+"""Shares of the requests that get an engine where the larger requests run in eager."""
+BISECTIONS = 24
 EAGER = -1
-"""Where :meth:`Policy.route` sends what no engine takes."""
+"""The engine number that :meth:`Policy.route` gives to requests that no engine serves."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Engines, and a rule that says which of them gets a request.
+    """Engines, and a rule that says which of them serves a request.
 
-    A request goes to the first engine whose range it is in. If `padded`, it is made larger where it is below that
-    engine's min. With `eager`, what no engine takes runs without compiling; else it is refused.
+    A request goes to the first engine whose range contains it. If `padded`, a request below the engine's min is padded
+    to it. If `eager`, requests that no engine takes run without compiling; otherwise they are rejected.
 
     Examples
     --------
@@ -48,247 +52,275 @@ class Policy:
 
     name: str
     dims: tuple[str, ...]
-    engines: tuple[Triples, ...]
+    engines: tuple[EngineRange, ...]
     eager: bool = False
     padded: bool = False
 
     def route(self, sizes: Array) -> tuple[Array, Array]:
-        """The engine of each request (or :data:`EAGER`), and the sizes it runs at: one row for each request."""
-        chosen, run = np.full(len(sizes), EAGER), np.array(sizes)
+        """Sizes [requests, dims] -> the engine of each request (or :data:`EAGER`), and the sizes that it runs at."""
+        numbers, run_sizes = np.full(len(sizes), EAGER), np.array(sizes)
         for number in reversed(range(len(self.engines))):
             low, _, high = np.array(self.engines[number]).T
-            fits = (sizes <= high).all(axis=1) & (self.padded | (sizes >= low).all(axis=1))
-            chosen[fits], run[fits] = number, np.maximum(sizes, low)[fits]
-        return chosen, run
+            fits = (sizes <= high).all(axis=1)
+            if not self.padded:
+                fits &= (sizes >= low).all(axis=1)
+            numbers[fits] = number
+            run_sizes[fits] = np.maximum(sizes, low)[fits]
+        return numbers, run_sizes
 
-    def ranges(self, engine: int) -> dict[str, tuple[int, int, int]]:
+    def ranges(self, engine: int) -> dict[str, Triple]:
         """The range of one engine by dimension, as :meth:`tutorial_lib.core.models.Case.with_ranges` takes it."""
         return dict(zip(self.dims, self.engines[engine], strict=True))
 
-    def simplicity(self, middle: Sizes) -> tuple[float, ...]:
-        """What counts where several do equally well: engines, padding, two ways to run, how far opt is off `middle`."""
-        off = [
-            abs(math.log(opt / at)) for engine in self.engines for (_, opt, _), at in zip(engine, middle, strict=True)
-        ]
-        return len(self.engines), self.padded, self.eager, sum(off)
+    def complexity(self, median: Size) -> tuple[float, ...]:
+        """Simple policies sort first: fewer engines, no padding, no eager besides, opt close to the `median`."""
+        distance = 0.0
+        for engine in self.engines:
+            for (_, opt, _), middle in zip(engine, median, strict=True):
+                distance += abs(math.log(opt / middle))
+        return len(self.engines), self.padded, self.eager, distance
 
     def __str__(self) -> str:
-        def shown(engine: Triples) -> str:
-            return " x ".join(_shown(triple) for triple in engine)
-
         if not self.engines:
             return self.name
-        return f"{self.name} ({' x '.join(self.dims)} {', then '.join(map(shown, self.engines))})"
+        ranges = [" x ".join(_triple_text(triple) for triple in engine) for engine in self.engines]
+        return f"{self.name} ({' x '.join(self.dims)} {', then '.join(ranges)})"
 
 
-def dynamic(names: tuple[str, ...], dims: Sequence[DynamicDim], opt: Sizes) -> Policy:
-    """One engine for the whole range."""
-    triples = tuple((dim.min, at, dim.max) for dim, at in zip(dims, opt, strict=True))
-    return Policy(f"one engine, opt {' x '.join(map(str, opt))}", names, (triples,))
-
-
-def _shown(triple: tuple[int, int, int]) -> str:
+def _triple_text(triple: Triple) -> str:
     return str(triple[1]) if triple[0] == triple[2] else "/".join(map(str, triple))
 
 
-def predict(policy: Policy, curves: Curves, sizes: Array, point: bool = False) -> Array:
-    """Latencies under a policy, as :meth:`tutorial_lib.advisor.latency_model.Curves.at` gives them for one engine.
+def one_engine(names: tuple[str, ...], dims: Sequence[DynamicDim], opt: Size) -> Policy:
+    """One engine for the whole range."""
+    triples = tuple((dim.min, size, dim.max) for dim, size in zip(dims, opt, strict=True))
+    return Policy(f"one engine, opt {' x '.join(map(str, opt))}", names, (triples,))
 
-    An engine of one size is taken to be as fast there as one tuned for it, and one of a narrow range as one of the
-    whole range with the same opt, which is what was measured.
+
+def predict(policy: Policy, model: LatencyModel, sizes: Array, point: bool = False) -> Array:
+    """Latencies of requests under a policy, with the shapes of :meth:`LatencyModel.at`.
+
+    A fixed size is assumed to be as fast as an engine tuned for it, and an engine of a narrow range as fast as the
+    measured engine of the whole range with the same opt.
     """
-    chosen, run = policy.route(sizes)
-    parts = []
-    for number in np.unique(chosen):
-        here = np.flatnonzero(chosen == number)
+    numbers, run_sizes = policy.route(sizes)
+    leading = (len(WEIGHTS),) if point else (model.draws + 1, len(WEIGHTS))
+    latencies: Array = np.empty((*leading, len(sizes)))
+    for number in np.unique(numbers):
+        here = np.flatnonzero(numbers == number)
         opt = None if number == EAGER else tuple(middle for _, middle, _ in policy.engines[number])
-        values = curves.at(opt, run[here], point)
-        if PADDING in curves.measurement.samples:
-            grown = (run[here] != sizes[here]).any(axis=1)
-            values = values + grown * curves.at(PADDING, run[here], point)
-        parts.append((here, values))
-    result: Array = np.empty((*parts[0][1].shape[:-1], len(sizes)))
-    for here, values in parts:
-        result[..., here] = values
-    return result
+        latencies[..., here] = model.at(opt, run_sizes[here], point)
+    grown = np.flatnonzero((run_sizes != sizes).any(axis=1))
+    if len(grown) and PADDING in model.measurement.samples:
+        latencies[..., grown] += model.at(PADDING, run_sizes[grown], point)
+    return latencies
 
 
 def partition(cost: Array, groups: int) -> tuple[float, list[tuple[int, int]]]:
-    """Cut a sequence into `groups` runs so that the sum of their costs is smallest.
+    """Cut a sequence into `groups` contiguous groups so that the sum of their costs is smallest.
 
     Parameters
     ----------
     cost : array
-        ``cost[i, j]`` is the cost of a group from `i` to `j`, both included; infinite if there may be no such group.
+        ``cost[i, j]`` is the cost of a group from `i` to `j`, both included; infinite if it is not allowed.
     groups : int
         How many, exactly.
 
     Returns
     -------
     float, list of tuple of int
-        The total, and (first, last) of each group; an infinite total and no groups if it cannot be done.
+        The total, and (first, last) of each group; an infinite total and no groups if it is impossible.
     """
     count = len(cost)
     cost = np.where(np.tri(count, dtype=bool).T, cost, np.inf)
-    best, cuts = cost[0].copy(), []
+    best, last_starts = cost[0].copy(), []
     for _ in range(1, groups):
-        start = np.full((count, count), np.inf)  # start[i, j]: the last group is i to j
-        start[1:] = best[:-1, None] + cost[1:]
-        cuts.append(start.argmin(axis=0))
-        best = start.min(axis=0)
+        totals = np.full((count, count), np.inf)  # totals[i, j]: the last group is i to j
+        totals[1:] = best[:-1, None] + cost[1:]
+        last_starts.append(totals.argmin(axis=0))
+        best = totals.min(axis=0)
     if not math.isfinite(best[-1]):
         return math.inf, []
-    found, last = [], count - 1
-    for cut in reversed(cuts):
-        found.append((int(cut[last]), last))
-        last = int(cut[last]) - 1
-    return float(best[-1]), [(0, last), *reversed(found)]
+    result, end = [], count - 1
+    for starts in reversed(last_starts):
+        start = int(starts[end])
+        result.append((start, end))
+        end = start - 1
+    return float(best[-1]), [(0, end), *reversed(result)]
 
 
 class Search:
-    """Policies for one traffic on one set of curves; `dims` are the ranges that have to be served."""
+    """Finds the policies worth comparing for one traffic, given a latency model.
 
-    def __init__(self, traffic: Traffic, curves: Curves, dims: Mapping[str, DynamicDim], percent: float | None) -> None:
-        self.traffic, self.curves, self.percent = traffic, curves, percent
+    Parameters
+    ----------
+    traffic : Traffic
+        The requests.
+    model : LatencyModel
+        What calls cost.
+    dims : mapping
+        The ranges that have to be served, by name.
+    percent : float, optional
+        The percentile of latency that boundaries minimize. Default: the mean.
+    """
+
+    def __init__(
+        self, traffic: Traffic, model: LatencyModel, dims: Mapping[str, DynamicDim], percent: float | None = None
+    ) -> None:
+        self.traffic, self.model, self.percent = traffic, model, percent
         self.names, self.dims = traffic.dims, [dims[name] for name in traffic.dims]
-        self.middle: Sizes = tuple(traffic.quantile(0.5, name) for name in self.names)
-        self._opts = [opt for opt in curves.measurement.opts if self._inside(opt)]
-        self._known: dict[tuple[int, int], Array] = {}
-        self._few = traffic.thinned(BOUNDARIES if len(self.names) == 1 else 16)
+        self.median: Size = tuple(traffic.quantile(0.5, name) for name in self.names)
+        self._merged = traffic.thinned(MOST_SIZES[len(self.names)])
+        self._padded_latencies = functools.cache(self._latencies_padded_to)  # a percentile asks for them many times
+        self._opts = [
+            opt
+            for opt in model.measurement.opts
+            if all(dim.min <= size <= dim.max for dim, size in zip(self.dims, opt, strict=True))
+        ]
 
-    def all(self, most: int, pad: bool) -> list[Policy]:
-        """Every policy worth comparing, the two baselines first; none twice."""
-        found = [*([self.static()] if pad else []), self.dynamic(self.middle)]
-        found += [self.dynamic(opt) for opt in self._opts]
-        found += [Policy("eager", self.names, (), eager=True), *self._beyond()]
-        for groups in range(2, most + 1):
-            for cut in (self._buckets, self._pads) if pad else (self._buckets,):
-                options = [one for column in range(len(self.dims)) if (one := self._best(cut, column, groups))]
-                found += [min(options, key=lambda option: option[0])[1]] if options else []
-        return list({(policy.engines, policy.eager): policy for policy in reversed(found)}.values())[::-1]
+    def candidates(self, most_engines: int, pad: bool) -> list[Policy]:
+        """Every policy worth comparing, the two baselines first, none twice."""
+        policies = [self.padded_to_max()] if pad else []
+        policies += [self.one_engine(opt) for opt in (self.median, *self._opts)]
+        policies += [Policy("eager", self.names, (), eager=True), *self._eager_beyond()]
+        for engines in range(2, most_engines + 1):
+            for cut in (self._buckets, self._fixed_sizes) if pad else (self._buckets,):
+                options = [self._best_cut(cut, column, engines) for column in range(len(self.dims))]
+                possible = [option for option in options if option]
+                if possible:
+                    policies.append(min(possible, key=lambda option: option[0])[1])
+        unique: dict[tuple[object, bool], Policy] = {}
+        for policy in policies:
+            unique.setdefault((policy.engines, policy.eager), policy)
+        return list(unique.values())
 
-    def static(self) -> Policy:
+    def padded_to_max(self) -> Policy:
         """The largest size alone, to which every request is padded."""
-        return Policy("padded to max", self.names, (tuple((d.max, d.max, d.max) for d in self.dims),), padded=True)
+        largest = tuple((dim.max, dim.max, dim.max) for dim in self.dims)
+        return Policy("padded to max", self.names, (largest,), padded=True)
 
-    def dynamic(self, opt: Sizes) -> Policy:
+    def one_engine(self, opt: Size) -> Policy:
         """One engine for the whole range."""
-        return dynamic(self.names, self.dims, opt)
+        return one_engine(self.names, self.dims, opt)
 
-    def _inside(self, opt: Sizes) -> bool:
-        return all(dim.min <= at <= dim.max for dim, at in zip(self.dims, opt, strict=True))
-
-    def _beyond(self) -> Iterator[Policy]:
-        dim, sizes = self.dims[0], self.traffic.table
-        for share in BEYOND:
-            limit = self.traffic.quantile(share)
-            if limit >= dim.max or limit == dim.min:
+    def _eager_beyond(self) -> list[Policy]:
+        """One engine for most requests; what is larger along the first dimension runs in eager."""
+        dim, policies = self.dims[0], []
+        for limit in (self.traffic.quantile(share) for share in ENGINE_SHARES):
+            if not dim.min < limit < dim.max:
                 continue
-            some = [
-                Policy(f"eager beyond {self.names[0]} {limit}", self.names, (triples,), eager=True)
-                for opt in self._opts
-                if opt[0] <= limit
-                for triples in [((dim.min, opt[0], limit), *self.dynamic(opt).engines[0][1:])]
-            ]
-            yield from sorted(some, key=lambda one: self._total(predict(one, self.curves, sizes, point=True)))[:1]
+            options = []
+            for opt in self._opts:
+                if opt[0] <= limit:
+                    engine = self._whole_range_but(opt, 0, (dim.min, opt[0], limit))
+                    options.append(Policy(f"eager beyond {self.names[0]} {limit}", self.names, (engine,), eager=True))
+            if options:
+                policies.append(min(options, key=self._expected))
+        return policies
 
-    def _total(self, values: Array) -> float:
-        """What the objective makes of latencies [levels, sizes] of the traffic."""
+    def _expected(self, policy: Policy) -> float:
+        """The expected mean or percentile of latency."""
+        latencies = predict(policy, self.model, self.traffic.table, point=True)
         if self.percent is None:
-            return float(WEIGHTS @ values @ self.traffic.shares)
-        order = np.argsort(values, axis=None)
-        reached = np.cumsum(np.outer(WEIGHTS, self.traffic.shares).ravel()[order])
-        place = int(np.searchsorted(reached, self.percent / 100 - 1e-12))
-        return float(values.ravel()[order][min(place, len(order) - 1)])
+            return float(WEIGHTS @ latencies @ self.traffic.shares)
+        order = np.argsort(latencies, axis=None)
+        cumulative = np.cumsum(np.outer(WEIGHTS, self.traffic.shares).ravel()[order])
+        index = int(np.searchsorted(cumulative, self.percent / 100 - 1e-12))
+        return float(latencies.ravel()[order][min(index, len(order) - 1)])
 
-    def _best(
-        self, cut: Callable[[int, int, Score], tuple[float, Policy] | None], column: int, groups: int
-    ) -> tuple[float, Policy] | None:
-        """The best cut along one dimension for the objective."""
-
-        def by_mean(values: Array) -> Array:
-            return np.asarray(WEIGHTS @ values)
-
-        found = cut(column, groups, by_mean)
-        if self.percent is None or found is None:
-            return found
-        ends = np.array([self.curves.at(opt, self._few.table, point=True) for opt in (*self._opts, None)])
-        low, high, miss = ends.min() / 2, ends.max() * 4, 1 - self.percent / 100 + 1e-6
-        options = [found[1]]
-        for _ in range(HALVINGS):  # to the smallest time that a cut exists for
-            middle = math.sqrt(low * high)
-            late = cut(column, groups, _late(middle))
-            if late and late[0] <= miss:
-                high, options = middle, [found[1], late[1]]
+    def _best_cut(self, cut: Cut, column: int, engines: int) -> tuple[float, Policy] | None:
+        """The best cut along one dimension for the mean or the percentile."""
+        best = cut(column, engines, lambda latencies: np.asarray(WEIGHTS @ latencies))
+        if self.percent is None or best is None:
+            return best
+        all_ms = [self.model.at(opt, self._merged.table, point=True) for opt in (*self._opts, None)]
+        low, high = np.min(all_ms) / 2, np.max(all_ms) * 4
+        allowed_share = 1 - self.percent / 100 + 1e-6
+        policies = [best[1]]
+        for _ in range(BISECTIONS):  # to the smallest latency that some cut lets enough requests meet
+            limit = math.sqrt(low * high)
+            late = cut(column, engines, _share_later_than(limit))
+            if late and late[0] <= allowed_share:
+                high, policies = limit, [best[1], late[1]]
             else:
-                low = middle
-        totals = [self._total(predict(one, self.curves, self.traffic.table, point=True)) for one in options]
-        return min(zip(totals, options, strict=True), key=lambda option: option[0])
+                low = limit
+        policy = min(policies, key=self._expected)
+        return self._expected(policy), policy
 
-    def _buckets(self, column: int, groups: int, score: Score) -> tuple[float, Policy] | None:
-        """Engines of adjoining ranges, each tuned for an opt that was measured and is in its range."""
-        sizes, (values, _), dim = self._few.table, self._few.values(self.names[column]), self.dims[column]
-        places = np.searchsorted(values, sizes[:, column])
+    def _buckets(self, column: int, engines: int, score: Score) -> tuple[float, Policy] | None:
+        """Engines of adjoining ranges along one dimension, each with a measured opt inside its range."""
+        dim, sizes = self.dims[column], self._merged.table
+        values, _ = self._merged.values(self.names[column])
+        index = np.searchsorted(values, sizes[:, column])
         lows = np.array([dim.min, *(values[:-1] + dim.step)])
         highs = np.array([*values[:-1], dim.max])
-        costs = []
+        costs = []  # for each opt: [first value, last value]
         for opt in self._opts:
-            spent = score(self.curves.at(opt, sizes, point=True)) * self._few.shares
-            until = np.concatenate([[0], np.cumsum(np.bincount(places, spent, len(values)))])
-            inside = (lows[:, None] <= opt[column]) & (opt[column] <= highs[None, :])
-            costs.append(np.where(inside, until[None, 1:] - until[:-1, None], np.inf))
+            cost_of_size = score(self.model.at(opt, sizes, point=True)) * self._merged.shares
+            cumulative = np.concatenate([[0], np.cumsum(np.bincount(index, cost_of_size, len(values)))])
+            contains_opt = (lows[:, None] <= opt[column]) & (opt[column] <= highs[None, :])
+            costs.append(np.where(contains_opt, cumulative[None, 1:] - cumulative[:-1, None], np.inf))
         if not costs:
             return None
-        total, found = partition(np.min(costs, axis=0), groups)
-        if not found:
+        total, groups = partition(np.min(costs, axis=0), engines)
+        if not groups:
             return None
-        chosen = [self._opts[int(np.argmin([cost[group] for cost in costs]))] for group in found]
-        ends = [
-            self._meeting(one, two, column, int(values[last]), int(values[last + 1]) - dim.step)
-            for one, two, (_, last) in zip(chosen[:-1], chosen[1:], found[:-1], strict=True)
-        ]
-        triples = zip([dim.min, *(end + dim.step for end in ends)], chosen, [*ends, dim.max], strict=True)
-        engines = [self._replaced(opt, column, (low, opt[column], high)) for low, opt, high in triples]
-        return total, Policy(self._named(f"{groups} buckets", column), self.names, tuple(engines))
+        opts = [self._opts[int(np.argmin([cost[group] for cost in costs]))] for group in groups]
+        low, ranges = dim.min, []
+        for number, opt in enumerate(opts):
+            last = groups[number][1]
+            high = dim.max
+            if number + 1 < len(opts):
+                next_low = int(values[last + 1]) - dim.step
+                high = self._crossing(opt, opts[number + 1], column, int(values[last]), next_low)
+            ranges.append(self._whole_range_but(opt, column, (low, opt[column], high)))
+            low = high + dim.step
+        return total, Policy(self._name(f"{engines} buckets", column), self.names, tuple(ranges))
 
-    def _meeting(self, one: Sizes, two: Sizes, column: int, low: int, high: int) -> int:
-        """The last size from `low` to `high`, between two that came, at which the engine tuned for `one` is faster."""
+    def _crossing(self, opt: Size, next_opt: Size, column: int, low: int, high: int) -> int:
+        """The last size from `low` to `high` at which the engine tuned for `opt` is the faster of the two."""
         step = self.dims[column].step
-        some = np.unique(np.geomspace(low, min(high, max(two[column] - step, low)), 64).astype(int) // step * step)
-        sizes = np.tile(self.middle, (len(some), 1))
-        sizes[:, column] = some
-        first, second = (WEIGHTS @ self.curves.at(opt, sizes, point=True) for opt in (one, two))
-        return int(some[first <= second].max(initial=low))
+        high = min(high, max(next_opt[column] - step, low))
+        tried = np.unique(np.geomspace(low, high, 64).astype(int) // step * step)
+        sizes = np.tile(self.median, (len(tried), 1))
+        sizes[:, column] = tried
+        first, second = (WEIGHTS @ self.model.at(engine, sizes, point=True) for engine in (opt, next_opt))
+        return int(tried[first <= second].max(initial=low))
 
-    def _pads(self, column: int, groups: int, score: Score) -> tuple[float, Policy] | None:
-        """Engines of one size each along a dimension; what is smaller is padded."""
-        sizes, (values, _), dim = self._few.table, self._few.values(self.names[column]), self.dims[column]
-        ends = np.array([*values[:-1], dim.max])
-        places = np.searchsorted(values, sizes[:, column])
-        cost = np.full((len(values), len(values)), np.inf)
+    def _fixed_sizes(self, column: int, engines: int, score: Score) -> tuple[float, Policy] | None:
+        """Engines of one size each along a dimension, to which smaller requests are padded."""
+        values, _ = self._merged.values(self.names[column])
+        index = np.searchsorted(values, self._merged.table[:, column])
+        ends = [*values[:-1].tolist(), self.dims[column].max]
+        cost = np.full((len(values), len(values)), np.inf)  # [first value, last value]
         for last, end in enumerate(ends):
-            within = places <= last
-            if (column, last) not in self._known:
-                fixed = Policy("", self.names, (self._replaced(self.middle, column, (int(end),) * 3),), padded=True)
-                self._known[column, last] = predict(fixed, self.curves, sizes[within], point=True)
-            spent = score(self._known[column, last]) * self._few.shares[within]
-            each = np.bincount(places[within], spent, last + 1)
-            cost[: last + 1, last] = np.cumsum(each[::-1])[::-1]
-        total, found = partition(cost, groups)
-        if not found:
+            within = index <= last
+            cost_of_size = (score(self._padded_latencies(column, end)) * self._merged.shares)[within]
+            cost_of_value = np.bincount(index[within], cost_of_size, last + 1)
+            cost[: last + 1, last] = np.cumsum(cost_of_value[::-1])[::-1]
+        total, groups = partition(cost, engines)
+        if not groups:
             return None
-        engines = tuple(self._replaced(self.middle, column, (int(ends[last]),) * 3) for _, last in found)
-        return total, Policy(self._named(f"{groups} fixed sizes", column), self.names, engines, padded=True)
+        ranges = tuple(self._fixed(column, ends[last]) for _, last in groups)
+        return total, Policy(self._name(f"{engines} fixed sizes", column), self.names, ranges, padded=True)
 
-    def _replaced(self, opt: Sizes, column: int, triple: tuple[int, int, int]) -> Triples:
-        """The whole range with this opt, but with `triple` for one dimension."""
-        triples = self.dynamic(opt).engines[0]
+    def _fixed(self, column: int, size: int) -> EngineRange:
+        return self._whole_range_but(self.median, column, (size, size, size))
+
+    def _latencies_padded_to(self, column: int, size: int) -> Array:
+        """Latencies of all sizes, [levels, sizes]; of sizes above `size` they mean nothing."""
+        policy = Policy("", self.names, (self._fixed(column, size),), eager=True, padded=True)
+        return predict(policy, self.model, self._merged.table, point=True)
+
+    def _whole_range_but(self, opt: Size, column: int, triple: Triple) -> EngineRange:
+        """The whole range with this opt, except for one dimension."""
+        (triples,) = self.one_engine(opt).engines
         return (*triples[:column], triple, *triples[column + 1 :])
 
-    def _named(self, name: str, column: int) -> str:
+    def _name(self, name: str, column: int) -> str:
         return name if len(self.names) == 1 else f"{name} of {self.names[column]}"
 
 
-def _late(time: float) -> Score:
-    """The share of calls that take longer than `time`; of equally many, the sooner ones."""
-    return lambda values: np.asarray(WEIGHTS @ ((values > time) + 1e-9 * values / (values + time)))
+def _share_later_than(limit: float) -> Score:
+    """The share of calls that take longer than `limit`; among cuts with equal shares, faster calls win."""
+    return lambda latencies: np.asarray(WEIGHTS @ ((latencies > limit) + 1e-9 * latencies / (latencies + limit)))

@@ -1,14 +1,15 @@
 """A policy as a callable: it sends each request to its engine, pads where the policy pads, and slices the result.
 
-Padding is refused unless the model has shown that it makes no difference: what :func:`pad` adds may not change the
+Padding is rejected unless the model has shown that it makes no difference: what :func:`pad` adds must not change the
 rows that were asked for (:func:`why_not_padded`).
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import Environment, FileSystemLoader
 from torch.utils import _pytree as pytree
 
 from tutorial_lib import paths
@@ -21,7 +22,8 @@ from tutorial_lib.core.models import MODELS, Case
 from tutorial_lib.core.shapes import ShapeError
 
 Axes = Mapping[str, Sequence[tuple[int, int]]]
-"""For each dimension where it is found: (place of the tensor, axis), in inputs or in outputs."""
+"""Where each dimension occurs in inputs or outputs: (index of the tensor, axis)."""
+Builder = Callable[[Case], Compiled]
 
 
 class Router:
@@ -32,7 +34,7 @@ class Router:
     case : Case
         The model, with the range that has to be served.
     policy : Policy
-        What was chosen.
+        Which engines there are, and who is served by which.
     programs : sequence of Compiled
         The engines of the policy, in its order.
     """
@@ -41,13 +43,12 @@ class Router:
         if len(programs) != len(policy.engines):
             raise ValueError(f"{policy.name} has {len(policy.engines)} engines, and {len(programs)} were given.")
         self.case, self.policy, self.programs = case, policy, tuple(programs)
-        where = input_axes(case)
-        self._where = [where[name][0] for name in policy.dims]
-        self._rules = [
-            (tuple(zip(*engine, strict=True)), program)
-            for engine, program in zip(policy.engines, programs, strict=True)
-        ]
-        self._outputs = output_axes(case, policy.dims) if policy.padded else {}
+        self._input_axes = [input_axes(case)[name][0] for name in policy.dims]
+        self._output_axes = output_axes(case, policy.dims) if policy.padded else {}
+        self._rules = []
+        for engine, program in zip(policy.engines, programs, strict=True):
+            lows, _, highs = zip(*engine, strict=True)
+            self._rules.append((lows, highs, program))
 
     def __call__(self, *inputs: torch.Tensor) -> Any:
         """Run the request on its engine.
@@ -55,66 +56,63 @@ class Router:
         Raises
         ------
         ShapeError
-            If no engine takes it and the policy has no place for what is left.
+            If no engine takes it and the policy does not use eager.
         """
         try:
-            sizes = tuple(inputs[place].shape[axis] for place, axis in self._where)
+            sizes = [inputs[index].shape[axis] for index, axis in self._input_axes]
         except (AttributeError, IndexError):
-            return self.programs[-1](*inputs) if self.programs else self.case.eager(*inputs)
-        for (low, _, high), program in self._rules:
-            if all(size <= most for size, most in zip(sizes, high, strict=True)):
-                if all(size >= least for size, least in zip(sizes, low, strict=True)):
+            return self._outside(inputs)
+        for lows, highs, program in self._rules:  # plain loops: this runs before every call
+            if all(size <= high for size, high in zip(sizes, highs, strict=True)):
+                if all(size >= low for size, low in zip(sizes, lows, strict=True)):
                     return program(*inputs)
                 if self.policy.padded:
-                    wanted = {
-                        name: max(size, least) for name, size, least in zip(self.policy.dims, sizes, low, strict=True)
-                    }
-                    output = program(*pad(self.case, inputs, wanted))
-                    return crop(output, self._outputs, dict(zip(self.policy.dims, sizes, strict=True)))
-        if self.policy.eager or not self.programs:
-            return self.case.eager(*inputs)
-        return self.programs[-1](*inputs)  # whose guard says in one sentence what it takes
+                    padded_sizes = dict(zip(self.policy.dims, map(max, sizes, lows), strict=True))
+                    output = program(*pad(self.case, inputs, padded_sizes))
+                    return crop(output, self._output_axes, dict(zip(self.policy.dims, sizes, strict=True)))
+        return self.case.eager(*inputs) if self.policy.eager else self._outside(inputs)
+
+    def _outside(self, inputs: Sequence[torch.Tensor]) -> Any:
+        """What no engine takes goes to the last one, whose range check says in one sentence what it takes."""
+        return self.programs[-1](*inputs) if self.programs else self.case.eager(*inputs)
 
     def __repr__(self) -> str:
         return f"<Router {self.case.name}: {self.policy}>"
 
 
-Builder = Callable[[Case], Compiled]
-
-
 def build(case: Case, policy: Policy, make: Builder) -> Router:
-    """Build the engines of a policy with `make`, and check the router against float64 before it is handed out.
+    """Build the engines of a policy with `make`, and compare the router with float64 before it is handed out.
 
     Raises
     ------
     ShapeError
-        If the policy pads and the model does not bear it.
+        If the policy pads and the model cannot be padded.
     BuildError
-        If a build fails, or a routed result differs from what eager gives by more than rounding.
+        If a build fails, or a routed result differs from eager's by more than rounding.
     """
     if policy.padded and (reason := why_not_padded(case, policy.dims)):
         raise ShapeError(reason)
-    made = [make(case.with_ranges(**policy.ranges(number))) for number in range(len(policy.engines))]
-    router = Router(case, policy, made)
+    programs = [make(case.with_ranges(**policy.ranges(number))) for number in range(len(policy.engines))]
+    router = Router(case, policy, programs)
     reference = agreement.Reference(case)
     for engine in policy.engines:
         for corner in zip(*engine, strict=True):
             inputs = case.example(dict(zip(policy.dims, corner, strict=True)), seed=1)
-            found = reference.compare(router(*inputs), inputs)
-            if not found.agrees:
-                raise BuildError(f"{policy} is wrong at {' x '.join(map(str, corner))}: {found}.")
+            comparison = reference.compare(router(*inputs), inputs)
+            if not comparison.agrees:
+                raise BuildError(f"{policy} is wrong at {' x '.join(map(str, corner))}: {comparison}.")
     return router
 
 
 def builder(path: str, backend: str, options: Mapping[str, Any] | None) -> Builder:
     """Builds a case along a path, once for each range: the second time it is the same program."""
-    known: dict[Any, Compiled] = {}
+    cached: dict[Any, Compiled] = {}
 
     def make(case: Case) -> Compiled:
         key = id(case.model), case.inputs
-        if key not in known:
-            known[key] = paths.PATHS[path](case, backend, options)
-        return known[key]
+        if key not in cached:
+            cached[key] = paths.PATHS[path](case, backend, options)
+        return cached[key]
 
     return make
 
@@ -122,59 +120,57 @@ def builder(path: str, backend: str, options: Mapping[str, Any] | None) -> Build
 def pad(case: Case, inputs: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> tuple[torch.Tensor, ...]:
     """The inputs made as large as `sizes`, with zeros (False in masks) at the end of each dimension."""
     padded = list(inputs)
-    for name, places in input_axes(case).items():
-        for place, axis in places:
-            tensor = padded[place]
-            if name in sizes and (more := sizes[name] - tensor.shape[axis]):
+    for name, axes in input_axes(case).items():
+        for index, axis in axes:
+            tensor = padded[index]
+            missing = sizes.get(name, tensor.shape[axis]) - tensor.shape[axis]
+            if missing:
                 shape = [*tensor.shape]
-                shape[axis] = more
-                padded[place] = torch.cat([tensor, tensor.new_zeros(shape)], dim=axis)
+                shape[axis] = missing
+                padded[index] = torch.cat([tensor, tensor.new_zeros(shape)], dim=axis)
     return tuple(padded)
 
 
 def crop(output: Any, axes: Axes, sizes: Mapping[str, int]) -> Any:
     """The part of an output that was asked for; `axes` are its :func:`output_axes`."""
     leaves, tree = pytree.tree_flatten(output)
-    for name, places in axes.items():
-        for place, axis in places:
-            leaves[place] = leaves[place].narrow(axis, 0, sizes[name])
+    for name, name_axes in axes.items():
+        for index, axis in name_axes:
+            leaves[index] = leaves[index].narrow(axis, 0, sizes[name])
     return pytree.tree_unflatten(leaves, tree)
 
 
 def input_axes(case: Case) -> dict[str, list[tuple[int, int]]]:
-    """Where each dimension is found in the inputs."""
-    found: dict[str, list[tuple[int, int]]] = {name: [] for name in case.dims}
-    for place, spec in enumerate(case.inputs):
+    """Where each dimension occurs in the inputs."""
+    axes: dict[str, list[tuple[int, int]]] = {name: [] for name in case.dims}
+    for index, spec in enumerate(case.inputs):
         for axis, dim in enumerate(spec.shape):
             if not isinstance(dim, int):
-                found[dim.name].append((place, axis))
-    return found
+                axes[dim.name].append((index, axis))
+    return axes
 
 
 def output_axes(case: Case, dims: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
-    """Where each dimension is found in the outputs: the axes that are as long as it is, at two sizes of it."""
-    found: dict[str, list[tuple[int, int]]] = {}
+    """Where each dimension occurs in the outputs: the axes whose length follows it from its min to its max."""
+    axes: dict[str, list[tuple[int, int]]] = {}
     for name in dims:
-        dim, shapes = case.dims[name], []
-        pair = (dim.min, dim.max) if dim.min < dim.max else (dim.max, dim.max)
-        for size in pair:
-            output = case.eager(*case.example({name: size}))
-            shapes.append([tuple(leaf.shape) for leaf in pytree.tree_leaves(output)])
-        found[name] = [
-            (place, axis)
-            for place, (one, other) in enumerate(zip(*shapes, strict=True))
-            for axis, both in enumerate(zip(one, other, strict=True))
-            if both == pair and pair[0] != pair[1]
-        ]
-    return found
+        axes[name] = []
+        dim = case.dims[name]
+        if dim.min == dim.max:
+            continue
+        small, large = (pytree.tree_leaves(case.eager(*case.example({name: size}))) for size in (dim.min, dim.max))
+        for index, (short, long) in enumerate(zip(small, large, strict=True)):
+            lengths = zip(short.shape, long.shape, strict=True)
+            axes[name] += [(index, axis) for axis, pair in enumerate(lengths) if pair == (dim.min, dim.max)]
+    return axes
 
 
 def why_not_padded(case: Case, dims: Sequence[str]) -> str | None:
-    """Why padding is not for this model, in one sentence; None if it is.
+    """Why this model cannot be padded, in one sentence; None if it can.
 
-    The model itself is asked, in eager and float64, with several sizes padded to the largest: where the rows that
-    were asked for do not come out as they do unpadded, they depend on the padding. Zeros may hide that for the
-    weights at hand, so each size is asked with two different inputs, one of them far from zero.
+    The model itself is asked, in eager and float64, with several sizes padded to the largest: rows that do not come
+    out as they do without padding depend on it. With the model's weights zeros may hide that, so each size is tried
+    with two different inputs, one of them far from zero.
     """
     axes = output_axes(case, dims)
     reference = agreement.Reference(case)
@@ -182,53 +178,57 @@ def why_not_padded(case: Case, dims: Sequence[str]) -> str | None:
     for name in dims:
         dim = case.dims[name]
         for size in sorted({dim.min, dim.opt}):
-            for seed in (0, 1):
-                inputs = case.example({**largest, name: size}, seed=seed)
-                inputs = tuple(x + 3 * seed if x.is_floating_point() else x for x in inputs)
+            sizes = {**largest, name: size}
+            for offset in (0, 3):
+                inputs = case.example(sizes, seed=offset)
+                inputs = tuple(x + offset if x.is_floating_point() else x for x in inputs)
                 with torch.no_grad(), precision.tf32(case.allows_tf32):
                     exact, eager = reference.double_or_none(inputs), reference.eager(inputs)
-                    output = crop(case.model(*pad(case, inputs, largest)), axes, {**largest, name: size})
-                shapes = [[tuple(leaf.shape) for leaf in pytree.tree_leaves(each)] for each in (output, eager)]
-                if shapes[0] != shapes[1]:
+                    output = crop(case.model(*pad(case, inputs, largest)), axes, sizes)
+                if _shapes(output) != _shapes(eager):
                     return f"{case.name} cannot be padded along {name}: its output cannot be cut to what was asked for."
                 if size < dim.max and not agreement.compare(output, eager, exact).agrees:
                     return f"{case.name} cannot be padded along {name}: what is added changes the rest of the output."
     return None
 
 
+def _shapes(output: Any) -> list[torch.Size]:
+    return [leaf.shape for leaf in pytree.tree_leaves(output)]
+
+
 def code(case: Case, policy: Policy, path: str, backend: str, options: Mapping[str, Any]) -> str:
     """A Python script that builds `policy`: ``build(case)`` returns the function that serves requests."""
-    more = f", {dict(options)!r}" if options else ""
-    where = input_axes(case)
-    found = [f"inputs[{place}].shape[{axis}]" for place, axis in (where[name][0] for name in policy.dims)]
-    imported = ", ".join(["MODELS"] * (case.name in MODELS) + ["paths"] * bool(policy.engines))
-    lines = [f'"""Serves {case.name}: {policy}. Call build() with your Case."""', ""]
-    lines += [f"from tutorial_lib import {imported}"] * bool(imported)
-    lines += ["from tutorial_lib.advisor.router import crop, output_axes, pad"] * policy.padded
-    lines += ["", "", "def build(case):"]
+    imports = ["MODELS"] if case.name in MODELS else []
     if policy.engines:
-        lines += ["    engines = [  # each with its (min, opt, max)"]
-        for number in range(len(policy.engines)):
-            ranges = ", ".join(f"{name}={triple}" for name, triple in policy.ranges(number).items())
-            lines += [f'        paths.{path}(case.with_ranges({ranges}), "{backend}"{more}),']
-        lines += ["    ]"]
-    lines += [f"    axes = output_axes(case, {json.dumps(policy.dims)})"] * policy.padded
-    lines += [""] * bool(policy.engines)
-    lines += ["    def serve(*inputs):"]
-    lines += [f"        {', '.join(policy.dims)} = {', '.join(found)}"] * bool(policy.engines)
+        imports.append("paths")
+    axes = input_axes(case)
+    sizes = [f"inputs[{index}].shape[{axis}]" for index, axis in (axes[name][0] for name in policy.dims)]
+    rules = []
     for number, engine in enumerate(policy.engines):
         call = f"engines[{number}](*inputs)"
         if policy.padded:
-            fixed = {name: low for name, (low, _, high) in zip(policy.dims, engine, strict=True) if low == high}
-            asked = "{" + ", ".join(f'"{name}": {name}' for name in policy.dims) + "}"
-            call = f"crop(engines[{number}](*pad(case, inputs, {json.dumps(fixed)})), axes, {asked})"
+            fixed = {name: low for name, (low, _, high) in policy.ranges(number).items() if low == high}
+            requested = ", ".join(f"{name!r}: {name}" for name in policy.dims)
+            call = f"crop(engines[{number}](*pad(case, inputs, {fixed})), axes, {{{requested}}})"
         limits = zip(policy.dims, engine, strict=True)
-        within = " and ".join(f"{name} <= {high}" for name, (_, _, high) in limits if high < case.dims[name].max)
-        lines += [f"        if {within}:", f"            return {call}"] if within else [f"        return {call}"]
-    lines += ["        return case.eager(*inputs)"] * policy.eager
-    lines += ["", "    return serve"]
-    if case.name in MODELS:
-        ranges = ", ".join(f"{name}=({dim.min}, {dim.opt}, {dim.max})" for name, dim in case.dims.items())
-        lines += ["", "", 'if __name__ == "__main__":', f'    case = MODELS["{case.name}"]().with_ranges({ranges})']
-        lines += ["    print(build(case)(*case.example()).shape)"]
-    return "\n".join(lines) + "\n"
+        conditions = [f"{name} <= {high}" for name, (_, _, high) in limits if high < case.dims[name].max]
+        rules.append((" and ".join(conditions), call))
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True)
+    return templates.get_template("policy_script.py.jinja").render(
+        case=case,
+        policy=policy,
+        path=path,
+        backend=backend,
+        options=f", {dict(options)!r}" if options else "",
+        imports=imports,
+        MODELS=MODELS,
+        dims=list(policy.dims),
+        sizes=sizes,
+        rules=rules,
+        engine_ranges=[_keywords(policy.ranges(number)) for number in range(len(policy.engines))],
+        case_ranges=_keywords({name: (dim.min, dim.opt, dim.max) for name, dim in case.dims.items()}),
+    )
+
+
+def _keywords(ranges: Mapping[str, tuple[int, int, int]]) -> str:
+    return ", ".join(f"{name}={triple}" for name, triple in ranges.items())
