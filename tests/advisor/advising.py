@@ -26,12 +26,16 @@ def measurement(formulas, noise=0.0, rounds=20, axes=(AXIS,), dims=("batch",), *
     }
     metadata = {"case": "made up", "backend": "eager", "path": "export", "device": "no device"}
     builds = {engine: 2.0 for engine in formulas if engine}
-    return Measurement(dims, axes, samples, **{"build_seconds": builds, "weight_bytes": 1000, "metadata": metadata, **more})
+    return Measurement(
+        dims, axes, samples, **{"build_seconds": builds, "weight_bytes": 1000, "metadata": metadata, **more}
+    )
 
 
 def bench(formulas, noise=0.0, **more):
     case = expand_reshape((1, 4, 64), embed_dim=12, tokens=3)
-    return MeasuredCase(case, builder("export", "eager", None), measurement(formulas, noise, **more), "export", "eager", {})
+    return MeasuredCase(
+        case, builder("export", "eager", None), measurement(formulas, noise, **more), "export", "eager", {}
+    )
 
 
 TUNED = {

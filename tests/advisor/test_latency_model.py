@@ -35,7 +35,9 @@ def test_between_two_sizes_latency_is_between_theirs():
 
 def test_two_dimensions_are_interpolated_in_both():
     axes = ((1, 4, 16), (8, 64))
-    model = LatencyModel(measurement({(4, 8): lambda batch, length: batch * length}, axes=axes, dims=("batch", "length")))
+    model = LatencyModel(
+        measurement({(4, 8): lambda batch, length: batch * length}, axes=axes, dims=("batch", "length"))
+    )
     sizes = np.array([[1, 8], [2, 8], [3, 20], [16, 64]])
     assert model.at((4, 8), sizes, point=True)[0] == pytest.approx(sizes.prod(axis=1))
 
@@ -64,7 +66,8 @@ def test_an_opt_that_was_not_measured_is_somewhere_between_its_neighbours():
 
 def test_more_rounds_make_the_draws_agree_more():
     spreads = [
-        LatencyModel(measurement(TUNED, noise=0.2, rounds=rounds)).at((2,), column(16))[1:, 4, 0].std() for rounds in (8, 200)
+        LatencyModel(measurement(TUNED, noise=0.2, rounds=rounds)).at((2,), column(16))[1:, 4, 0].std()
+        for rounds in (8, 200)
     ]
     assert spreads[1] < spreads[0] / 2
 

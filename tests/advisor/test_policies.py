@@ -88,7 +88,9 @@ def test_every_engine_has_an_opt_that_was_measured_or_is_fixed():
             assert low <= opt <= high
             assert opt in (2, 64) or low == high or opt == 32  # 32: baseline (b), the median
     assert not [
-        p for p in searching([1, 2, 3], {None: TUNED[None], (64,): TUNED[64,]}).candidates(3, False) if "buckets" in p.name
+        p
+        for p in searching([1, 2, 3], {None: TUNED[None], (64,): TUNED[64,]}).candidates(3, False)
+        if "buckets" in p.name
     ]
 
 

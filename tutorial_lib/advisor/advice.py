@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tutorial_lib.advisor import footprint, latency_model, policies, replay, router
+from tutorial_lib.advisor import footprint, latency_model, policies, router
 from tutorial_lib.advisor.latency_model import INTERVAL, LatencyModel
 from tutorial_lib.advisor.measuring import MeasuredCase, measure
 from tutorial_lib.advisor.policies import Policy, Search
+from tutorial_lib.advisor.replay import Replay, bracketed, serve
 from tutorial_lib.advisor.traffic import Array, Traffic, as_traffic
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import ShapeError
@@ -128,7 +129,7 @@ class Advice:
     bound_ms: float | None
     padding_refused: str | None
     seed: int = 0
-    replayed: "replay.Replay | None" = None
+    replayed: Replay | None = None
 
     @property
     def traffic(self) -> Traffic:
@@ -260,9 +261,9 @@ class Advice:
         bound = table["meets_bound"].map({True: "", False: " above the bound"})
         columns = {
             "policy": table["policy"] + roles,
-            "mean ms": replay.bracketed(table, "mean_ms"),
-            "p99 ms": replay.bracketed(table, "p99_ms"),
-            "samples/s": replay.bracketed(table, "samples_per_second", ",.0f"),
+            "mean ms": bracketed(table, "mean_ms"),
+            "p99 ms": bracketed(table, "p99_ms"),
+            "samples/s": bracketed(table, "samples_per_second", ",.0f"),
             "memory MB": table["memory_mb"].map("{:.1f}".format),
             "build s": table["build_seconds"].map("{:.1f}".format),
             "verdict": (table["verdict"] + bound).str.strip(),
@@ -375,7 +376,7 @@ class Advice:
 
     def replay(
         self, held_out: Any, others: Sequence[Policy] = (), *, requests: int = 400, seconds: float = 4.0
-    ) -> "replay.Replay":
+    ) -> Replay:
         """Serve requests that the advice has not seen with engines really built: predicted against measured.
 
         Parameters
@@ -395,10 +396,8 @@ class Advice:
             roles.setdefault(policy, "")
         routers = {policy: self.build(policy) for policy in roles}
         column = {"p99_ms": "p99_ms", "mean_ms": "mean_ms", "samples_per_second": "mean_ms"}.get(self.objective.column)
-        return replay.replay(
-            self.measured.case, routers, roles, self.model, traffic, requests, seconds, column, self.bound_ms
-        )
+        return serve(self.measured.case, routers, roles, self.model, traffic, requests, seconds, column, self.bound_ms)
 
-    def after(self, replayed: "replay.Replay") -> "Advice":
+    def after(self, replayed: Replay) -> "Advice":
         """The same advice, whose recommendation takes into account what was measured in a replay."""
         return replace(self, replayed=replayed)

@@ -82,7 +82,12 @@ def _draw_traffic(axes: Axes, advice: Advice) -> None:
     bins = np.clip(np.searchsorted(edges, sizes[:, 0], side="right") - 1, 0, BINS - 1)
     width = np.diff(edges)
     filled: dict[str, Any] = {"color": "#56B4E9", "alpha": 0.8, "label": "share of the requests"}
-    outline: dict[str, Any] = {"facecolor": "none", "edgecolor": GREY, "linewidth": 1.2, "label": "share of the time, as recommended"}
+    outline: dict[str, Any] = {
+        "facecolor": "none",
+        "edgecolor": GREY,
+        "linewidth": 1.2,
+        "label": "share of the time, as recommended",
+    }
     for values, style in ((shares, filled), (time / time.sum(), outline)):
         percent = 100 * np.bincount(bins, values, BINS)
         used = percent > 0

@@ -88,7 +88,9 @@ class Replay:
         start, winner = "On the requests held out, ", self._winner
         figure = "99th percentile" if self.column == "p99_ms" else "mean"
         if self._late[0] != self._late[winner]:
-            return f"{start}{self.best} kept within {self.bound_ms:g} ms, and {self.policies[0]} did not: take the former."
+            return (
+                f"{start}{self.best} kept within {self.bound_ms:g} ms, and {self.policies[0]} did not: take the former."
+            )
         if winner:
             lower = 1 - self.table[self.column][winner] / self.table[self.column][0]
             return (
@@ -122,7 +124,7 @@ def bracketed(table: pd.DataFrame, name: str, form: str = ".3g") -> list[str]:
     return [f"{value:{form}} [{low:{form}}, {high:{form}}]" for value, low, high in zip(*figures, strict=True)]
 
 
-def replay(
+def serve(
     case: Case,
     routers: Mapping[Policy, Callable[..., Any]],
     roles: Mapping[Policy, str],
@@ -139,7 +141,7 @@ def replay(
     blocks = [index[start : start + BLOCK] for start in range(0, len(index), BLOCK)]
     shuffle = random.Random(0)
 
-    def serve() -> list[dict[Policy, list[float]]]:
+    def session() -> list[dict[Policy, list[float]]]:
         durations = []
         for block in [blocks[0], *blocks]:  # the first block is served twice, and counts once
             calls = {p: [functools.partial(route, *inputs[size]) for size in block] for p, route in routers.items()}
@@ -147,7 +149,7 @@ def replay(
         return durations[1:]
 
     with precision.tf32(case.allows_tf32):
-        durations, others = latency.quietest(serve, 2 * seconds)
+        durations, others = latency.quietest(session, 2 * seconds)
     predicted = {policy: policies.predict(policy, model, sizes) for policy in routers}  # [draws + 1, levels, sizes]
     expected_ms = sum(WEIGHTS @ latencies[0] for latencies in predicted.values())  # of all policies: [sizes]
     slowness = [

@@ -68,7 +68,9 @@ class Traffic:
         elif isinstance(requests, Iterable) and not isinstance(requests, str):
             word, entries = "request", [(size, 1) for size in requests]
         else:
-            raise ShapeError(f"{requests!r} is not traffic; give a list of sizes, or a histogram such as {{1: 90, 8: 10}}.")
+            raise ShapeError(
+                f"{requests!r} is not traffic; give a list of sizes, or a histogram such as {{1: 90, 8: 10}}."
+            )
         rows = [
             (_size(size, names, f"{word} {number}"), _count(count, f"size {size}"))
             for number, (size, count) in enumerate(entries, 1)
@@ -97,10 +99,8 @@ class Traffic:
             raise ShapeError(f"{path} is empty; give one request for each line.")
         selected = (dims,) if isinstance(dims, str) else tuple(dims or ())
         first = min(lines)
-        if isinstance(_number(lines[first][0]), str):
-            header = lines.pop(first)
-        else:
-            header = list(selected or ("batch",))
+        has_header = isinstance(_number(lines[first][0]), str)
+        header = lines.pop(first) if has_header else list(selected or ("batch",))
         names = selected or tuple(name for name in header if name != COUNT)
         for name in names:
             if name not in header:

@@ -123,16 +123,23 @@ def advise(args: argparse.Namespace) -> int:
     requests = Traffic.csv(args.traffic)
     fitted, held_out = requests.split() if args.replay else (requests, requests)
     out = _files.out_folder(args.out) if args.out else None
-    settings = {"backend": args.backend, "path": args.path, "seconds": args.seconds}
     advice = ask_advisor(
-        case, fitted, args.objective, p99_at_most_ms=args.p99_at_most_ms, progress=_progress, **settings
+        case,
+        fitted,
+        args.objective,
+        p99_at_most_ms=args.p99_at_most_ms,
+        backend=args.backend,
+        path=args.path,
+        seconds=args.seconds,
+        progress=_progress,
     )
-    print(f"{advice.summary().to_string(index=False)}\n\n{advice.recommendation}")
-    print("\n".join(advice.notes))
     if args.replay:
         _progress("building and replaying ...")
         replayed = advice.replay(held_out)
-        print(f"\n{replayed.summary().to_string(index=False)}\n{replayed}\n{replayed.verdict}")
+        advice = advice.after(replayed)
+        print(f"{replayed.summary().to_string(index=False)}\n{replayed}\n{replayed.verdict}\n")
+    print(f"{advice.summary().to_string(index=False)}\n\n{advice.recommendation}")
+    print("\n".join(advice.notes))
     if out:
         out.mkdir(parents=True, exist_ok=True)
         stem = out / f"{case.name}-advice"
