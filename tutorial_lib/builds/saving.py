@@ -52,7 +52,7 @@ from tutorial_lib.builds.program import LOCK, Compiled, Program
 from tutorial_lib.builds.report import Build
 from tutorial_lib.core import precision
 from tutorial_lib.core.files import replacing
-from tutorial_lib.core.shapes import DynamicDim, TensorSpec, named_dims
+from tutorial_lib.core.shapes import DerivedDim, DynamicDim, TensorSpec, named_dims
 
 SCHEMA = 1
 """Goes up when a reader of the old ``about.json`` would misread the new one."""
@@ -266,7 +266,7 @@ class Metadata:
             inputs = tuple(
                 TensorSpec(
                     spec["name"],
-                    tuple(DynamicDim(**dim) if isinstance(dim, dict) else dim for dim in spec["shape"]),
+                    tuple(map(_dim, spec["shape"])),
                     getattr(torch, spec["dtype"]),
                     spec.get("high"),
                 )
@@ -280,6 +280,14 @@ class Metadata:
             return cls(str(plain["saved"]), inputs, plain["precision"], plain["device"], machine, build)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise _damaged(path, f"{METADATA} cannot be understood: {first_line(error)}") from error
+
+
+def _dim(plain: int | dict[str, Any]) -> int | DynamicDim | DerivedDim:
+    if isinstance(plain, int):
+        return plain
+    if "base" in plain:
+        return DerivedDim(**{**plain, "base": DynamicDim(**plain["base"])})
+    return DynamicDim(**plain)
 
 
 # ---- what is checked before anything is loaded ------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.core.shapes import DynamicDim, ShapeError, TensorSpec
+from tutorial_lib.core.shapes import DerivedDim, DynamicDim, ShapeError, TensorSpec
 
 REMEMBERED = 4096
 """Signatures of accepted inputs that a guard keeps; a call with one of them costs one look-up."""
@@ -81,28 +81,44 @@ class Guard:
         sizes: dict[str, tuple[int, str]] = {}
         for spec, tensor in zip(self._specs, inputs, strict=True):
             for dim, size in zip(spec.shape, tensor.shape, strict=True):
-                if isinstance(dim, DynamicDim):
-                    known, owner = sizes.setdefault(dim.name, (size, spec.name))
-                    if known != size:
-                        raise ShapeError(
-                            f"{dim.name} is {known} on {owner} but {size} on {spec.name}; it must be one size."
-                        )
+                if not isinstance(dim, int):
+                    self._note_size(spec, dim, size, sizes)
         for spec in self._specs:
             for dim in spec.shape:
-                if isinstance(dim, DynamicDim):
-                    self._check_size(spec, dim, sizes[dim.name][0])
+                if not isinstance(dim, int):
+                    base = dim.base if isinstance(dim, DerivedDim) else dim
+                    self._check_size(sizes[base.name][1], base, sizes[base.name][0])
 
-    def _check_size(self, spec: TensorSpec, dim: DynamicDim, size: int) -> None:
+    @staticmethod
+    def _note_size(
+        spec: TensorSpec, dim: DynamicDim | DerivedDim, size: int, sizes: dict[str, tuple[int, str]]
+    ) -> None:
+        """Add a size to `sizes`, by the name of its dimension and with its input; refuse it if it contradicts them."""
+        if not isinstance(dim, DerivedDim):
+            first, owner = sizes.setdefault(dim.name, (size, spec.name))
+            if first != size:
+                raise ShapeError(f"{dim.name} is {first} on {owner} but {size} on {spec.name}; it must be one size.")
+            return
+        base, rest = divmod(size - dim.offset, dim.factor)
+        first, owner = sizes.setdefault(dim.base.name, (base, spec.name))
+        if rest or dim.size({dim.base.name: first}) != size:
+            expected = f"{dim.base.name} is {first} on {owner}, so give {dim.size({dim.base.name: first})}"
+            if rest and owner == spec.name:
+                expected = f"no {dim.base.name} gives that"
+            raise ShapeError(f"{spec.name} has size {size} where {dim} is expected: {expected}.")
+
+    @staticmethod
+    def _check_size(owner: str, dim: DynamicDim, size: int) -> None:
         if not dim.min <= size <= dim.max:
             allowed = str(dim.min) if dim.is_fixed else f"{dim.min} to {dim.max}"
             raise OutOfRange(
-                f"{dim.name} is {size} on {spec.name}; this program was built for {allowed}: "
+                f"{dim.name} is {size} on {owner}; this program was built for {allowed}: "
                 f"stay in that range or build it again with a wider one."
             )
         if size % dim.step:
             below = size - size % dim.step
             raise OutOfRange(
-                f"{dim.name} is {size} on {spec.name}; this program was built for multiples of {dim.step}: "
+                f"{dim.name} is {size} on {owner}; this program was built for multiples of {dim.step}: "
                 f"crop it to {below} or pad it to {below + dim.step}."
             )
 
@@ -117,7 +133,7 @@ class Guard:
         if tensor.layout != torch.strided:
             raise ShapeError(f"{name} has layout {tensor.layout}; give a dense tensor ({name}.to_dense()).")
         if tensor.dim() != len(spec.shape):
-            wanted = ", ".join(d.name if isinstance(d, DynamicDim) else str(d) for d in spec.shape)
+            wanted = ", ".join(str(d) if isinstance(d, int) else d.name for d in spec.shape)
             raise ShapeError(
                 f"{name} has {tensor.dim()} dimensions, shape {tuple(tensor.shape)}; "
                 f"give {len(spec.shape)}: [{wanted}]."
@@ -133,7 +149,7 @@ class Guard:
                 f"move it with {name}.to({str(self._device)!r})."
             )
         for axis, (dim, size) in enumerate(zip(spec.shape, tensor.shape, strict=True)):
-            if not isinstance(dim, DynamicDim) and size != dim:
+            if isinstance(dim, int) and size != dim:
                 raise ShapeError(f"{name} has size {size} in dim {axis}; it is fixed at {dim}.")
         if not tensor.is_contiguous():
             raise ShapeError(

@@ -6,6 +6,7 @@ downloaded. Models are in eval mode and need no gradients.
 
 import copy
 import itertools
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from tutorial_lib.core.nets import (
     TextEncoder,
     VisionTransformer,
 )
-from tutorial_lib.core.shapes import DynamicDim, ShapeError, TensorSpec, as_size, named_dims
+from tutorial_lib.core.shapes import DerivedDim, DynamicDim, ShapeError, TensorSpec, as_size, named_dims
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -48,6 +49,16 @@ class Case:
     recipe : str, optional
         The Python expression that makes the model, such as ``"MyModel(width=64)"``, for scripts
         that stand alone.
+    examples : callable, optional
+        ``examples(sizes)`` returns one tensor for each input, of the shapes that follow from `sizes` (by name), for
+        models that not all random numbers suit: positive numbers, the meaning of a mask. It is called with PyTorch's
+        generator seeded, so ``torch.rand`` gives the same numbers each time. Without it, inputs are as in
+        :meth:`example`.
+
+    Raises
+    ------
+    ShapeError
+        If the model is no ``torch.nn.Module``, or the inputs are not TensorSpecs that fit each other.
     """
 
     name: str
@@ -55,8 +66,13 @@ class Case:
     inputs: tuple[TensorSpec, ...]
     precision: str | None = None
     recipe: str | None = None
+    examples: Callable[[dict[str, int]], Sequence[torch.Tensor]] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise ShapeError(f"{self.name}: the model is a {type(self.model).__name__}; give a torch.nn.Module.")
+        if isinstance(self.inputs, TensorSpec) or not all(isinstance(spec, TensorSpec) for spec in self.inputs):
+            raise ShapeError(f"{self.name}: inputs is {self.inputs!r}; give a tuple of TensorSpecs.")
         object.__setattr__(self, "inputs", tuple(self.inputs))
         if not self.inputs:
             raise ShapeError(f"{self.name} has no inputs; give at least one TensorSpec.")
@@ -105,19 +121,56 @@ class Case:
         return {**sizes, **{name: as_size(value, name) for name, value in size.items()}}
 
     def example(self, size: int | Mapping[str, int] | None = None, *, seed: int = SEED) -> tuple[torch.Tensor, ...]:
-        """Random inputs on the model's device, of the sizes that :meth:`sizes` gives.
+        """Inputs on the model's device, of the sizes that :meth:`sizes` gives: from `examples`, or random.
 
-        Floats are standard normal. Integers are uniform from 0 to below their spec's ``high``, or 0 and 1
+        Random floats are standard normal. Integers are uniform from 0 to below their spec's ``high``, or 0 and 1
         without one. Booleans are padding masks: along the last axis, the first n are True and the others
-        False, with n uniform from 1 to all, for each row anew. The same seed and size give the same
+        False, with n uniform from 1 to all but one, for each row anew. The same seed and size give the same
         numbers on every device.
+
+        Raises
+        ------
+        ShapeError
+            If there is no such dimension, or `examples` returns other shapes.
         """
-        sizes, generator = self.sizes(size), torch.Generator().manual_seed(seed)
-        return tuple(_random(spec, spec.shape_at(sizes), generator).to(self.device, spec.dtype) for spec in self.inputs)
+        sizes = self.sizes(size)
+        if self.examples is not None:
+            tensors = self._own_examples(sizes, seed)
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            tensors = tuple(_random(spec, spec.shape_at(sizes), generator) for spec in self.inputs)
+        return tuple(tensor.to(self.device, spec.dtype) for tensor, spec in zip(tensors, self.inputs, strict=True))
+
+    def _own_examples(self, sizes: dict[str, int], seed: int) -> tuple[torch.Tensor, ...]:
+        assert self.examples is not None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tensors = self.examples(dict(sizes))
+        names = [spec.name for spec in self.inputs]
+        if not isinstance(tensors, tuple | list) or len(tensors) != len(names):
+            raise ShapeError(f"{self.name}: examples must return a tuple of {len(names)} tensors: {', '.join(names)}.")
+        for tensor, spec in zip(tensors, self.inputs, strict=True):
+            shape = spec.shape_at(sizes)
+            if not isinstance(tensor, torch.Tensor) or tensor.shape != shape:
+                given = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+                raise ShapeError(f"{self.name}: examples({sizes}) returned {given} for {spec.name}, not {shape}.")
+        return tuple(tensors)
 
     def to(self, device: str | torch.device) -> "Case":
-        """The same case with a copy of its model on `device`."""
-        return replace(self, model=copy.deepcopy(self.model).to(device))
+        """The same case with a copy of its model on `device`.
+
+        Raises
+        ------
+        ShapeError
+            If this PyTorch has no such device here.
+        """
+        try:
+            target = torch.device(device)
+            torch.empty(0, device=target)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = textwrap.shorten(str(error), 100, placeholder=" ...")
+            raise ShapeError(f"{self.name}: there is no device {str(device)!r} here ({reason}).") from None
+        return replace(self, model=copy.deepcopy(self.model).to(target))
 
     def in_precision(self, name: str) -> "Case":
         """The same case with a copy of its model, and its inputs, in precision `name`; itself if it is so already.
@@ -154,11 +207,14 @@ class Case:
             dims[name] = _range_within(dims[name], given)
         return replace(
             self,
-            inputs=tuple(
-                replace(s, shape=tuple(dims[d.name] if isinstance(d, DynamicDim) else d for d in s.shape))
-                for s in self.inputs
-            ),
+            inputs=tuple(replace(s, shape=tuple(_with_ranges(dim, dims) for dim in s.shape)) for s in self.inputs),
         )
+
+
+def _with_ranges(dim: int | DynamicDim | DerivedDim, dims: Mapping[str, DynamicDim]) -> int | DynamicDim | DerivedDim:
+    if isinstance(dim, int):
+        return dim
+    return replace(dim, base=dims[dim.base.name]) if isinstance(dim, DerivedDim) else dims[dim.name]
 
 
 def _random(spec: TensorSpec, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -166,8 +222,8 @@ def _random(spec: TensorSpec, shape: tuple[int, ...], generator: torch.Generator
         return torch.randn(shape, generator=generator)
     if spec.dtype != torch.bool:
         return torch.randint(spec.high or HIGH, shape, generator=generator)
-    *rows, width = shape or (1,)
-    present = torch.randint(1, width + 1, (*rows, 1), generator=generator)
+    *rows, width = shape or (1,)  # whichever value means padding, no row is nothing else
+    present = torch.randint(1, max(width, 2), (*rows, 1), generator=generator)
     return (torch.arange(width) < present).reshape(shape)
 
 

@@ -131,6 +131,116 @@ class DynamicDim:
         """
         return self.opt if self.is_fixed else max(2, self.opt)
 
+    def __mul__(self, factor: int) -> "DerivedDim":
+        return DerivedDim(self, factor, 0)
+
+    __rmul__ = __mul__
+
+    def __add__(self, offset: int) -> "DerivedDim":
+        return DerivedDim(self, 1, offset)
+
+    __radd__ = __add__
+
+    def __sub__(self, offset: int) -> "DerivedDim":
+        return DerivedDim(self, 1, -offset)
+
+
+@dataclass(frozen=True)
+class DerivedDim:
+    """A dimension whose size follows from another one: ``factor * base + offset``.
+
+    Written as ``past + 1`` or ``2 * length`` with a :class:`DynamicDim`, it ties two inputs, such as a cache of
+    ``past`` entries and a mask of ``past + 1``. It has no range of its own.
+
+    Raises
+    ------
+    ShapeError
+        If factor or offset is no whole number, the factor is below 1, or sizes would begin below 2, which torch would
+        turn into a constant.
+
+    Examples
+    --------
+    >>> past = DynamicDim("past", 1, 32, 127)
+    >>> total = past + 1
+    >>> print(total, total.min, total.max, total.size({"past": 32}))
+    past + 1 2 128 33
+    """
+
+    base: DynamicDim
+    factor: int
+    offset: int
+
+    def __post_init__(self) -> None:
+        for field in ("factor", "offset"):
+            number = getattr(self, field)
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise ShapeError(
+                    f"a dimension that follows from {self.base.name} has {field} {number!r}; use a whole number."
+                )
+        if self.factor < 1:
+            raise ShapeError(f"{self}: the factor is {self.factor}; use 1 or more.")
+        if self.min < 2 and not (self.is_fixed and self.min == 1):
+            raise ShapeError(f"{self}: sizes begin at {self.min}, and torch needs 2 or more here; raise the min.")
+        as_size(self.max, str(self))
+
+    def __str__(self) -> str:
+        product = self.base.name if self.factor == 1 else f"{self.factor} * {self.base.name}"
+        if not self.offset:
+            return product
+        return f"{product} {'+' if self.offset > 0 else '-'} {abs(self.offset)}"
+
+    def __mul__(self, factor: int) -> "DerivedDim":
+        return DerivedDim(self.base, factor * self.factor, factor * self.offset)
+
+    __rmul__ = __mul__
+
+    def __add__(self, offset: int) -> "DerivedDim":
+        return DerivedDim(self.base, self.factor, self.offset + offset)
+
+    __radd__ = __add__
+
+    def __sub__(self, offset: int) -> "DerivedDim":
+        return DerivedDim(self.base, self.factor, self.offset - offset)
+
+    def of(self, base: Any) -> Any:
+        """The size, or the ``torch.export.Dim``, that follows from the one of the base."""
+        product = base if self.factor == 1 else self.factor * base
+        return product + self.offset if self.offset else product
+
+    def size(self, sizes: Mapping[str, int]) -> int:
+        """The size where the base has the size ``sizes[base.name]``."""
+        return int(self.of(sizes[self.base.name]))
+
+    @property
+    def name(self) -> str:
+        """The expression, such as ``past + 1``."""
+        return str(self)
+
+    @property
+    def min(self) -> int:
+        """The size at the base's min."""
+        return int(self.of(self.base.min))
+
+    @property
+    def opt(self) -> int:
+        """The size at the base's opt."""
+        return int(self.of(self.base.opt))
+
+    @property
+    def max(self) -> int:
+        """The size at the base's max."""
+        return int(self.of(self.base.max))
+
+    @property
+    def traced(self) -> int:
+        """The size at the base's traced size."""
+        return int(self.of(self.base.traced))
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether there is a single size."""
+        return self.base.is_fixed
+
 
 def as_size(value: Any, what: str) -> int:
     """Return `value` as a size of at least 1, or say which `what` it was meant for."""
@@ -149,7 +259,7 @@ def as_size(value: Any, what: str) -> int:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input of a model: a name, a shape of ints and :class:`DynamicDim`, and a dtype.
+    """One input of a model: a name, a shape of ints, :class:`DynamicDim` and expressions of these, and a dtype.
 
     `high` is for integers: the values of examples are below it. Give the number of rows of the table that they
     index. No call is checked for it, and an index past a table ends the process that runs compiled code.
@@ -164,7 +274,7 @@ class TensorSpec:
     """
 
     name: str
-    shape: tuple[int | DynamicDim, ...]
+    shape: tuple[int | DynamicDim | DerivedDim, ...]
     dtype: torch.dtype = torch.float32
     high: int | None = None
 
@@ -176,7 +286,7 @@ class TensorSpec:
         if isinstance(self.shape, str) or not isinstance(self.shape, Sequence):
             raise ShapeError(f"{self.name}: shape is {self.shape!r}; give a tuple of sizes and DynamicDims.")
         shape = tuple(
-            dim if isinstance(dim, DynamicDim) else as_size(dim, f"{self.name}: dim {axis}")
+            dim if isinstance(dim, DynamicDim | DerivedDim) else as_size(dim, f"{self.name}: dim {axis}")
             for axis, dim in enumerate(self.shape)
         )
         object.__setattr__(self, "shape", shape)
@@ -186,13 +296,13 @@ class TensorSpec:
             object.__setattr__(self, "high", as_size(self.high, f"{self.name}: high"))
 
     @property
-    def dynamic(self) -> dict[int, DynamicDim]:
+    def dynamic(self) -> dict[int, DynamicDim | DerivedDim]:
         """The dimensions that really vary, by axis (a range of one size does not)."""
-        return {axis: dim for axis, dim in enumerate(self.shape) if isinstance(dim, DynamicDim) and not dim.is_fixed}
+        return {axis: dim for axis, dim in enumerate(self.shape) if not isinstance(dim, int) and not dim.is_fixed}
 
     def shape_at(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The concrete shape with each dynamic dimension at ``sizes[name]``."""
-        return tuple(sizes[dim.name] if isinstance(dim, DynamicDim) else dim for dim in self.shape)
+        return tuple(size_of(dim, sizes) for dim in self.shape)
 
     def marks(self, tensor: torch.Tensor) -> Iterator[tuple[int, dict[str, int]]]:
         """Axes of `tensor` to give to ``torch._dynamo.mark_dynamic``, each with its keywords.
@@ -200,10 +310,12 @@ class TensorSpec:
         The lower bound is at least 2: Dynamo guards ``2 <= size`` whatever is asked for, and a
         tensor of size 1 may not be marked at all. ``hint_override`` repeats the example's size,
         because Inductor's graph cache would otherwise forget which size the code was tuned for.
+        A derived dimension is left unmarked where its base is 1, which makes a constant of both.
         """
         for axis, dim in self.dynamic.items():
             lower, size = max(2, dim.min), int(tensor.shape[axis])
-            if size > 1 and lower < dim.max:
+            base = (size - dim.offset) // dim.factor if isinstance(dim, DerivedDim) else size
+            if base > 1 and lower < dim.max:
                 yield axis, {"min": lower, "max": dim.max, "hint_override": size}
 
     def input_args(self) -> dict[str, Any]:
@@ -213,12 +325,19 @@ class TensorSpec:
         (:attr:`DynamicDim.traced`), since Torch-TensorRT traces its graph with a tensor of that size.
         """
         corners = {
-            field: tuple(getattr(dim, attribute) if isinstance(dim, DynamicDim) else dim for dim in self.shape)
+            field: tuple(dim if isinstance(dim, int) else getattr(dim, attribute) for dim in self.shape)
             for field, attribute in (("min_shape", "min"), ("opt_shape", "traced"), ("max_shape", "max"))
         }
         if not self.dynamic:
             corners = {"shape": corners["opt_shape"]}
         return {**corners, "dtype": self.dtype, "name": self.name}
+
+
+def size_of(dim: int | DynamicDim | DerivedDim, sizes: Mapping[str, int]) -> int:
+    """The size of one entry of a shape where the dynamic dimensions have `sizes`, by name."""
+    if isinstance(dim, int):
+        return dim
+    return dim.size(sizes) if isinstance(dim, DerivedDim) else sizes[dim.name]
 
 
 def named_dims(specs: Sequence[TensorSpec]) -> dict[str, DynamicDim]:
@@ -236,7 +355,7 @@ def named_dims(specs: Sequence[TensorSpec]) -> dict[str, DynamicDim]:
         if spec.name in seen:
             raise ShapeError(f"two inputs are named {spec.name!r}; give each input its own name.")
         seen.add(spec.name)
-        for dim in (dim for dim in spec.shape if isinstance(dim, DynamicDim)):
+        for dim in (dim.base if isinstance(dim, DerivedDim) else dim for dim in spec.shape if not isinstance(dim, int)):
             first = dims.setdefault(dim.name, dim)
             if first != dim:
                 here, there = (str(each).removeprefix(f"{dim.name} ") for each in (first, dim))
@@ -254,7 +373,12 @@ def export_dims(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:
     in steps is a multiple of a ``Dim`` with a name of its own: ``16 * Dim("height_", min=6, max=20)``.
     """
     dims = {name: _export_dim(dim) for name, dim in named_dims(specs).items() if not dim.is_fixed}
-    return {spec.name: {axis: dims[dim.name] for axis, dim in spec.dynamic.items()} for spec in specs}
+    return {spec.name: {axis: _with_base(dim, dims) for axis, dim in spec.dynamic.items()} for spec in specs}
+
+
+def _with_base(dim: DynamicDim | DerivedDim, dims: Mapping[str, Any]) -> Any:
+    """The ``Dim`` of a dimension, computed from the one of its base if it is derived."""
+    return dim.of(dims[dim.base.name]) if isinstance(dim, DerivedDim) else dims[dim.name]
 
 
 def _export_dim(dim: DynamicDim) -> Any:
@@ -267,21 +391,18 @@ def range_dims(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:
     """``dynamic_shapes`` derived from min / opt / max shapes alone, the way Torch-TensorRT's tracer does it.
 
     Every axis whose minimum and maximum differ becomes a ``Dim`` called ``<input>_<axis>``; axes that
-    share a :class:`DynamicDim` share the ``Dim``
-    (``torch_tensorrt/dynamo/_tracer.py``, ``get_dynamic_shapes_args``).
+    share a :class:`DynamicDim` share the ``Dim`` (``torch_tensorrt/dynamo/_tracer.py``, ``get_dynamic_shapes_args``).
+    A :class:`DerivedDim` is computed from the ``Dim`` of its base, which Torch-TensorRT's ``Input`` cannot say.
     """
     dims: dict[str, Any] = {}
-    shapes: dict[str, dict[int, Any]] = {}
     for spec in specs:
-        args = spec.input_args()
-        shapes[spec.name] = {
-            axis: dims.setdefault(
-                dim.name,
-                torch.export.Dim(f"{spec.name}_{axis}", min=args["min_shape"][axis], max=args["max_shape"][axis]),
-            )
-            for axis, dim in spec.dynamic.items()
-        }
-    return shapes
+        for axis, dim in spec.dynamic.items():
+            if isinstance(dim, DynamicDim) and dim.name not in dims:
+                dims[dim.name] = torch.export.Dim(f"{spec.name}_{axis}", min=dim.min, max=dim.max)
+    for dim in named_dims(specs).values():
+        if dim.name not in dims and not dim.is_fixed:  # only others are derived from it
+            dims[dim.name] = torch.export.Dim(dim.name, min=dim.min, max=dim.max)
+    return {spec.name: {axis: _with_base(dim, dims) for axis, dim in spec.dynamic.items()} for spec in specs}
 
 
 def first_calls(dims: Mapping[str, DynamicDim]) -> list[dict[str, int]]:

@@ -58,7 +58,7 @@ from tutorial_lib.builds.plan import PlanTensor
 from tutorial_lib.builds.report import Engine, EngineInput, call_functions, operator_names
 from tutorial_lib.core.files import cache_folder
 from tutorial_lib.core.models import Case
-from tutorial_lib.core.shapes import TensorSpec, export_dims
+from tutorial_lib.core.shapes import DerivedDim, ShapeError, TensorSpec, export_dims
 
 HOW_TO_GET_IT = (
     "on a Linux machine with an NVIDIA GPU, `make lab` installs it (`pip install -r requirements-tensorrt.txt` by hand)"
@@ -297,7 +297,17 @@ def shared_dims(spec: TensorSpec) -> dict[str, dict[int, str]]:
 
     Axes of one name are one symbol. Without names, a model whose inputs share a dimension is refused
     ("Constraints violated").
+
+    Raises
+    ------
+    ShapeError
+        If an axis is derived from another one, which ``Input`` cannot say.
     """
+    derived = next((dim for dim in spec.dynamic.values() if isinstance(dim, DerivedDim)), None)
+    if derived is not None:
+        raise ShapeError(
+            f"torch_tensorrt.Input cannot say that a size of {spec.name} is {derived}; use the export path."
+        )
     if not spec.dynamic or not compat.inputs_can_share_dims(upstream()):
         return {}
     return {"shared_dims": {axis: dim.name for axis, dim in spec.dynamic.items()}}
