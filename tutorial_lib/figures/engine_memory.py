@@ -15,21 +15,21 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from tutorial_lib.builds.plan import show_activation, show_bytes
 from tutorial_lib.engines.report import BUILDER, EngineReport
-from tutorial_lib.figures.plots import DASHES, OTHER, STYLES
+from tutorial_lib.figures.plots import DASHES, OTHER, STYLES, label_sizes
 
 SIZE = (8.0, 4.8)
 """Inches; legible at the width of a notebook."""
 ROOM_ABOVE, ROOM_BELOW, ROOM_BESIDE = 3.0, 2.5, 1.8
-"""Factors by which the axes are longer than the data, so that labels have room."""
+"""Factors by which the axes extend beyond the data, so that labels have room."""
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markersize": 8, "markeredgewidth": 1.6}
 ABOVE: dict[str, Any] = {"xytext": (-7, 5), "ha": "right", "va": "bottom"}
 BELOW: dict[str, Any] = {"xytext": (7, -5), "ha": "left", "va": "top"}
-"""Where labels stand: those of the line that ends highest are above it, those of the others below."""
+"""Places of labels: above the line that ends highest, below the others."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One engine: its range of sizes, and the activation memory that it needs, in bytes and in words."""
+    """One engine: its range of sizes, and its activation memory in bytes and as text."""
 
     min: int
     opt: int
@@ -40,7 +40,7 @@ class Point:
 
     @property
     def alone(self) -> bool:
-        """Whether it belongs to no line: it was not asked for, or takes a single size."""
+        """Whether it is on no line: a call built it, or it takes a single size."""
         return self.built_by_a_call or self.min == self.max
 
 
@@ -113,16 +113,16 @@ def _top(points: Sequence[Point]) -> int:
 
 def _draw(axes: Axes, points: Sequence[Point], style: dict[str, Any]) -> None:
     """One model and path: a line through the first engine of each max, and a marker for every other one."""
-    line: dict[int, Point] = {}
+    first_of_max: dict[int, Point] = {}
     for point in points:
         if not point.alone:
-            line.setdefault(point.max, point)
-    shown = [line[size] for size in sorted(line)]
-    axes.plot([p.max for p in shown], [p.activation_bytes for p in shown], markersize=6, **style)
+            first_of_max.setdefault(point.max, point)
+    line = [first_of_max[size] for size in sorted(first_of_max)]
+    axes.plot([point.max for point in line], [point.activation_bytes for point in line], markersize=6, **style)
     for point in points:
-        if point not in shown:
-            more = HOLLOW if point.built_by_a_call else {}
-            axes.plot(point.max, point.activation_bytes, **{**style, "linestyle": "", **more})
+        if point not in line:
+            marker = HOLLOW if point.built_by_a_call else {}
+            axes.plot(point.max, point.activation_bytes, **{**style, "linestyle": "", **marker})
 
 
 def _label(
@@ -135,27 +135,22 @@ def _label(
 ) -> None:
     """The memory at each max, and the name of the line at its end; nothing where the same memory is labelled."""
     line = sorted((point for point in points if not point.alone), key=lambda point: point.max)
-    texts: list[tuple[Point, list[str], dict[str, Any]]] = []
+
+    def write(point: Point, text: list[str], side: dict[str, Any]) -> None:
+        marker = point.max, point.activation_bytes
+        if marker not in labelled:
+            labelled.add(marker)
+            axes.annotate("\n".join(text), marker, textcoords="offset points", fontsize=9, color=color, **side)
+
     for size, group in groupby(line, key=lambda point: point.max):
         engines = list(group)
         end = [name] if size == line[-1].max else []
-        texts.append((engines[0], [*end, *_memory_by_opt(engines)], side))
+        write(engines[0], [*end, *_memory_by_opt(engines)], side)
     for point in points:
-        if point.alone:
-            what = "built by a call out of range" if point.built_by_a_call else f"only {point.max}"
-            at = ABOVE if point.built_by_a_call else BELOW
-            texts.append((point, [f"{name}: {what}", point.memory], at))
-    for point, text, place in texts:
-        if (point.max, point.activation_bytes) not in labelled:
-            labelled.add((point.max, point.activation_bytes))
-            axes.annotate(
-                "\n".join(text),
-                (point.max, point.activation_bytes),
-                textcoords="offset points",
-                fontsize=9,
-                color=color,
-                **place,
-            )
+        if point.built_by_a_call:
+            write(point, [f"{name}: built by a call out of range", point.memory], ABOVE)
+        elif point.alone:
+            write(point, [f"{name}: only {point.max}", point.memory], BELOW)
 
 
 def _memory_by_opt(engines: Sequence[Point]) -> list[str]:
@@ -173,10 +168,9 @@ def _scale(axes: Axes, points: Sequence[Point]) -> None:
     amounts = [point.activation_bytes for point in points]
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(sizes[0] / ROOM_BESIDE, sizes[-1] * ROOM_BESIDE)
     axes.set_ylim(min(amounts) / ROOM_BELOW, max(amounts) * ROOM_ABOVE)
+    label_sizes(axes, sizes)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show_bytes(int(value))))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(True, alpha=0.25)

@@ -5,12 +5,13 @@ and ``plots.svg`` render it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
+from textwrap import fill
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, to_rgb
@@ -21,13 +22,16 @@ from tutorial_lib.figures.plots import GREY, OPT, subtitle
 from tutorial_lib.measure.sweep import Sweep
 
 COST, RATIO = "cividis", "PuOr"
-"""Colours that colour-blind readers tell apart: from little to much, and both ways from 1."""
+"""Colours that colour-blind readers can tell apart: from little to much, and both ways from 1."""
 MISSING = "#EEEEEE"
-CELL, LEAST = (0.78, 0.42), (3.3, 0.84)
-"""Inches of a cell, and of a map at least: width and height."""
-LEFT, RIGHT, APART, TOP, BOTTOM = 0.85, 0.2, 0.95, 0.55, 0.85
-LINE, LETTER, LARGER = 0.14, 0.062, 0.08
-"""Inches of a line of small text, of one letter in it, and of one in the title of a map."""
+CELL = (0.78, 0.42)
+"""Inches of a cell: width and height."""
+LABELS = (1.3, 1.9)
+"""Inches beside and above the cells of a map, for what is written there."""
+LEAST_WIDTH = 3.3
+"""Inches of the cells of a map together at least, so that its title has room."""
+CHARACTERS = 15
+"""Characters of the caption on an inch."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,15 @@ def speedup(sweep: Sweep, path: str) -> Figure:
 
 
 def padding(sweep: Sweep, path: str, dims: Sequence[str] | None = None) -> Figure:
-    """How many times as long a call takes if its inputs are padded to the largest size, over two dimensions.
+    """How many times as long a call takes if its inputs are padded to the largest measured size, over two dimensions.
 
-    Both calls are of the same program, and both were measured. One that was built for the largest size alone
-    may be somewhat faster there.
+    Both calls are of the same program, and both were measured. A program built for the largest size alone may be
+    somewhat faster there.
 
     Parameters
     ----------
     sweep : Sweep
-        Of a grid. The largest size that was measured of a dimension is what is padded to.
+        Of a grid.
     path : str
         Name of a path.
     dims : sequence of str, optional
@@ -93,8 +97,8 @@ def padding(sweep: Sweep, path: str, dims: Sequence[str] | None = None) -> Figur
         As :func:`latency`, and if `dims` names another dimension.
     """
     cells = padded(sweep, path, dims)
-    sizes = {axis.name: axis.max() for axis in (cells.index, cells.columns)}
-    to = ", ".join(f"{name} {sizes[name]}" for name in dims or sizes)
+    largest = {axis.name: axis.max() for axis in (cells.index, cells.columns)}
+    to = ", ".join(f"{name} {largest[name]}" for name in dims or largest)
     maps = [Map(f"times as long, padded to {to}", cells, "x")]
     return _figure(sweep, f"What padding costs on {path}", "Dark: little, light: much", maps)
 
@@ -112,9 +116,9 @@ def padded(sweep: Sweep, path: str, dims: Sequence[str] | None = None) -> pd.Dat
 
 
 def _rows(sweep: Sweep, path: str) -> pd.DataFrame:
-    known = list(dict.fromkeys(sweep.table["path"]))
-    if path not in known:
-        raise ValueError(f"{path!r} was not measured; use {', '.join(map(repr, known))}.")
+    paths = list(dict.fromkeys(sweep.table["path"]))
+    if path not in paths:
+        raise ValueError(f"{path!r} was not measured; use {', '.join(map(repr, paths))}.")
     return sweep.table[sweep.table["path"] == path]
 
 
@@ -128,8 +132,8 @@ def _axes(sweep: Sweep) -> tuple[dict[str, Any], dict[str, Any]]:
     varying = [dim for dim in dims if sweep.table[dim["name"]].nunique() > 1]
     if len(varying) > 2:
         names = [dim["name"] for dim in varying]
-        one = ", ".join(f"{name}=..." for name in names[2:])
-        raise ValueError(f"{', '.join(names)} vary, and a map has two dimensions; draw sweep.at({one}).")
+        fixed = ", ".join(f"{name}=..." for name in names[2:])
+        raise ValueError(f"{', '.join(names)} vary, and a map has two dimensions; draw sweep.at({fixed}).")
     down, across = varying if len(varying) == 2 else dims[:2]
     return down, across
 
@@ -141,61 +145,55 @@ def _cells(sweep: Sweep, rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def _figure(sweep: Sweep, title: str, colours: str, maps: Sequence[Map]) -> Figure:
     rows, columns = maps[0].cells.shape
-    each, tall = max(CELL[0] * columns, LEAST[0]), max(CELL[1] * rows, LEAST[1])
-    width = LEFT + each * len(maps) + APART * (len(maps) - 1) + RIGHT
-    letters = int((width - RIGHT) / LETTER)
-    above = wrap(subtitle(sweep), letters)
-    below = wrap(f"{colours} (logarithmic). {_marks(sweep)}", letters)
-    titles = [wrap(one.title, int(each / LARGER)) for one in maps]
-    top = TOP + LINE * (len(above) + 1.2 * max(map(len, titles)))
-    height = top + tall + BOTTOM + LINE * len(below)
-    figure = Figure(figsize=(width, height))
-    bottom = BOTTOM - 0.2 + LINE * len(below)
-    for place, one in enumerate(maps):
-        left = LEFT + place * (each + APART)
-        axes = figure.add_axes((left / width, bottom / height, each / width, tall / height))
-        axes.set_title("\n".join(titles[place]), loc="left", fontsize=10, y=1)
-        _draw(axes, one, sweep)
-    edge = 0.1 / width
-    place_of_title: dict[str, Any] = {"x": edge, "y": 1 - 0.08 / height, "ha": "left", "va": "top"}
-    figure.suptitle(title, **place_of_title, fontsize=12, fontweight="bold", parse_math=False)
-    small: dict[str, Any] = {"fontsize": 8, "color": GREY, "parse_math": False}
-    figure.text(edge, 1 - 0.36 / height, "\n".join(above), va="top", **small)
-    figure.text(edge, 0.1 / height, "\n".join(below), **small)
+    width = len(maps) * (LABELS[0] + max(CELL[0] * columns, LEAST_WIDTH))
+    figure = Figure(figsize=(width, LABELS[1] + CELL[1] * rows), layout="constrained")
+    for axes, each in zip(figure.subplots(1, len(maps), squeeze=False).flat, maps, strict=True):
+        axes.set_title(fill(each.title, 36), loc="left", fontsize=10)
+        _draw(axes, each, sweep)
+    caption = (subtitle(sweep), f"{colours} (logarithmic). {_marks(sweep)}")
+    lines = "\n".join(fill(text, int(width * CHARACTERS)) for text in caption)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", parse_math=False)
+    figure.supxlabel(lines, x=0.01, ha="left", fontsize=8, color=GREY, parse_math=False)
     return figure
 
 
-def _draw(axes: Axes, one: Map, sweep: Sweep) -> None:
+def _draw(axes: Axes, shown: Map, sweep: Sweep) -> None:
     """One map: a coloured cell with its number for each value, the built range outlined, opt framed."""
-    colours, norm = matplotlib.colormaps[RATIO if one.diverging else COST], _norm(one)
-    for row, values in enumerate(one.cells.to_numpy()):
-        for column, value in enumerate(values):
-            known = math.isfinite(value)
-            colour = to_rgb(colours(norm(value))) if known else MISSING
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, edgecolor="white"))
-            text = f"{_number(value)}{one.unit}" if known else "–"
-            axes.text(column, row, text, ha="center", va="center", fontsize=9, color=readable(to_rgb(colour)))
+    colours = matplotlib.colormaps[RATIO if shown.diverging else COST].with_extremes(bad=MISSING)
+    cells, norm = shown.cells.to_numpy(dtype=float), _norm(shown)  # [sizes down, sizes across]
+    edges = [[index - 0.5 for index in range(length + 1)] for length in cells.shape]
+    axes.pcolormesh(edges[1], edges[0], cells, cmap=colours, norm=norm, edgecolor="white", linewidth=1, clip_on=False)
+    for (row, column), value in np.ndenumerate(cells):
+        measured = math.isfinite(value)
+        text = f"{_number(value)}{shown.unit}" if measured else "–"
+        background = to_rgb(colours(norm(value)) if measured else MISSING)
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color=readable(background))
     down, across = _axes(sweep)
-    sizes = {down["name"]: list(one.cells.index), across["name"]: list(one.cells.columns)}
     axes.set_xlabel(across["name"])
     axes.set_ylabel(down["name"])
-    axes.set_xticks(range(len(one.cells.columns)), map(str, one.cells.columns), fontsize=9)
-    axes.set_yticks(range(len(one.cells.index)), map(str, one.cells.index), fontsize=9)
-    axes.set(xlim=(-0.55, len(one.cells.columns) - 0.45), ylim=(len(one.cells.index) - 0.45, -0.55))
+    axes.set_xticks(range(len(shown.cells.columns)), map(str, shown.cells.columns), fontsize=9)
+    axes.set_yticks(range(len(shown.cells.index)), map(str, shown.cells.index), fontsize=9)
+    axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    inside = [[at for at, size in enumerate(sizes[d["name"]]) if d["min"] <= size <= d["max"]] for d in (across, down)]
-    opt = [[at for at, size in enumerate(sizes[d["name"]]) if size == d["opt"]] for d in (across, down)]
-    _frame(axes, *inside, color="black", linewidth=1.2)
-    _frame(axes, *opt, color="white", linewidth=5)  # without it, opt is lost in cells of its own colour
-    _frame(axes, *opt, color=OPT, linewidth=2.6)
+    in_range = [_indices(shown.cells, dim, dim["min"], dim["max"]) for dim in (down, across)]
+    at_opt = [_indices(shown.cells, dim, dim["opt"], dim["opt"]) for dim in (down, across)]
+    _frame(axes, *in_range, color="black", linewidth=1.2)
+    _frame(axes, *at_opt, color="white", linewidth=5)  # without it, opt is lost in cells of its own colour
+    _frame(axes, *at_opt, color=OPT, linewidth=2.6)
 
 
-def _frame(axes: Axes, columns: Sequence[int], rows: Sequence[int], **style: Any) -> None:
-    if columns and rows:
+def _indices(cells: pd.DataFrame, dim: Mapping[str, Any], low: int, high: int) -> list[int]:
+    """Rows or columns of the sizes of `dim` from `low` to `high`."""
+    sizes = cells.index if cells.index.name == dim["name"] else cells.columns
+    return [index for index, size in enumerate(sizes) if low <= size <= high]
+
+
+def _frame(axes: Axes, rows: Sequence[int], columns: Sequence[int], **style: Any) -> None:
+    if rows and columns:
         corner = columns[0] - 0.5, rows[0] - 0.5
-        size = columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
-        axes.add_patch(Rectangle(corner, *size, fill=False, clip_on=False, **style))
+        width, height = columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
+        axes.add_patch(Rectangle(corner, width, height, fill=False, clip_on=False, **style))
 
 
 def _marks(sweep: Sweep) -> str:
@@ -208,10 +206,9 @@ def _marks(sweep: Sweep) -> str:
     )
 
 
-def _norm(one: Map) -> LogNorm:
-    values = [value for value in one.cells.to_numpy().ravel() if math.isfinite(value)]
-    low, high = min(values), max(values)
-    if one.diverging:
+def _norm(shown: Map) -> LogNorm:
+    low, high = shown.cells.min(axis=None), shown.cells.max(axis=None)
+    if shown.diverging:
         high = max(high, 1 / low, 2.0)  # differences of a few per cent stay pale
         return LogNorm(1 / high, high)
     return LogNorm(low / 1.02, high * 1.02)

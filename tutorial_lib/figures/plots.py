@@ -1,22 +1,18 @@
-"""Figures from a sweep's results. No pyplot: each function returns a ``Figure`` that belongs to nobody else.
-
-Margins are set in inches, not by matplotlib's constrained layout, which draws a figure several times:
-an interactive redraw is then over before it is noticed.
-"""
+"""Figures from a sweep's results. No pyplot: each function returns a ``Figure`` that belongs to nobody else."""
 
 import io
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from textwrap import fill, shorten
 from typing import Any
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from tutorial_lib.checks.agreement import TOLERATED
 from tutorial_lib.measure.sweep import EAGER, Sweep
@@ -27,24 +23,23 @@ STYLES: dict[str, dict[str, Any]] = {
     "input": {"color": "#D55E00", "marker": "s"},
     "export": {"color": "#009E73", "marker": "^"},
 }
-"""Colours that are told apart by colour-blind readers (Okabe and Ito), and a marker for each path."""
+"""Colours that colour-blind readers can tell apart (Okabe and Ito), and a marker for each path."""
 OTHER: dict[str, Any] = {"color": "#CC79A7", "marker": "D"}
 OPT = "#B87400"
+GREY = "#444444"
 FAINT: dict[str, Any] = {"alpha": 0.45, "linewidth": 1, "markersize": 3, "zorder": 1.5}
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1, 2)))
-"""Earlier runs, told apart by their lines, in the order in which they are given."""
-SIZE = (7.5, 4.2)
-"""Inches; legible at the width of a notebook."""
-WIDE = (12.5, 4.2)
-GREY = "#444444"
+"""Line styles of earlier runs, in the order in which these are given."""
+SIZE, WIDE = (7.5, 4.2), (12.5, 4.2)
+"""Inches: of a single figure, and of two side by side; legible at the width of a notebook."""
+ROW, CHARACTER = 0.22, 0.07
+"""Inches: height of a row of a legend, and width of a character in it."""
 LEGEND: dict[str, Any] = dict(fontsize=9, frameon=False, borderpad=0, borderaxespad=0, labelspacing=0.35)
 LATER = "measured after the last build"
-LEFT, RIGHT, APART = 0.85, 0.15, 0.95
-"""Inches left and right of the axes and between two of them, with room for the labels of the vertical axis."""
-AXIS, ROW, CHARACTER, DIGIT = 0.52, 0.22, 0.07, 0.09
-"""Inches for the labels of the horizontal axis, a row of the legend, a character there, a digit at a tick."""
-LABELLED = ((0.5, range(1, 10)), (1.2, (1, 2, 3, 5, 7)), (3, (1, 2, 5)), (math.inf, (1,)))
-"""First digits that are labelled on a logarithmic axis of fewer than so many decades."""
+APART = 0.07
+"""Labels of sizes are at least this share of the axis apart, so that they do not overlap."""
+DIGITS_BY_DECADES = ((0.5, range(1, 10)), (1.2, (1, 2, 3, 5, 7)), (3, (1, 2, 5)), (math.inf, (1,)))
+"""First digits that are labelled on a logarithmic axis that spans fewer decades than this."""
 
 Behind = Sequence[tuple[str, Sweep]]
 """Earlier runs with their labels, drawn behind the present one."""
@@ -60,7 +55,7 @@ def latency(sweep: Sweep, behind: Behind = ()) -> Figure:
 
 
 def speedup(sweep: Sweep, behind: Behind = ()) -> Figure:
-    """How many times faster than eager each path is, over the batch."""
+    """How many times as fast as eager each path is, over the batch."""
     return _figure(sweep, behind, "Speedup over eager", draw_speedup)
 
 
@@ -80,10 +75,14 @@ def build_time(sweep: Sweep, behind: Behind = ()) -> Figure:
 
 
 def overview(sweep: Sweep) -> Figure:
-    """All four figures on one page."""
-    draws: dict[str, Draw] = {"Latency": draw_latency, "Speedup over eager": draw_speedup}
-    draws |= {"Agreement with float64": draw_agreement, "Build time": draw_build_time}
-    return _page(sweep, (), draws, size=(WIDE[0], 8.2), rows=2)
+    """Latency, speedup, agreement and build time on one page."""
+    draws: dict[str, Draw] = {
+        "Latency": draw_latency,
+        "Speedup over eager": draw_speedup,
+        "Agreement with float64": draw_agreement,
+        "Build time": draw_build_time,
+    }
+    return _page(sweep, (), draws, rows=2)
 
 
 def panel(sweep: Sweep, behind: Behind = ()) -> Figure:
@@ -93,107 +92,132 @@ def panel(sweep: Sweep, behind: Behind = ()) -> Figure:
 
 def panel_more(sweep: Sweep, behind: Behind = ()) -> Figure:
     """Speedup (throughput, where nothing is compiled) and build time side by side: what is it worth?"""
-    compiled = set(sweep.table["path"]) != {EAGER}
-    draws: dict[str, Draw] = {"Speedup over eager": draw_speedup} if compiled else {"Throughput": draw_throughput}
-    return _page(sweep, behind, draws | {"Build time": draw_build_time})
+    draws: dict[str, Draw] = {"Speedup over eager": draw_speedup, "Build time": draw_build_time}
+    if set(sweep.table["path"]) == {EAGER}:
+        draws = {"Throughput": draw_throughput, "Build time": draw_build_time}
+    return _page(sweep, behind, draws)
 
 
 def subtitle(sweep: Sweep) -> str:
-    """What ran, with what, on what: stands under the title of every figure."""
-    about = sweep.provenance
-    ranges = ", ".join(f"{d['name']} {d['min']}/{d['opt']}/{d['max']}" for d in about["dims"])
-    precision = about.get("precision", "fp32")
+    """What ran, with which backend, on which device: part of every figure."""
+    metadata = sweep.provenance
+    ranges = ", ".join(f"{dim['name']} {dim['min']}/{dim['opt']}/{dim['max']}" for dim in metadata["dims"])
+    held = "".join(f", {name} {size}" for name, size in sweep.held.items())
+    precision = metadata.get("precision", "fp32")
     cast = "" if precision in ("fp32", "float32") else f", {precision}"
-    ranges = ", ".join([f"{ranges} (min/opt/max)", *(f"{name} {size}" for name, size in sweep.held.items())])
-    return f"{about['case']}, {ranges} · backend {about['backend']}{cast} · {about.get('recorded', about['device'])}"
+    where = metadata.get("recorded", metadata["device"])
+    return f"{metadata['case']}, {ranges} (min/opt/max){held} · backend {metadata['backend']}{cast} · {where}"
 
 
 def _figure(sweep: Sweep, behind: Behind, title: str, draw: Draw, size: tuple[float, float] = SIZE) -> Figure:
-    figure, (axes,) = _grid(size, 1, 1)
-    behind = _on_the_same_axis(sweep, behind)
+    behind = _over_the_same_dimension(sweep, behind)
+    figure, upper = _layout(size, behind)
+    axes = upper.subplots()
     draw(axes, sweep, behind)
-    about = fill(subtitle(sweep), 108)
-    _finish(figure, behind, top=0.6 + 0.14 * about.count("\n"))
-    figure.suptitle(
-        title, x=0.01, y=1 - 0.08 / figure.get_figheight(), ha="left", va="top", fontsize=12, fontweight="bold"
-    )
-    axes.set_title(about, loc="left", y=1, fontsize=8, color=GREY, parse_math=False)
+    axes.set_title(fill(subtitle(sweep), 108), loc="left", fontsize=8, color=GREY, parse_math=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    _legend(upper)
     return figure
 
 
-def _page(
-    sweep: Sweep, behind: Behind, draws: dict[str, Draw], size: tuple[float, float] = WIDE, rows: int = 1
-) -> Figure:
-    figure, grid = _grid(size, rows, 2)
-    behind = _on_the_same_axis(sweep, behind)
-    for axes, (title, draw) in zip(grid, draws.items(), strict=True):
+def _page(sweep: Sweep, behind: Behind, draws: dict[str, Draw], rows: int = 1) -> Figure:
+    behind = _over_the_same_dimension(sweep, behind)
+    figure, upper = _layout((WIDE[0], WIDE[1] * rows), behind)
+    for axes, (title, draw) in zip(upper.subplots(rows, 2, squeeze=False).flat, draws.items(), strict=True):
         draw(axes, sweep, behind)
-        axes.set_title(title, loc="left", y=1, fontsize=11, fontweight="bold")  # y: else it takes a drawing to find
-    about = fill(subtitle(sweep), 170)
-    _finish(figure, behind, top=0.65 + 0.17 * about.count("\n"))
-    figure.suptitle(about, y=1 - 0.1 / figure.get_figheight(), va="top", fontsize=10, color=GREY, parse_math=False)
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    figure.suptitle(fill(subtitle(sweep), 170), fontsize=10, color=GREY, parse_math=False)
+    _legend(upper)
     return figure
 
 
-def _on_the_same_axis(sweep: Sweep, behind: Behind) -> Behind:
-    """Without the runs whose sizes are of another dimension: they have no place on the axis."""
+def _over_the_same_dimension(sweep: Sweep, behind: Behind) -> Behind:
+    """The earlier runs that have a place on the horizontal axis of `sweep`."""
     name = sweep.provenance["dims"][0]["name"]
     return [(label, run) for label, run in behind if run.provenance["dims"][0]["name"] == name]
 
 
+def _layout(size: tuple[float, float], behind: Behind) -> tuple[Figure, Figure | SubFigure]:
+    """A figure, and the part of it for axes: above a legend of the earlier runs, if there are any."""
+    width, height = size
+    if not behind:
+        figure = Figure(figsize=size, layout="constrained")
+        return figure, figure
+    rows = ROW * len(behind)
+    figure = Figure(figsize=(width, height + rows), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=(height, rows))
+    upper, lower = parts
+    lines = [Line2D([], [], color=GREY, **_faint(number)) for number in range(len(behind))]
+    labels = [shorten(label, int(width / CHARACTER) - 10, placeholder=" …") for label, _ in behind]
+    legend = lower.legend(lines, labels, loc="center", **LEGEND)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure, upper
+
+
+def _legend(figure: Figure | SubFigure) -> None:
+    """Under the axes, one legend of all that they show."""
+    handles: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        inches = sum(CHARACTER * len(label) + 0.6 for label in handles)
+        rows = math.ceil(inches / figure.get_figure(root=True).get_figwidth())
+        style = {**LEGEND, "borderaxespad": 0.4, "ncols": math.ceil(len(handles) / rows)}
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", **style)
+
+
 def draw_latency(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     """Draw the latency curves on `axes`."""
-    _draw_behind(axes, behind, "median_ms")
     for name, rows in _curves(sweep):
-        style = STYLES.get(name, OTHER)
-        axes.fill_between(rows["size"], rows["p10_ms"], rows["p90_ms"], color=style["color"], alpha=0.15, linewidth=0)
-        axes.plot(rows["size"], rows["median_ms"], label=name, markersize=5, **style)
-    _log_axis(axes)
+        color = STYLES.get(name, OTHER)["color"]
+        axes.fill_between(rows["size"], rows["p10_ms"], rows["p90_ms"], color=color, alpha=0.15, linewidth=0)
+    _draw_curves(axes, sweep, behind, "median_ms")
+    _numbered_log_axis(axes)
     axes.set_ylabel("median latency of one call (ms)\nribbon: 10th to 90th percentile")
-    _batch_axis(axes, sweep, behind)
+    _size_axis(axes, sweep, behind)
 
 
 def draw_throughput(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     """Draw samples per second on `axes`."""
-    _draw_behind(axes, behind, "samples_per_second")
-    for name, rows in _curves(sweep):
-        axes.plot(rows["size"], rows["samples_per_second"], label=name, markersize=5, **STYLES.get(name, OTHER))
-    _log_axis(axes)
+    _draw_curves(axes, sweep, behind, "samples_per_second")
+    _numbered_log_axis(axes)
     axes.set_ylabel("throughput (samples/s)")
-    _batch_axis(axes, sweep, behind)
+    _size_axis(axes, sweep, behind)
 
 
 def draw_speedup(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     """Draw the speedup curves on `axes`."""
-    _draw_behind(axes, behind, "speedup", without=EAGER)
     axes.axhline(1, color=STYLES[EAGER]["color"], linestyle="--", linewidth=1, label=EAGER)
-    for name, rows in _curves(sweep):
-        if name != EAGER:
-            axes.plot(rows["size"], rows["speedup"], label=name, markersize=5, **STYLES.get(name, OTHER))
+    _draw_curves(axes, sweep, behind, "speedup", eager=False)
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0.8), max(high, 1.2))
     axes.set_ylabel("times as fast as eager\n(median over rounds)")
-    _batch_axis(axes, sweep, behind)
+    _size_axis(axes, sweep, behind)
 
 
 def draw_agreement(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     """Draw the error curves, the tolerance line and eager's own error on `axes`, once they are known."""
-    _draw_behind(axes, behind, "rms", without=EAGER)
+    _draw_curves(axes, sweep, behind, "rms", eager=False)
     for number, (_, run) in enumerate(behind):
-        sizes, _, tolerance = _floor(run)
-        axes.plot(sizes, tolerance, color="#000000", **_faint(number))
-    for name, rows in _curves(sweep):
-        if name != EAGER and rows["rms"].notna().any():
-            axes.plot(rows["size"], rows["rms"], label=name, markersize=5, **STYLES.get(name, OTHER))
-    sizes, floor, tolerance = _floor(sweep)
-    if floor.notna().any():
-        axes.plot(sizes, floor, label="eager's own error", **STYLES[EAGER])
-        axes.plot(sizes, tolerance, color="#000000", linewidth=1.2, label=f"tolerance: {TOLERATED:g} x")
+        sizes, _, tolerance = _eager_error(run)
+        axes.plot(sizes, tolerance, color="black", **_faint(number))
+    sizes, error, tolerance = _eager_error(sweep)
+    axes.set_yscale("log")
+    if error.notna().any():
+        axes.plot(sizes, error, label="eager's own error", **STYLES[EAGER])
+        axes.plot(sizes, tolerance, color="black", linewidth=1.2, label=f"tolerance: {TOLERATED:g} x")
     else:
-        _say(axes, LATER)
-    _decades_axis(axes)
+        _write_across(axes, LATER)
+    if math.isfinite(axes.dataLim.minposy):  # something is drawn: whole decades, so that two at least are labelled
+        low, high = axes.get_ylim()
+        axes.set_ylim(10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high)))
+    else:
+        axes.set_yticks([])
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel("rms error against float64")
-    _batch_axis(axes, sweep, behind)
+    _size_axis(axes, sweep, behind)
 
 
 def draw_build_time(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
@@ -202,77 +226,76 @@ def draw_build_time(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("build time (s)")
     if not builds:
-        _say(axes, "nothing is built")
+        _write_across(axes, "nothing is built")
         axes.set(xticks=[], yticks=[])
         return
-    longest = max(build["seconds"] for build in builds)
-    for place, build in enumerate(builds):
-        color = STYLES.get(build["path"], OTHER)["color"]
-        axes.barh(place, build["seconds"], color=color, height=0.5)
-        axes.text(build["seconds"], place, _built(build), va="center", fontsize=9)
+    colors = [STYLES.get(build["path"], OTHER)["color"] for build in builds]
+    bars = axes.barh(range(len(builds)), [build["seconds"] for build in builds], color=colors, height=0.5)
+    axes.bar_label(bars, [_describe(build) for build in builds], padding=4, fontsize=9)
+    for row, build in enumerate(builds):
         for number, (_, run) in enumerate(behind):
-            before = [earlier["seconds"] for earlier in run.builds if earlier["path"] == build["path"]]
-            if before:
-                height = place - 0.31 - 0.1 * number
-                axes.plot([0, before[0]], [height, height], color=color, **{**_faint(number), "marker": "|"})
-                longest = max(longest, before[0])
+            height = row - 0.31 - 0.1 * number
+            for earlier in run.builds:
+                if earlier["path"] == build["path"]:
+                    style = {**_faint(number), "marker": "|"}
+                    axes.plot([0, earlier["seconds"]], [height, height], color=colors[row], **style)
     axes.set_yticks(range(len(builds)), [build["path"] for build in builds])
     axes.set_ylim(-0.45 - 0.1 * len(behind), len(builds) - 0.5)
-    axes.set_xlim(0, longest * 1.5 + 1e-9)
+    axes.margins(x=0.5)  # room for the labels
 
 
-def _built(build: dict[str, Any]) -> str:
+def _describe(build: dict[str, Any]) -> str:
     engines = len(build["engines"])
-    text = f" {build['seconds']:.1f} s · {engines} engine{'s' if engines != 1 else ''}"
+    text = f"{build['seconds']:.1f} s · {engines} engine{'' if engines == 1 else 's'}"
     if build.get("artefact_bytes"):
         text += f" · {build['artefact_bytes'] / 1e6:.1f} MB"
     return text + (" · reused" if build.get("reused") else "")
 
 
 def _curves(sweep: Sweep) -> Iterator[tuple[str, pd.DataFrame]]:
-    dims = [dim["name"] for dim in sweep.provenance["dims"]]
-    if free := [name for name in dims[1:] if name not in sweep.held]:
+    """The rows of each path, with the first dimension as column `size`."""
+    first, *others = [dim["name"] for dim in sweep.provenance["dims"]]
+    if free := [name for name in others if name not in sweep.held]:
         raise ValueError(f"{', '.join(free)} vary too; plot sweep.at({'=..., '.join(free)}=...), or a heatmap.")
-    table = sweep.table.rename(columns={dims[0]: "size"})
+    table = sweep.table.rename(columns={first: "size"})
     yield from table.sort_values("size", kind="stable").groupby("path", sort=False)
 
 
-def _floor(sweep: Sweep) -> tuple[pd.Series, pd.Series, pd.Series]:
+def _draw_curves(axes: Axes, sweep: Sweep, behind: Behind, column: str, eager: bool = True) -> None:
+    """One line for each path, with or without eager's; those of earlier runs are faint."""
+    for number, (_, run) in enumerate(behind):
+        for name, rows in _curves(run):
+            if eager or name != EAGER:
+                axes.plot(rows["size"], rows[column], **{**STYLES.get(name, OTHER), **_faint(number)})
+    for name, rows in _curves(sweep):
+        if (eager or name != EAGER) and rows[column].notna().any():
+            axes.plot(rows["size"], rows[column], label=name, markersize=5, **STYLES.get(name, OTHER))
+
+
+def _eager_error(sweep: Sweep) -> tuple[pd.Series, pd.Series, pd.Series]:
     """Sizes, with eager's own error and the tolerance at each: NaN where they are not known yet."""
     rows = dict(_curves(sweep))[EAGER].astype({"floor_rms": float, "tolerated": float})
     return rows["size"], rows["floor_rms"], rows["floor_rms"] * rows["tolerated"]
-
-
-def _draw_behind(axes: Axes, behind: Behind, column: str, without: str | None = None) -> None:
-    for number, (_, run) in enumerate(behind):
-        for name, rows in _curves(run):
-            if name != without:
-                style = {**STYLES.get(name, OTHER), **_faint(number)}
-                axes.plot(rows["size"], rows[column], **style)
 
 
 def _faint(number: int) -> dict[str, Any]:
     return {**FAINT, "linestyle": DASHES[number % len(DASHES)]}
 
 
-def _say(axes: Axes, text: str) -> None:
+def _write_across(axes: Axes, text: str) -> None:
     box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none"}
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=10, color=GREY, bbox=box)
 
 
-def _batch_axis(axes: Axes, sweep: Sweep, behind: Behind) -> None:
+def _size_axis(axes: Axes, sweep: Sweep, behind: Behind) -> None:
     """The horizontal axis: real sizes as ticks, the built range shaded, opt marked."""
     dim: dict[str, Any] = sweep.provenance["dims"][0]
     sizes = sorted({size for run in (sweep, *(run for _, run in behind)) for size in run.table[dim["name"]]})
-    low, high = min(sizes[0], dim["min"]) / 1.15, max(sizes[-1], dim["max"]) * 1.15
     axes.set_xscale("log", base=2)
-    axes.set_xlim(low, high)
-    inches = axes.get_position().width * axes.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
-    first = (sizes[0], sizes[-1], dim["min"], dim["max"], dim["opt"])
-    shown = _legible(sizes, first, inches / math.log2(high / low))
-    axes.set_xticks(shown, [str(size) for size in shown])
-    axes.xaxis.set_minor_locator(FixedLocator([size for size in sizes if size not in shown]))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(min(sizes[0], dim["min"]) / 1.15, max(sizes[-1], dim["max"]) * 1.15)
+    important = [size for size in (sizes[0], sizes[-1], dim["min"], dim["max"], dim["opt"]) if size in sizes]
+    powers_of_two = [size for size in sizes if size.bit_count() == 1]
+    label_sizes(axes, [*important, *powers_of_two, *sizes])
     axes.axvspan(dim["min"], dim["max"], color="#56B4E9", alpha=0.10, linewidth=0, zorder=0)
     axes.axvline(dim["opt"], color=OPT, linewidth=1.5, linestyle=":", zorder=1, label=f"opt = {dim['opt']}")
     for number, (_, run) in enumerate(behind):
@@ -282,92 +305,42 @@ def _batch_axis(axes: Axes, sweep: Sweep, behind: Behind) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legible(sizes: Sequence[int], first: Iterable[int], inches_per_octave: float) -> list[int]:
-    """The sizes that have room for a label: `first`, then powers of two, then the others."""
-    shown: list[int] = []
-    for size in (*(size for size in first if size in sizes), *(s for s in sizes if s & (s - 1) == 0), *sizes):
-        room = (abs(math.log2(size / other)) * inches_per_octave for other in shown)
-        needed = (DIGIT * (len(str(size)) + len(str(other))) / 2 + 0.05 for other in shown)
-        if all(has >= needs for has, needs in zip(room, needed, strict=True)):
-            shown.append(size)
-    return sorted(shown)
+def label_sizes(axes: Axes, sizes: Sequence[int]) -> None:
+    """Set ticks at `sizes` on a logarithmic horizontal axis, and label those that have room, earlier ones first.
+
+    Set the limits of the axis before.
+    """
+    low, high = axes.get_xlim()
+    apart = APART * math.log2(high / low)
+    labelled: list[int] = []
+    for size in sizes:
+        if all(abs(math.log2(size / other)) >= apart for other in labelled):
+            labelled.append(size)
+    labelled.sort()
+    axes.set_xticks(labelled, [str(size) for size in labelled])
+    axes.xaxis.set_minor_locator(FixedLocator([size for size in sizes if size not in labelled]))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _log_axis(axes: Axes) -> None:
-    """A logarithmic axis with labels that are read as numbers, on less than a decade as on several."""
+def _numbered_log_axis(axes: Axes) -> None:
+    """A logarithmic vertical axis with plain numbers as labels, whether it spans half a decade or several."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     if high < 3 * low:
         middle = math.sqrt(low * high)
         low, high = axes.set_ylim(middle / math.sqrt(3), middle * math.sqrt(3))
     decades = math.log10(high / low)
-    digits = next(digits for most, digits in LABELLED if decades < most)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
-    ticks = [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
-    axes.set_yticks(ticks, [_plain(tick) for tick in ticks], fontsize=9)
+    digits = next(digits for limit, digits in DIGITS_BY_DECADES if decades < limit)
+    axes.yaxis.set_major_locator(LogLocator(subs=digits))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain_number))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _plain(value: float) -> str:
+def _plain_number(value: float, _: int | None = None) -> str:
     for unit, letter in ((1e6, "M"), (1e3, "k")):
         if value >= 10 * unit:
             return f"{value / unit:g}{letter}"
     return f"{value:g}"
-
-
-def _decades_axis(axes: Axes) -> None:
-    """A logarithmic axis of whole decades. Labels are plain text, which is drawn much faster than mathtext."""
-    axes.set_yscale("log")
-    powers = range(0)
-    if math.isfinite(axes.dataLim.minposy):  # something is drawn
-        low, high = (math.log10(end) for end in axes.get_ylim())
-        powers = range(math.floor(low), math.ceil(high) + 1)
-        axes.set_ylim(10.0 ** powers[0], 10.0 ** powers[-1])
-        powers = powers[:: 1 + len(powers) // 12]
-    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-    axes.set_yticks([10.0**power for power in powers], ["10" + str(power).translate(raised) for power in powers])
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _grid(size: tuple[float, float], rows: int, columns: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=size)
-    each = (size[0] - LEFT - RIGHT - APART * (columns - 1)) / columns
-    figure.subplots_adjust(left=LEFT / size[0], right=1 - RIGHT / size[0], wspace=APART / each, hspace=0.3)
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
-
-
-def _finish(figure: Figure, behind: Behind, top: float) -> None:
-    """Under the axes, a legend of all that is drawn and one of the earlier runs; the figure grows by the latter."""
-    drawn: dict[str, Any] = {}
-    for axes in figure.axes:
-        handles, labels = axes.get_legend_handles_labels()
-        drawn |= {label: handle for label, handle in zip(labels, handles, strict=True) if label not in drawn}
-    runs = [Line2D([], [], color=GREY, **_faint(number)) for number in range(len(behind))]
-    earlier = [shorten(label, int(figure.get_figwidth() / CHARACTER) - 10, placeholder=" …") for label, _ in behind]
-    rows = _rows(earlier, figure.get_figwidth()), _rows(list(drawn), figure.get_figwidth())
-    height = figure.get_figheight() + ROW * rows[0]
-    figure.set_figheight(height)
-    figure.subplots_adjust(bottom=(ROW * sum(rows) + AXIS) / height, top=1 - top / height)
-    _legend(figure, earlier, runs, rows[0], above=0.04)
-    _legend(figure, list(drawn), list(drawn.values()), rows[1], above=0.04 + ROW * rows[0])
-
-
-def _rows(labels: Sequence[str], inches: float) -> int:
-    """Into how many rows a legend has to be broken."""
-    widths = [CHARACTER * len(label) + 0.6 for label in labels]
-    for rows in range(1, len(labels)):
-        if sum(max(widths[start : start + rows]) for start in range(0, len(labels), rows)) < inches:
-            return rows
-    return len(labels)
-
-
-def _legend(figure: Figure, labels: Sequence[str], handles: Sequence[Any], rows: int, above: float) -> None:
-    if labels:
-        place = (0.5, above / figure.get_figheight())
-        columns = math.ceil(len(labels) / rows)
-        legend = figure.legend(handles, labels, loc="lower center", bbox_to_anchor=place, ncols=columns, **LEGEND)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
 
 
 def png(figure: Figure, dpi: int = 120) -> bytes:
@@ -395,6 +368,5 @@ def show(figure: Figure) -> Any:
     """A figure as an ``IPython.display.Image``, with its title as alternative text."""
     from IPython.display import Image  # in notebooks only
 
-    return Image(
-        png(figure), format="png", embed=True, alt=figure.get_suptitle(), width=int(figure.get_figwidth() * 100)
-    )
+    width = int(figure.get_figwidth() * 100)
+    return Image(png(figure), format="png", embed=True, alt=figure.get_suptitle(), width=width)
