@@ -31,6 +31,9 @@ endif
 
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
           --nbval-sanitize-with=tests/nbval_sanitize.cfg
+# Two tests at a time, each with half of the cores: with all of them, both wait for each other. A file stays whole.
+HALF   := $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
+IN_TWO := OMP_NUM_THREADS=$(HALF) $(PYTEST) -n 2 --dist loadfile
 
 .PHONY: help lab test test-slow test-long test-gpu mutants lint format notebooks students bench clean
 
@@ -41,13 +44,13 @@ lab: $(VENV)/.ready ## open the tutorial in JupyterLab (on loopback, with a toke
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(LAB)
 
 test: lint ## lint, then run the tests, notebooks included, without the slowest
-	$(PYTEST) -m "not slow" $(TESTS)
+	$(IN_TWO) -m "not slow" $(TESTS)
 
 test-slow: $(VENV)/.ready ## run the slow tests, most of which wait for a C++ compiler
-	$(PYTEST) -m "slow and not long" tests
+	$(IN_TWO) -m "slow and not long" tests
 
 test-long: $(VENV)/.ready ## build TensorRT's engines of many more models, without a GPU
-	$(PYTEST) -m long tests
+	$(IN_TWO) -m long tests
 
 test-gpu: $(VENV)/.ready ## run every test and every notebook on a GPU; without one, this fails
 	TUTORIAL_LIB_TEST_GPU=1 $(PYTEST)

@@ -36,8 +36,9 @@ def through_json(plan):
 
 def test_a_plan_with_results_that_are_too_large_to_reserve_allocates_them_at_run_time():
     allocate = PlanLayer("allocate_0", "allocate", (), ("float32 [-1,2304]",))
-    assert dataclasses.replace(PLAN, layers=(allocate, LAYER)).allocates_at_run_time
-    assert not PLAN.allocates_at_run_time
+    plan = dataclasses.replace(PLAN, layers=(allocate, LAYER))
+    assert (plan.allocates_at_run_time, plan.least_run_time_bytes) == (True, 4 * 2**31)
+    assert (PLAN.allocates_at_run_time, PLAN.least_run_time_bytes) == (False, 0)
 
 
 def test_a_plan_goes_through_json_without_its_bytes():

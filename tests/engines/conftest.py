@@ -1,5 +1,7 @@
 """The engines' own process, one for the whole session, for all tests of this folder."""
 
+import os
+
 import inside
 import pytest
 
@@ -22,9 +24,8 @@ def installed():
 @pytest.fixture
 def warm(installed):
     """The engines' process, started."""
-    process = worker.worker()
-    process.ask("warm", b"")
-    return process
+    engines.run_inside(os.getpid)
+    return worker.worker()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from plans import PLAN, engine
 
+from tutorial_lib.builds.plan import PlanLayer
 from tutorial_lib.cli import doctor
 from tutorial_lib.engines import save
 
@@ -42,6 +43,17 @@ def test_too_little_memory_and_a_card_that_cannot_run_it_are_not_ok(plan, card, 
     assert check.state == doctor.NOT_OK
     assert part in check.found
     assert check.fix
+
+
+def test_memory_that_is_allocated_at_run_time_is_asked_for(tmp_path, card):
+    allocates = PlanLayer("allocate_0", "allocate", inputs=("float32 [-1,8]",))
+    save(engine(layers=(allocates,)), tmp_path / "large.plan")
+    card((8, 9), NEEDED + 10**9)
+    check = doctor.check_plan(tmp_path / "large.plan")
+    assert check.state == doctor.NOT_OK
+    assert "85.7 MB and more at run time" in check.found
+    card((8, 9), NEEDED + 10**10)
+    assert "may be free" in doctor.check_plan(tmp_path / "large.plan").found
 
 
 def test_without_a_gpu_it_says_what_the_plan_needs(plan, card):

@@ -11,6 +11,7 @@ import plans
 import pytest
 from plans import PLAN, Built, engine
 
+from tutorial_lib.builds.plan import PlanLayer
 from tutorial_lib.core import files
 from tutorial_lib.engines.errors import PlanError
 from tutorial_lib.engines.files import description_of, fits, read, save
@@ -294,16 +295,20 @@ def test_a_folder_is_no_plan(tmp_path):
 
 # ---- memory
 
-
-def test_what_fits_is_activations_and_weights_together():
-    need = PLAN.activation_bytes + PLAN.weight_bytes
-    assert fits(PLAN, need) is None
-    assert "needs 85.7 MB of GPU memory for activations and 7.09 MB for weights" in fits(PLAN, need - 1)
+NEEDED = PLAN.activation_bytes + PLAN.weight_bytes
+LARGE = replace(PLAN, layers=(PlanLayer("allocate_0", "allocate", inputs=("float16 [-1,8]",)),))
+"""A plan with a result of 2**31 elements or more at max, which TensorRT allocates at run time."""
 
 
-def test_a_wide_range_says_how_much_is_missing():
+def test_a_plan_fits_where_activations_and_weights_are_free():
+    assert fits(PLAN, NEEDED) is None
     said = fits(replace(PLAN, activation_bytes=9_920_000_000), 4 * 10**9)
-    assert "needs 9.92 GB" in said
-    assert "4 GB are free" in said
+    assert "needs 9.92 GB of GPU memory for activations and 7.09 MB for weights, and 4 GB are free" in said
     assert "smaller max" in said
-    assert "512 bytes are free" in fits(PLAN, 512)
+
+
+def test_what_is_allocated_at_run_time_counts_at_the_largest_shapes():
+    assert fits(LARGE, NEEDED + 2 * 2**31) is None
+    assert "at least 4.29 GB more at run time" in fits(LARGE, NEEDED + 2 * 2**31 - 1)
+    assert fits(LARGE, NEEDED, at_max=False) is None
+    assert fits(LARGE, NEEDED - 1, at_max=False)

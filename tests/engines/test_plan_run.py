@@ -13,6 +13,7 @@ import rtx
 import torch
 from plans import PLAN, VERSION, S, W, X
 
+from tutorial_lib.builds.plan import PlanLayer
 from tutorial_lib.checks.range_check import OutOfRange
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EnginesUnavailable, install, running
@@ -289,6 +290,14 @@ def test_memory_that_torch_only_keeps_is_given_back_first(file, card, on_card):
     assert "does not fit on the card" in refused(run, file, [torch.ones(4, 8)], trust=True)
 
 
+def test_what_a_plan_allocates_at_run_time_depends_on_the_inputs_and_is_named_where_it_fails(card, on_card):
+    plan = replace(PLAN, layers=(PlanLayer("allocate_0", "allocate", inputs=("float32 [-1,8]",)),))
+    card.free = GIB
+    assert len(on_card(fake_tensorrt_rtx.module(), plan, [torch.ones(4, 8)])) == 1
+    said = refused(on_card, fake_tensorrt_rtx.module(fail="execute_async_v3"), plan, [torch.ones(4, 8)])
+    assert "it allocates memory at run time: free some, or give smaller inputs" in said
+
+
 # ---- the calls of TensorRT's API, on a stand-in
 
 
@@ -300,7 +309,7 @@ def on_card(file, card, monkeypatch):
 
     def run_on(module, plan, inputs):
         use(monkeypatch, module)
-        save(plan, file)
+        save(plan, file, overwrite=True)
         return run(file, inputs, trust=True)
 
     return run_on

@@ -29,6 +29,14 @@ def compiled(case, low):
     return torch.is_grad_enabled()
 
 
+def serialized(case):
+    import torch_tensorrt
+
+    inputs = [torch_tensorrt.Input(**spec.input_args()) for spec in case.inputs]
+    program = torch_tensorrt.dynamo.trace(case.model, arg_inputs=inputs)
+    return torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(program, arg_inputs=inputs)
+
+
 def left_in_pytorch(case):
     import torch_tensorrt
 
@@ -62,6 +70,15 @@ def test_a_function_has_its_engines_built_and_its_result_returned(installed):
     assert engine.plan.network_layers == 36
     assert engine.plan.inputs[0].profiles == (((1, 7, 24), (4, 7, 24), (32, 7, 24)),)
     assert str(report).startswith(f"Torch-TensorRT {report.version} had TensorRT build 1 engine\n")
+
+
+def test_a_plan_for_use_without_pytorch_is_counted_too(installed):
+    report = run_inside(serialized, seed())
+    (plan,) = (engine.plan for engine in report.engines)
+    assert plan.plan_bytes == len(report.result) > 0
+    assert plan.inputs[0].profiles == (((1, 7, 24), (4, 7, 24), (32, 7, 24)),)
+    graph = run_inside(serialized, seed(), mode="graph")
+    assert ([engine.plan for engine in graph.engines], graph.result) == ([None], b"")
 
 
 def test_its_errors_and_warnings_are_noted(installed):
@@ -147,6 +164,11 @@ def test_a_recording_of_another_version_is_read_and_neither_run_nor_made_again(
     assert [file.name for file in tmp_path.iterdir()] == ["recorded.json"]
     (report,) = Recording(file, version=minor).build_all(seed(), ["export"], mode="graph")  # still read, not recorded
     assert len(report.engines) == 1
+
+
+def test_the_time_limit_of_a_recording_is_that_of_the_request(installed, tmp_path):
+    (report,) = Recording(tmp_path / "recorded.json").build_all(seed(), ["export"], mode="graph", seconds=0.001)
+    assert "took longer than 0.001 s" in report.failed
 
 
 def test_nothing_is_written_unless_asked_for(installed, monkeypatch, tmp_path):

@@ -9,7 +9,8 @@ from plans import PLAN
 from tutorial_lib import expand_reshape
 from tutorial_lib.builds.plan import show_bytes
 from tutorial_lib.builds.report import Engine, EngineInput
-from tutorial_lib.engines.report import Call, EngineReport, FunctionReport, differences, engine_from_dict
+from tutorial_lib.core import plain_values
+from tutorial_lib.engines.report import Call, EngineReport, FunctionReport, differences
 
 X = EngineInput("x", "float32", (1, 8), (4, 8), (32, 8))
 STATIC = EngineInput("x", "float32", (1, 8), (1, 8), (1, 8))
@@ -118,13 +119,13 @@ def test_json_has_the_numbers_and_not_the_plan_itself():
     assert all("data" not in engine["plan"] for engine in plain["engines"])
     assert plain["options"] == {"min_block_size": "1"}
     assert plain["calls"][0]["built"] == [2]
-    assert tuple(map(engine_from_dict, plain["engines"])) == REPORT.engines
+    assert plain_values.read(tuple[Engine, ...], plain["engines"]) == REPORT.engines
 
 
 def test_an_engine_without_a_plan_comes_back_from_json_too():
     engine = replace(REPORT.engines[0], plan=None)
     (plain,) = json.loads(json.dumps(replace(REPORT, engines=(engine,)).to_dict()))["engines"]
-    assert engine_from_dict(plain) == engine
+    assert plain_values.read(Engine, plain) == engine
 
 
 @pytest.mark.parametrize(

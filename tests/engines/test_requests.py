@@ -1,5 +1,6 @@
 """What a request for a build's graphs and profiles is answered, and what is refused before a process is asked."""
 
+import subprocess
 import sys
 
 import inside_package as ours
@@ -92,10 +93,17 @@ def test_without_a_build_nothing_is_said_to_be_built(reports, path):
     assert "built by TensorRT" not in str(report)
 
 
-def test_the_readers_process_is_left_alone(reports):
-    assert "torch_tensorrt" not in sys.modules
-    assert not {"tensorrt", "tensorrt_rtx"} & set(sys.modules)
-    assert torch.cuda.current_device.__module__ == "torch.cuda"
+@pytest.mark.slow
+def test_the_readers_process_is_left_alone(installed):
+    code = """
+import sys, torch
+from tutorial_lib import expand_reshape
+from tutorial_lib.engines import build
+print(build(expand_reshape((2, 4, 8), 24, tokens=7), "export", mode="graph").failed)
+print(sorted({"torch_tensorrt", "tensorrt", "tensorrt_rtx"} & set(sys.modules)), torch.cuda.current_device.__module__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "None\n[] torch.cuda\n", done.stderr
 
 
 def test_a_gpu_here_gives_the_same_report(installed, monkeypatch):

@@ -7,6 +7,8 @@ kernels on the card that runs it, so the entries of :attr:`Plan.layers` are laye
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+import torch
+
 from tutorial_lib.core import plain_values
 
 Shape = tuple[int, ...]
@@ -14,6 +16,9 @@ Shape = tuple[int, ...]
 
 Profile = tuple[Shape, Shape, Shape]
 """(min, opt, max) of one input in one optimization profile."""
+
+UNRESERVED_ELEMENTS = 2**31
+"""Results with this many elements or more at max are allocated at run time by TensorRT for RTX 1.5."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +139,21 @@ class Plan:
     def allocates_at_run_time(self) -> bool:
         """Whether it has results for which TensorRT reserves nothing, so that `activation_bytes` leaves them out.
 
-        TensorRT for RTX 1.5 does so with results that have 2**31 elements or more at max.
+        TensorRT for RTX 1.5 does so with results that have :data:`UNRESERVED_ELEMENTS` or more at max.
         """
-        return any(layer.type == "allocate" for layer in self.layers)
+        return bool(self._allocated)
+
+    @property
+    def least_run_time_bytes(self) -> int:
+        """The least that it allocates at run time at its largest shapes, beyond `activation_bytes`; 0 if nothing.
+
+        TensorRT does not say how much. One of these results at least has :data:`UNRESERVED_ELEMENTS`.
+        """
+        return min((UNRESERVED_ELEMENTS * _itemsize(layer) for layer in self._allocated), default=0)
+
+    @property
+    def _allocated(self) -> tuple[PlanLayer, ...]:
+        return tuple(layer for layer in self.layers if layer.type == "allocate")
 
     @property
     def is_dynamic(self) -> bool:
@@ -166,6 +183,12 @@ class Plan:
             if isinstance(value, int | float) and value < 0:
                 raise ValueError(f"plan.{attribute.name} is {value}, not 0 or more")
         return plan
+
+
+def _itemsize(layer: PlanLayer) -> int:
+    """Bytes of one element of what a layer allocates, which is its input; 1 where its dtype is not known."""
+    dtype = getattr(torch, layer.inputs[0].split()[0], None) if layer.inputs else None
+    return dtype.itemsize if isinstance(dtype, torch.dtype) else 1
 
 
 def show_activation(plan: Plan) -> str:

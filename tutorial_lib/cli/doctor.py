@@ -41,7 +41,7 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from tutorial_lib.builds import backends
 from tutorial_lib.builds.backends import cpp_compiler, tensorrt
-from tutorial_lib.builds.plan import show_bytes
+from tutorial_lib.builds.plan import show_activation, show_bytes
 from tutorial_lib.cli.engines_command import FAILED
 from tutorial_lib.core.files import cache_folder
 from tutorial_lib.engines import EnginesUnavailable, install, targets
@@ -166,7 +166,7 @@ def check_plan(file: Path) -> Check:
         plan = read(file).plan
     except PlanError as error:
         return Check(name, NOT_OK, str(error), "build it again with `python -m tutorial_lib engines --out FOLDER`.")
-    needs = f"needs {show_bytes(plan.activation_bytes)} for activations, {show_bytes(plan.weight_bytes)} for weights"
+    needs = f"needs {show_activation(plan)} for activations, {show_bytes(plan.weight_bytes)} for weights"
     content = f"built by TensorRT for RTX {plan.tensorrt_version} for {', '.join(plan.targets)}; {needs}"
     if not torch.cuda.is_available():
         return Check(name, ABSENT, f"{content}; PyTorch sees no GPU here that could run it")
@@ -175,7 +175,8 @@ def check_plan(file: Path) -> Check:
     if reason:
         problem, fix = _found_and_fix(reason)
         return Check(name, NOT_OK, f"{content}. {problem}", fix)
-    return Check(name, OK, f"{content}, which are free on this card")
+    free = "which may be free on this card" if plan.allocates_at_run_time else "which are free on this card"
+    return Check(name, OK, f"{content}, {free}")
 
 
 def _python(name: str) -> Check:

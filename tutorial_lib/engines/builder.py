@@ -106,6 +106,7 @@ class Builder:
         self._interpreter: Any = importlib.import_module("torch_tensorrt.dynamo.conversion._TRTInterpreter")
         conversion = importlib.import_module("torch_tensorrt.dynamo.conversion._conversion")
         self._interpret = conversion.interpret_module_to_result
+        self._compiler: Any = importlib.import_module("torch_tensorrt.dynamo._compiler")
         self.request = Request()
         self.versions = {
             **report.versions(),
@@ -139,6 +140,7 @@ class Builder:
             return config
 
         self._interpreter.TRTInterpreter._populate_trt_builder_config = populated
+        self._compiler.interpret_module_to_result = self._serialized
 
     def _look_at(self, network: Any, profiles: Sequence[Any]) -> None:
         """Note the inputs and the layers of a complete network, and name each layer as its own source.
@@ -207,6 +209,21 @@ class Builder:
         if refused:
             raise EngineRefused(refused, plan.messages)
         return StandIn(module, inputs, plan)
+
+    def _serialized(
+        self, module: torch.fx.GraphModule, inputs: Sequence[Any], settings: Any = None, engine_cache: Any = None
+    ) -> types.SimpleNamespace:
+        """The engine of ``convert_exported_program_to_serialized_trt_engine``, built and counted as any other.
+
+        Its bytes are empty where engines are not built.
+        """
+        request = self.request
+        self.request = replace(request, keep_plans=True)
+        try:
+            engine = self._compiler.convert_module(module, inputs, settings, engine_cache=engine_cache)
+        finally:
+            self.request = request
+        return types.SimpleNamespace(serialized_engine=engine.plan.data if engine.plan else b"")
 
     def _messages(self, severity: int) -> tuple[str, ...]:
         """What TensorRT said of this severity or a graver one, each sentence once."""

@@ -269,10 +269,12 @@ def _tensor_problem(tensor: PlanTensor) -> str | None:
     return None
 
 
-def fits(plan: Plan, free_bytes: int) -> str | None:
-    """Why a plan does not fit into the GPU memory that is free, as a sentence; None if it does.
+def fits(plan: Plan, free_bytes: int, *, at_max: bool = True) -> str | None:
+    """Why a plan does not fit into the GPU memory that is free, as a sentence; None if it may.
 
-    It needs its activation memory, which is that of the largest shapes whatever shapes come, and its weights.
+    It needs its weights and its activation memory, which is that of the largest shapes whatever shapes come. What it
+    allocates at run time (:attr:`Plan.allocates_at_run_time`) grows with the shapes that come, and TensorRT does not
+    say how much it is: at the largest shapes, at least :attr:`Plan.least_run_time_bytes`.
 
     Parameters
     ----------
@@ -280,13 +282,17 @@ def fits(plan: Plan, free_bytes: int) -> str | None:
         What TensorRT built.
     free_bytes : int
         Free memory of the card, such as ``torch.cuda.mem_get_info()[0]``.
+    at_max : bool
+        Whether it has to fit at its largest shapes; else what it allocates at run time is left out.
     """
-    if plan.activation_bytes + plan.weight_bytes <= free_bytes:
+    at_run_time = plan.least_run_time_bytes if at_max else 0
+    if plan.activation_bytes + plan.weight_bytes + at_run_time <= free_bytes:
         return None
-    activations, weights = show_bytes(plan.activation_bytes), show_bytes(plan.weight_bytes)
+    more = f" and at least {show_bytes(at_run_time)} more at run time" if at_run_time else ""
     return (
-        f"the plan needs {activations} of GPU memory for activations and {weights} for weights, and "
-        f"{show_bytes(free_bytes)} are free; build it with a smaller max, or free memory."
+        f"the plan needs {show_bytes(plan.activation_bytes)} of GPU memory for activations and "
+        f"{show_bytes(plan.weight_bytes)} for weights{more}, and {show_bytes(free_bytes)} are free; "
+        "build it with a smaller max, or free memory."
     )
 
 

@@ -15,24 +15,14 @@ from typing import Any, TypeVar
 import torch
 
 from tutorial_lib.builds.report import Engine
+from tutorial_lib.core import plain_values
 from tutorial_lib.core.files import save
 from tutorial_lib.core.models import Case
 from tutorial_lib.engines import install, requests
 from tutorial_lib.engines.errors import EnginesUnavailable
-from tutorial_lib.engines.report import (
-    BUILD,
-    FRONT_END,
-    GRAPH,
-    Call,
-    EngineReport,
-    FunctionReport,
-    engine_dict,
-    engine_from_dict,
-    input_from_dict,
-    requested,
-)
+from tutorial_lib.engines.report import BUILD, GRAPH, EngineReport, FunctionReport, engine_dict, requested
 from tutorial_lib.engines.tasks import Sizes
-from tutorial_lib.explain import Explanation
+from tutorial_lib.engines.worker import SECONDS
 from tutorial_lib.paths import PATHS
 
 T = TypeVar("T", FunctionReport, tuple[EngineReport, ...])
@@ -67,8 +57,8 @@ class Recording:
     def __str__(self) -> str:
         missing = self._other or why_not()
         if missing is None:
-            pins = install.located().pins
-            return f"TensorRT for RTX {pins['tensorrt-rtx-cu13']} works here: it builds every engine that follows, now."
+            version = install.located().tensorrt_rtx
+            return f"TensorRT for RTX {version} works here: it builds every engine that follows, now."
         return f"Nothing is built here: {missing}\nYou see what was recorded elsewhere, and it says so."
 
     def build_all(
@@ -78,27 +68,32 @@ class Recording:
         calls: Sequence[Sizes] = (),
         options: Mapping[str, Any] | None = None,
         mode: str = BUILD,
+        seconds: float = SECONDS,
     ) -> tuple[EngineReport, ...]:
         """:func:`tutorial_lib.engines.build_all`, or what was recorded of it."""
         ranges = ", ".join(map(str, requested(case)))
         key = f"engines: {case.name}, {ranges}, {', '.join(paths)}, calls {list(calls)}, options {options}"
-        key += f", {GRAPH}" if mode == GRAPH else ""
 
         def make() -> tuple[EngineReport, ...]:
-            return requests.build_all(case, paths, calls, options, mode=mode)
+            return requests.build_all(case, paths, calls, options, mode=mode, seconds=seconds)
 
-        return self._answer(key, make, _plain_reports, _reports)
+        return self._answer(key, mode, make, tuple[EngineReport, ...])
 
-    def run_inside(self, function: Callable[..., Any], *args: Any, mode: str = BUILD) -> FunctionReport:
+    def run_inside(
+        self, function: Callable[..., Any], *args: Any, seconds: float = SECONDS, mode: str = BUILD
+    ) -> FunctionReport:
         """:func:`tutorial_lib.engines.run_inside`, or what was recorded of it; the result has to be JSON."""
-        told = ", ".join(", ".join([a.name, *map(str, requested(a))]) if isinstance(a, Case) else repr(a) for a in args)
         source = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:8]
-        key = f"run_inside: {function.__name__}({told}), source {source}" + (f", {GRAPH}" if mode == GRAPH else "")
-        return self._answer(
-            key, lambda: requests.run_inside(function, *args, mode=mode), _plain_function, _function_report
-        )
+        key = f"run_inside: {function.__name__}({', '.join(map(_shown, args))}), source {source}"
 
-    def _answer(self, key: str, make: Callable[[], T], plain: Callable[[T], Any], read: Callable[[Any], T]) -> T:
+        def make() -> FunctionReport:
+            return requests.run_inside(function, *args, seconds=seconds, mode=mode)
+
+        return self._answer(key, mode, make, FunctionReport)
+
+    def _answer(self, key: str, mode: str, make: Callable[[], T], kind: type[T]) -> T:
+        """What `make` returns, or what was recorded of it, read as a `kind`."""
+        key += f", {GRAPH}" if mode == GRAPH else ""
         try:
             if self._other:
                 raise EnginesUnavailable(self._other)
@@ -108,11 +103,11 @@ class Recording:
                 raise EnginesUnavailable(f"this was not recorded, and it cannot run here: {error}") from None
             recorded = self._answers[key]
             print(f"(recorded with {recorded['versions']}; not run here)")
-            return read(recorded["answer"])
+            return plain_values.read(kind, recorded["answer"])
         if os.environ.get(RECORD):
-            pins = install.located().pins
-            told = f"Torch-TensorRT {pins[FRONT_END]} and TensorRT for RTX {pins['tensorrt-rtx-cu13']}"
-            self._answers[key] = {"versions": told, "answer": plain(answer)}
+            installed = install.located()
+            versions = f"Torch-TensorRT {installed.torch_tensorrt} and TensorRT for RTX {installed.tensorrt_rtx}"
+            self._answers[key] = {"versions": versions, "answer": _plain(answer)}
             save(self._file, _one_line_each(self._answers))
         return answer
 
@@ -126,6 +121,10 @@ def why_not() -> str | None:
     return None
 
 
+def _shown(argument: Any) -> str:
+    return ", ".join([argument.name, *map(str, requested(argument))]) if isinstance(argument, Case) else repr(argument)
+
+
 def _one_line_each(answers: Mapping[str, Any]) -> str:
     """JSON with a line for each answer: a plan has hundreds of small lists, and indented it is twice as long."""
     lines = (
@@ -135,17 +134,15 @@ def _one_line_each(answers: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _plain_reports(reports: tuple[EngineReport, ...]) -> Any:
-    # Neither options, which name folders of the machine, nor seconds, which differ in every recording.
+def _plain(answer: FunctionReport | tuple[EngineReport, ...]) -> Any:
+    """Plain values without options, which name folders of the machine, and seconds, which differ each time."""
+    if isinstance(answer, FunctionReport):
+        return {**asdict(replace(answer, engines=())), "engines": _plain_engines(answer.engines)}
     plain = []
-    for report in reports:
+    for report in answer:
         untimed = replace(report, options={}, seconds=0.0, tracing_seconds=0.0, engines=())
         plain.append({**asdict(untimed), "engines": _plain_engines(report.engines)})
     return plain
-
-
-def _plain_function(report: FunctionReport) -> Any:
-    return {**asdict(replace(report, engines=())), "engines": _plain_engines(report.engines)}
 
 
 def _plain_engines(engines: tuple[Engine, ...]) -> list[Any]:
@@ -154,27 +151,3 @@ def _plain_engines(engines: tuple[Engine, ...]) -> list[Any]:
         plan = engine.plan and replace(engine.plan, conversion_seconds=0.0, build_seconds=0.0)
         plain.append(engine_dict(replace(engine, seconds=0.0, plan=plan)))
     return plain
-
-
-def _reports(plain: Any) -> tuple[EngineReport, ...]:
-    return tuple(
-        EngineReport(
-            **{
-                **_tuples(each),
-                "requested": tuple(map(input_from_dict, each["requested"])),
-                "engines": tuple(map(engine_from_dict, each["engines"])),
-                "calls": tuple(Call(**_tuples(call)) for call in each["calls"]),
-                "explanation": Explanation(**each["explanation"]) if each["explanation"] else None,
-            }
-        )
-        for each in plain
-    )
-
-
-def _function_report(plain: Any) -> FunctionReport:
-    engines = tuple(map(engine_from_dict, plain["engines"]))
-    return FunctionReport(**{**_tuples(plain), "engines": engines, "result": plain["result"]})
-
-
-def _tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}

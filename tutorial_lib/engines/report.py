@@ -259,19 +259,6 @@ def engine_dict(engine: Engine) -> dict[str, Any]:
     return {**plain, "plan": engine.plan.to_dict() if engine.plan else None}
 
 
-def engine_from_dict(plain: dict[str, Any]) -> Engine:
-    """The inverse of :func:`engine_dict`, also after a way through JSON."""
-    inputs = tuple(input_from_dict(each) for each in plain["inputs"])
-    plan = Plan.from_dict(plain["plan"]) if plain.get("plan") else None
-    return Engine(**{**plain, "inputs": inputs, "plan": plan})
-
-
-def input_from_dict(plain: dict[str, Any]) -> EngineInput:
-    """An engine's input from plain values."""
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
-    return EngineInput(**values)
-
-
 def requested(case: Case) -> tuple[EngineInput, ...]:
     """The inputs of a case with the ranges that were typed."""
     inputs = []

@@ -92,7 +92,7 @@ def build(
         folders=_folders(),
     )
     try:
-        return worker().ask("build", _pickled(task, case.name), seconds, report)
+        return worker().ask(_pickled(task, case.name), seconds, report)
     except ProcessEnded as error:
         failed = f"the process that built {path} {error}."
         return EngineReport.of(
@@ -149,7 +149,7 @@ def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECOND
     sent = tuple(arg.to("cpu") if isinstance(arg, Case) else arg for arg in args)  # there is no GPU there
     task = FunctionTask(_pickled((function, sent), name), mode, _folders())
     try:
-        return worker().ask("function", pickle.dumps(task), seconds)
+        return worker().ask(pickle.dumps(task), seconds)
     except ProcessEnded as error:
         raise EngineProcessError(f"the process that ran {name} {error}.") from None
 

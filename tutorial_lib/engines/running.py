@@ -235,11 +235,9 @@ def run(
             "plans are not portable between releases: build it again."
         )
     profile, tensors = check_inputs(plan, inputs, device)
-    problem = fits(plan, torch.cuda.mem_get_info(device)[0])
-    if problem:
+    if fits(plan, torch.cuda.mem_get_info(device)[0], at_max=False) or plan.allocates_at_run_time:
         torch.cuda.empty_cache()  # what torch holds and does not use is not free for TensorRT
-        problem = fits(plan, torch.cuda.mem_get_info(device)[0])
-    if problem:
+    if problem := fits(plan, torch.cuda.mem_get_info(device)[0], at_max=False):
         raise PlanError(f"{file} does not fit on {torch.cuda.get_device_name(device)}: {problem}")
     with torch.cuda.device(device), torch.no_grad():
         return _execute(trt, plan, profile, tensors, device)
@@ -324,7 +322,9 @@ def _execute(
         _bind(context, expected.name, output, log)
         outputs.append(output)
     if not context.execute_async_v3(stream.cuda_stream):
-        raise PlanError(f"TensorRT for RTX could not run the plan ({log.reason()}).")
+        needs_more = "; it allocates memory at run time: free some, or give smaller inputs"
+        hint = needs_more if plan.allocates_at_run_time else ""
+        raise PlanError(f"TensorRT for RTX could not run the plan ({log.reason()}){hint}.")
     stream.synchronize()
     return tuple(outputs)
 

@@ -28,6 +28,9 @@ from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable, 
 TYPING_ERRORS = (EnginesUnavailable, OptionError, ShapeError, BackendUnavailable, TargetError)
 """Errors that reach the reader as they are."""
 
+Answer = Callable[[bytes, Request], Any]
+"""From a pickled task to its result."""
+
 
 class Server:
     """Answers requests, one at a time.
@@ -40,32 +43,36 @@ class Server:
 
     def __init__(self, requests: IO[bytes], answers: IO[bytes]) -> None:
         self._requests, self._answers = requests, answers
-        self._waiting: queue.SimpleQueue[tuple[int, str, bytes]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self._writing = threading.Lock()
         self._cancelled: set[int] = set()
-        self._files: dict[str, int] = {}
+        self._written: dict[str, int] = {}
         self._is_outdated()  # from now on, what is imported already is watched
 
-    def serve(self, answer: Callable[[str, bytes, Request], Any]) -> None:
+    def serve(self, answer: Answer) -> None:
         """Answer until the reader's process is gone."""
         threading.Thread(target=self._read, daemon=True).start()
         while True:
-            number, task, payload = self._waiting.get()
-            self._send("answer", number, *self._answer(answer, number, task, payload))
+            number, payload = self._waiting.get()
+            if self._is_outdated():
+                self._send("answer", number, "outdated", None)
+            else:
+                self._send("answer", number, *self._answer(answer, number, payload))
+                self._is_outdated()  # from now on, what this request imported is watched, too
 
     def _read(self) -> None:
         with contextlib.suppress(Exception):
             while True:
-                kind, number, *rest = pickle.load(self._requests)
+                kind, number, payload = pickle.load(self._requests)
                 if kind == "cancel":
                     self._cancelled.add(number)
                 else:
-                    self._waiting.put((number, *rest))
+                    self._waiting.put((number, payload))
         os._exit(0)  # whatever the main thread is doing, nobody waits for it
 
-    def _answer(
-        self, answer: Callable[[str, bytes, Request], Any], number: int, task: str, payload: bytes
-    ) -> tuple[str, Any]:
+    def _answer(self, answer: Answer, number: int, payload: bytes) -> tuple[str, Any]:
+        """The kind of an answer, ``value``, ``raise`` or ``cancelled``, and its value or error."""
+
         def report(progress: Progress) -> None:
             self._send("progress", number, progress)
 
@@ -77,23 +84,9 @@ class Server:
                 raise Cancelled
             report(Progress("tracing", 0, None, text))
 
-        if self._is_outdated():
-            return "outdated", None
-        kind, value = self._value(answer, task, payload, Request(is_cancelled=is_cancelled, report=report), tell)
-        self._is_outdated()  # from now on, what this request imported is watched, too
-        return kind, value
-
-    @staticmethod
-    def _value(
-        answer: Callable[[str, bytes, Request], Any],
-        task: str,
-        payload: bytes,
-        request: Request,
-        tell: Callable[[str], None],
-    ) -> tuple[str, Any]:
         try:
             with listening(tell):
-                return "value", answer(task, payload, request)
+                return "value", answer(payload, Request(is_cancelled=is_cancelled, report=report))
         except Cancelled:
             return "cancelled", None
         except TYPING_ERRORS as error:
@@ -112,13 +105,13 @@ class Server:
     def _is_outdated(self) -> bool:
         """Whether a file of the reader's was changed since it was imported here."""
         for name, module in list(sys.modules.items()):
-            changed = _changed(module)
-            if changed is not None and self._files.setdefault(name, changed) != changed:
+            written = _last_written(module)
+            if written is not None and self._written.setdefault(name, written) != written:
                 return True
         return False
 
 
-def _changed(module: ModuleType) -> int | None:
+def _last_written(module: ModuleType) -> int | None:
     """When a module's file was last written, in nanoseconds; None for libraries, which do not change."""
     file = getattr(module, "__file__", None)
     if not file or file.startswith((sys.prefix, sys.base_prefix)) or not file.endswith(".py"):
@@ -137,14 +130,13 @@ def main() -> None:
         installed = pickle.load(requests)
         try:
             frontend.load(installed)
-            builder = Builder()
+            answer = tasks.Tasks(Builder()).answer
         except Exception as error:
             problem = EngineProcessError(f"the engines' process cannot load TensorRT: {sentence(error)}")
 
-            def answer(task: str, payload: bytes, request: Request) -> Any:
+            def answer(payload: bytes, request: Request) -> Any:
                 raise problem
-        else:
-            answer = tasks.Tasks(builder).answer
+
         Server(requests, answers).serve(answer)
 
 

@@ -62,19 +62,17 @@ class Tasks:
     def __init__(self, builder: Builder) -> None:
         self._builder = builder
 
-    def answer(self, task: str, payload: bytes, request: Request) -> Any:
-        """The value for one request."""
-        if task == "warm":
-            return None
-        wanted: BuildTask | FunctionTask = pickle.loads(payload)
-        sys.path[:] = [*dict.fromkeys([*sys.path[:1], *wanted.folders, *sys.path[1:]])]  # the front end stays first
+    def answer(self, payload: bytes, request: Request) -> EngineReport | FunctionReport:
+        """The report on one task."""
+        task: BuildTask | FunctionTask = pickle.loads(payload)
+        sys.path[:] = [*dict.fromkeys([*sys.path[:1], *task.folders, *sys.path[1:]])]  # the front end stays first
         torch._dynamo.reset()
         self._builder.request = request
         with torch.no_grad():
-            if isinstance(wanted, BuildTask):
-                request.target, request.keep_plans = wanted.target, wanted.keep_plans
-                return self._build(wanted, request)
-            return self._function(wanted)
+            if isinstance(task, BuildTask):
+                request.target, request.keep_plans = task.target, task.keep_plans
+                return self._build(task, request)
+            return self._function(task)
 
     def _engine_build(self, mode: str) -> Callable[..., StandIn]:
         return self._builder.convert if mode == BUILD else stand_in

@@ -65,15 +65,13 @@ class Worker:
         """The number of the process while there is one."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
-    def ask(self, task: str, payload: bytes, seconds: float = SECONDS, report: Report = None) -> Any:
+    def ask(self, payload: bytes, seconds: float = SECONDS, report: Report = None) -> Any:
         """What the process answers to one request.
 
         Parameters
         ----------
-        task : str
-            ``build``, ``function`` or ``warm`` (:mod:`tutorial_lib.engines.server`).
         payload : bytes
-            A pickle of what the task needs.
+            A pickle of a task (:mod:`tutorial_lib.engines.tasks`).
         seconds : float
             Time limit, the start of the process included.
         report : callable, optional
@@ -88,10 +86,10 @@ class Worker:
         while not self._turn.acquire(timeout=POLL):
             _tell(report, Progress("starting", 0, None, "waiting for another build of engines"))
         try:
-            kind, value = self._answer(task, payload, seconds, report)
+            kind, value = self._answer(payload, seconds, report)
             if kind == "outdated":  # it had imported a file that was changed since; a new process reads it again
                 self.stop()
-                kind, value = self._answer(task, payload, seconds, report)
+                kind, value = self._answer(payload, seconds, report)
         finally:
             self._turn.release()
         if kind == "raise":
@@ -104,10 +102,10 @@ class Worker:
         if process:
             _kill(process)
 
-    def _answer(self, task: str, payload: bytes, seconds: float, report: Report) -> tuple[str, Any]:
+    def _answer(self, payload: bytes, seconds: float, report: Report) -> tuple[str, Any]:
         number, deadline = next(self._numbers), time.monotonic() + seconds
         try:
-            self._send(("ask", number, task, payload))
+            self._send(("ask", number, payload))
             return self._wait(number, deadline, seconds, report)
         except BaseException:  # also an interrupt, and whatever `report` raises
             self._cancel(number)
@@ -167,7 +165,7 @@ class Worker:
         if self.pid is None:
             return
         with contextlib.suppress(ProcessEnded):
-            self._send(("cancel", number))
+            self._send(("cancel", number, b""))
             deadline = time.monotonic() + PATIENCE
             while (left := deadline - time.monotonic()) > 0:
                 with contextlib.suppress(queue.Empty):
@@ -260,11 +258,6 @@ def worker() -> Worker:
         if frontend.folder not in _workers:
             _workers[frontend.folder] = Worker(frontend)
         return _workers[frontend.folder]
-
-
-def warm() -> None:
-    """Start the process now, in the background, so that the first request does not wait for it."""
-    threading.Thread(target=lambda: worker().ask("warm", b""), daemon=True).start()
 
 
 def stop() -> None:
