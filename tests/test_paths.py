@@ -11,6 +11,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, Recompile, ShapeError, TensorSpec
+from tutorial_lib.builds import compat
 from tutorial_lib.builds.backends import inductor as inductor_module
 
 
@@ -542,7 +543,7 @@ def padding_limits(monkeypatch):
         if limits and torch._inductor.config.shape_padding:
             assert all(size <= limits[0] for size in values if isinstance(size, torch.SymInt))
 
-    monkeypatch.setattr(inductor_module, "pads", lambda device, options: "shape_padding" not in options)
+    monkeypatch.setattr(compat, "padding_may_narrow_the_range", lambda device, options: "shape_padding" not in options)
     with torch._inductor.config.patch(joint_custom_pre_pass=decide, force_disable_caches=True):
         yield limits
 
@@ -574,9 +575,9 @@ def test_padding_that_was_asked_for_is_not_turned_off(own, inductor, padding_lim
 
 def test_only_a_gpu_s_products_are_padded_and_only_unless_somebody_chose():
     cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
-    assert inductor_module.pads(gpu, {})
-    assert not any(inductor_module.pads(gpu, {"shape_padding": chosen}) for chosen in (True, False))
-    assert not inductor_module.pads(cpu, {})
+    assert compat.padding_may_narrow_the_range(gpu, {})
+    assert not any(compat.padding_may_narrow_the_range(gpu, {"shape_padding": chosen}) for chosen in (True, False))
+    assert not compat.padding_may_narrow_the_range(cpu, {})
 
 
 def test_a_recompile_does_not_change_later_builds(own):

@@ -12,7 +12,7 @@ import upstream
 
 from tutorial_lib import BuildError, EngineInput, OptionError
 from tutorial_lib.builds.backends import tensorrt
-from tutorial_lib.builds.job import Job
+from tutorial_lib.builds.job import forward_of_its_own
 
 pytestmark = pytest.mark.slow
 
@@ -159,8 +159,8 @@ def test_every_input_is_a_plain_argument_by_which_2_11_finds_its_sizes():
         sources.extend(node.meta["grapharg"].source for node in graph.graph.find_nodes(op="placeholder"))
         return graph
 
-    job = Job(ours.case("masked"), "jit", "tensorrt", {}, (), "")
-    torch.compile(job.model, backend=compile_graph, dynamic=True)(*job.case.example())
+    case = ours.case("masked")
+    torch.compile(forward_of_its_own(case), backend=compile_graph, dynamic=True)(*case.example())
     names = {getattr(getattr(source, "base", source), "local_name", None) for source in sources}
     assert {"input_0", "input_1"} <= names
 

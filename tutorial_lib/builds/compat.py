@@ -3,9 +3,14 @@
 Each function says which version needs it. When the oldest supported version moves on, this is the file to shorten.
 """
 
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+import torch._inductor.config
 
 
 def release(version: str) -> tuple[int, int]:
@@ -33,6 +38,39 @@ def set_cuda_device_guard() -> None:
     """
     if hasattr(torch._C, "_ensureCUDADeviceGuardSet") and not torch.cuda.is_available():
         torch._C._ensureCUDADeviceGuardSet()
+
+
+def padding_may_narrow_the_range(device: torch.device, options: Mapping[str, Any]) -> bool:
+    """Whether Inductor's padding of matrix products can make the range of a just-in-time build smaller: in 2.11.
+
+    For a GPU, Inductor pads the odd sizes of a matrix product where it expects a gain. In torch 2.11 that test
+    computes with the symbol of a dynamic size (``is_mm_compute_bound`` in ``torch/_inductor/fx_passes/pad_mm.py``;
+    2.13 computes with opt), and its answer becomes a limit of that size, which no line of the model explains.
+    """
+    return device.type == "cuda" and "shape_padding" not in options and bool(torch._inductor.config.shape_padding)
+
+
+@contextlib.contextmanager
+def guard_failures_not_logged() -> Iterator[None]:
+    """Without the pages that torch logs about a guard that fails, for the length of a ``with`` block."""
+    log = logging.getLogger("torch._guards")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+@contextlib.contextmanager
+def upstream_warnings_ignored() -> Iterator[None]:
+    """Without the warnings that torch causes itself while it traces, saves and loads, for the length of a block."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about its pytree module
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", message=".*TensorFloat32 tensor cores.*|dynamo_pgo force disabled.*")
+        warnings.filterwarnings("ignore", message="TypedStorage is deprecated.*")  # when it freezes
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")  # 2.11 when it loads
+        yield
 
 
 def source_name(source: Any) -> str:

@@ -1,7 +1,8 @@
 """The frame around the three functions of :mod:`tutorial_lib.paths`.
 
-They hold upstream's calls and nothing else. What has to happen around these calls is here: choosing the
-backend, one build at a time, gradients off, settings in force, engines noted, and a check of the result.
+Those functions hold upstream's calls and nothing else. This module does what has to happen around them: it chooses
+the backend, lets one build run at a time without gradients, puts the settings in force, notes the engines and checks
+the program.
 """
 
 import contextlib
@@ -12,7 +13,6 @@ import re
 import shutil
 import tempfile
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -27,7 +27,7 @@ import torch.compiler.config
 from tutorial_lib.builds import backends, compat, convolutions, package_cache, report
 from tutorial_lib.builds.backends import inductor, tensorrt
 from tutorial_lib.builds.program import LOCK, Compiled, Recompile
-from tutorial_lib.builds.report import Build, Engine, EngineInput
+from tutorial_lib.builds.report import Build, Engine
 from tutorial_lib.checks import corners, state
 from tutorial_lib.checks.agreement import NotRepeatable
 from tutorial_lib.checks.results import UncomparableResult
@@ -41,7 +41,9 @@ compat.set_cuda_device_guard()
 
 Options = Mapping[str, Any] | None
 Program = Callable[..., Any]
-"""What upstream returns: a compiled model, without any check in front."""
+"""What upstream returns: a compiled model without any check in front."""
+PathFunction = Callable[[Any, Case, Any, Any], Program]
+"""A function of :mod:`tutorial_lib.paths` as it is written: ``path(model, case, backend, options)``."""
 
 
 class BuildError(RuntimeError):
@@ -70,11 +72,10 @@ class Job:
     notes: tuple[str, ...]
     opt_source: str
     engines: list[Engine] = field(default_factory=list)
-    sealed: bool = True
+    sealed: bool = True  # then nothing may compile
     left_to_pytorch: tuple[str, ...] | None = None
-    names: dict[str, tuple[str, str]] = field(default_factory=dict)
     artefact: Path | None = None
-    native: Callable[[], bytes] | None = None
+    serialize: Callable[[], bytes] | None = None
     reused: str | None = None
     started: float = field(default_factory=time.perf_counter)
     finished: bool = False
@@ -84,40 +85,42 @@ class Job:
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
-        """Allow compiling inside the ``with`` block: one build at a time, gradients off, engines noted."""
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(LOCK)
+        """Allow compiling inside the ``with`` block: one build at a time, without gradients, engines noted."""
+        limits = {"recompile_limit": 10_000, "accumulated_recompile_limit": 10_000, "fail_on_recompile_limit_hit": True}
+        # Without the range in its keys, Inductor's cache on disk returns graphs that were built for another range,
+        # whose bounds contradict the requested ones. Entries of older versions of this package have guards on
+        # convolutions.
+        caches: Any = torch.compiler.config
+        ranges = ", ".join(map(str, self.case.dims.values()))
+        tag = f"{caches.cache_key_tag} {ranges} convolutions of any size"
+        with LOCK:
             stage(f"tracing {self.path}")
-            stack.enter_context(torch.no_grad())
-            stack.enter_context(precision.tf32(self.case.allows_tf32))
-            stack.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", category=FutureWarning)  # torch's own, about its pytree module
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            warnings.filterwarnings("ignore", message=".*TensorFloat32 tensor cores.*|dynamo_pgo force disabled.*")
-            warnings.filterwarnings("ignore", message="TypedStorage is deprecated.*")  # torch's own, when it freezes
-            stack.enter_context(
-                torch._dynamo.config.patch(
-                    recompile_limit=10_000, accumulated_recompile_limit=10_000, fail_on_recompile_limit_hit=True
-                )
-            )
-            # Without the range in its keys, Inductor's cache on disk gives back a graph that was built for
-            # another range, whose bounds then contradict the ones asked for. Entries of older versions of this
-            # package have guards on convolutions.
-            ranges = ", ".join(map(str, self.case.dims.values()))
-            caches: Any = torch.compiler.config
-            stack.enter_context(caches.patch(cache_key_tag=f"{caches.cache_key_tag} {ranges} convolutions of any size"))
-            if self.case.device.type == "cpu" and self.backend != "tensorrt":  # whose process chooses as a GPU does
+            with (
+                torch.no_grad(),
+                precision.tf32(self.case.allows_tf32),
+                compat.upstream_warnings_ignored(),
+                torch._dynamo.config.patch(limits),
+                caches.patch(cache_key_tag=tag),
+                self._backend_in_force(),
+            ):
+                self.sealed = False
+                try:
+                    yield
+                finally:
+                    self.sealed = True
+
+    @contextlib.contextmanager
+    def _backend_in_force(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            if self.backend == "tensorrt":
+                stack.enter_context(tensorrt.observed(self.note, self.opt_source, self.names))
+            elif self.case.device.type == "cpu":
                 stack.enter_context(convolutions.for_any_size())
             if self.backend == "inductor":
-                fresh = {"force_disable_caches": True} if package_cache.current_policy() == "fresh" else {}
-                stack.enter_context(inductor.patched({**fresh, **self.options}))
-            elif self.backend == "tensorrt":
-                stack.enter_context(tensorrt.observed(self.note, self.opt_source, self.names))
-            self.sealed = False
-            try:
-                yield
-            finally:
-                self.sealed = True
+                fresh = package_cache.current_policy() == "fresh"
+                stack.enter_context(inductor.patched({"force_disable_caches": True} if fresh else {}))
+                stack.enter_context(inductor.patched(self.options))
+            yield
 
     def note(self, engine: Engine) -> None:
         """Add an engine to the report."""
@@ -125,83 +128,62 @@ class Job:
             engine = replace(engine, after_build=True, opt_source="the size of the call that triggered it")
         self.engines.append(engine)
 
-    @functools.cached_property
-    def model(self) -> Program:
-        """``forward(input_0, input_1, ...)``: the case's model behind a function of this build alone, for Dynamo.
+    def build_just_in_time(self, path: PathFunction) -> Program:
+        """Call the jit path; call it again without padding if Inductor's padding narrowed the range."""
 
-        Dynamo keeps its graphs, their number and its memory of sizes with the code that it compiles.
-        Were that the model's own ``forward``, then builds of one class would meet there: a second
-        build with other fixed sizes would come out dynamic, and the ninth would not be compiled at all.
-        A graph of ``torch.fx`` that only calls the model gets code of its own. Its arguments have names, because
-        Torch-TensorRT 2.11 does not find the sizes of an input that comes as one of ``*inputs``.
-        """
-        graph = torch.fx.Graph()
-        inputs = tuple(graph.placeholder(f"input_{index}") for index in range(len(self.case.inputs)))
-        graph.output(graph.call_module("model", inputs))
-        return torch.fx.GraphModule({"model": self.case.model}, graph).forward
+        def build() -> Program:
+            return path(forward_of_its_own(self.case), self.case, self.dynamo_backend(), self.options)
 
-    def for_the_whole_range(self, build: Callable[[], Program]) -> Program:
-        """Call `build`; if Inductor's padding of matrix products narrowed the range, call it again without padding.
-
-        For a GPU, Inductor pads the odd sizes of a matrix product where it expects a gain. In torch 2.11 that test
-        computes with the symbol of a dynamic size (``is_mm_compute_bound`` in
-        ``torch/_inductor/fx_passes/pad_mm.py``; 2.13 computes with opt), and its answer becomes a limit of that
-        size, which no line of the model explains.
-        """
-        if self.backend != "inductor" or not inductor.pads(self.case.device, self.options):
+        if self.backend != "inductor" or not compat.padding_may_narrow_the_range(self.case.device, self.options):
             return build()
-        with inductor.quiet_guards():
-            try:
+        try:
+            with compat.guard_failures_not_logged():
                 return build()
-            except Exception as error:
-                if "Constraints violated" not in str(error):
-                    raise
+        except Exception as error:
+            if "Constraints violated" not in str(error):
+                raise
         self.options = {**self.options, "shape_padding": False}
         self.notes += ("Inductor's padding of matrix products would have narrowed the range, and is off",)
         self.engines.clear()
-        del self.model  # a new one, because Dynamo remembers the limit with the code of the first
         with inductor.patched({"shape_padding": False}):
             return build()
 
-    def watched(self, name: str) -> Callable[..., Any]:
-        """Backend `name` for ``torch.compile``, taking note of every graph it is given to compile.
+    def dynamo_backend(self) -> Callable[..., Any]:
+        """The backend for ``torch.compile``, which notes every graph that it is given to compile.
 
         Once the build is over it refuses to compile, so that no call compiles unseen.
         """
-        upstream = torch._dynamo.lookup_backend(name)
+        upstream = torch._dynamo.lookup_backend(self.backend)
 
-        def compile_graph(graph: torch.fx.GraphModule, example_inputs: list[Any], **given: Any) -> Any:
-            keywords = given if name == "tensorrt" else {}  # Inductor's options are in force around the build
+        def compile_graph(graph: torch.fx.GraphModule, example_inputs: list[Any], **keywords: Any) -> Any:
             if self.sealed:
                 raise Recompile("this call would compile another engine, inside the range it was built for")
             stage(f"compiling {self.path}, engine {len(self.engines) + 1}")
-            start = time.perf_counter()
-            engines_before = len(self.engines)
-            placeholders = _graph_inputs(graph, self.case)
-            operators = report.call_functions(graph.graph)
+            placeholders = report.graph_inputs(graph, self.case)
             inputs = tuple(i for i in placeholders if i is not None)
-            if name == "tensorrt":
+            if self.backend == "tensorrt":
                 self.names.update(tensorrt.graph_names(placeholders))
-            hits_before = inductor.cache_hits()
-            program = upstream(graph, example_inputs, **keywords)
+                engines_before = len(self.engines)
+                program = upstream(graph, example_inputs, **keywords)  # tensorrt.observed() notes the engines
+                if len(self.engines) == engines_before:
+                    shown = "; ".join(str(i) for i in inputs if i.kind == "data")
+                    raise BuildError(f"jit with tensorrt built no engine for {shown}: that graph would run in PyTorch.")
+                outside = tensorrt.left_to_pytorch(program) if isinstance(program, torch.fx.GraphModule) else ()
+                self.left_to_pytorch = tuple(sorted({*(self.left_to_pytorch or ()), *outside}))
+                return program
+            start, hits_before = time.perf_counter(), inductor.cache_hits()
+            operators = report.call_functions(graph.graph)
+            program = upstream(graph, example_inputs)  # Inductor's options are in force around the build
             if inductor.cache_hits() > hits_before:
                 self.reused = "generated code found in Inductor's cache on disk"
-            if name != "tensorrt":
-                seconds = time.perf_counter() - start
-                self.note(Engine(inputs, report.opt_source(inputs, self.opt_source), operators, seconds))
-                return program
-            # tensorrt.observed() noted the engines; without any, the program is PyTorch under another name
-            if len(self.engines) == engines_before:
-                shown = "; ".join(str(i) for i in inputs if i.kind == "data")
-                raise BuildError(f"jit with tensorrt built no engine for {shown}: that graph would run in PyTorch.")
-            outside = tensorrt.left_to_pytorch(program) if isinstance(program, torch.fx.GraphModule) else ()
-            self.left_to_pytorch = tuple(sorted({*(self.left_to_pytorch or ()), *outside}))
+            seconds = time.perf_counter() - start
+            self.note(Engine(inputs, report.opt_source(inputs, self.opt_source), operators, seconds))
             return program
 
         return compile_graph
 
     def package(self, exported: torch.export.ExportedProgram, package: "Package") -> Program:
-        """Compile an exported program ahead of time with `package`, and note what came of it."""
+        """Compile an exported program ahead of time with `package`, and note the result."""
         state.refuse_writes(self.case.name, exported)
         start = time.perf_counter()
         if self.backend == "inductor":
@@ -209,8 +191,8 @@ class Job:
         else:
             program = package(exported, self.backend, self.case.device)
             self.left_to_pytorch = tuple(sorted(report.operator_names(exported.graph)))
-            self.native = functools.partial(_saved, exported)
-        inputs, operators = _exported_inputs(exported, self.case), report.call_functions(exported.graph)
+            self.serialize = functools.partial(_serialized, exported)
+        inputs, operators = report.exported_inputs(exported, self.case), report.call_functions(exported.graph)
         self.note(Engine(inputs, self.opt_source, operators, time.perf_counter() - start))
         return program
 
@@ -229,20 +211,20 @@ class Job:
         else:
             stage(f"compiling {self.path} ahead of time")
             start = time.perf_counter()
-            with inductor.nothing_left_by_a_failed_load(file):
-                numbers = inductor.numbers_metadata(exported)
-                with inductor.patched(numbers):
-                    program = package(exported, self.backend, self.case.device, str(file))
-                if numbers:
-                    program = inductor.with_numbers(program)
+            numbers = inductor.numbers_metadata(exported)
+            with inductor.nothing_left_by_a_failed_load(file), inductor.patched(numbers):
+                program = package(exported, self.backend, self.case.device, str(file))
+            if numbers:
+                program = inductor.with_numbers(program)
             problem = package_cache.keep(key, file, time.perf_counter() - start) if key else None
-            self.notes += (problem,) if problem else ()
+            if problem:
+                self.notes += (problem,)
         self.artefact = file
         self.left_to_pytorch = inductor.library_calls(file)
-        self.native = file.read_bytes
+        self.serialize = file.read_bytes
         return program
 
-    def done(self, program: Program) -> Compiled:
+    def finish(self, program: Program) -> Compiled:
         """The program with its range check and its report.
 
         Raises
@@ -254,7 +236,7 @@ class Job:
             raise BuildError(f"{self.path} with {self.backend} built no engine: the model would run in PyTorch.")
         if self.backend == "tensorrt" and isinstance(program, torch.fx.GraphModule):  # jit notes it graph by graph
             self.left_to_pytorch = tensorrt.left_to_pytorch(program)
-            self.native = functools.partial(tensorrt.saved, program, self.case)
+            self.serialize = functools.partial(tensorrt.saved, program, self.case)
         size = self.artefact.stat().st_size if self.artefact else tensorrt.artefact_bytes(self.engines)
         build = Build(
             case=self.case.name,
@@ -268,9 +250,9 @@ class Job:
             engines=tuple(self.engines),
             left_to_pytorch=self.left_to_pytorch,
             reused=self.reused,
-            notes=(*self.notes, *self._break_notes(), *report.opt_notes(list(self.case.dims.values()))),
+            notes=(*self.notes, *self._graph_break_notes(), *report.opt_notes(self.case.dims.values())),
         )
-        compiled = Compiled(self.case, program, build, self.engines, self.compiling, self.native)
+        compiled = Compiled(self.case, program, build, self.engines, self.compiling, self.serialize)
         self.sealed = True
         stage(f"checking {self.path} at the ends of its range")
         try:
@@ -286,7 +268,7 @@ class Job:
         seconds = time.perf_counter() - self.started
         return compiled.noting(seconds=seconds, checked=result.checked, not_checked=result.not_checked)
 
-    def _break_notes(self) -> tuple[str, ...]:
+    def _graph_break_notes(self) -> tuple[str, ...]:
         sizes = len(shapes.first_calls(self.case.dims))
         if self.path != "jit" or len(self.engines) <= sizes:
             return ()
@@ -294,6 +276,21 @@ class Job:
             f"{len(self.engines)} engines for {sizes} size{'s' if sizes > 1 else ''}: the model does not compile "
             "in one piece, and Python runs between the pieces",
         )
+
+
+def forward_of_its_own(case: Case) -> Program:
+    """``forward(input_0, input_1, ...)``: the case's model behind a function that Dynamo has not seen before.
+
+    Dynamo stores its graphs, their number and the sizes it has seen with the code that it compiles. If that were the
+    model's own ``forward``, builds of one class would share them: a second build with other fixed sizes would come
+    out dynamic, and the ninth would not be compiled at all. A ``torch.fx`` graph that only calls the model has code
+    of its own. Its arguments have names, because Torch-TensorRT 2.11 does not find the sizes of an input that comes
+    as one of ``*inputs``.
+    """
+    graph = torch.fx.Graph()
+    inputs = tuple(graph.placeholder(f"input_{index}") for index in range(len(case.inputs)))
+    graph.output(graph.call_module("model", inputs))
+    return torch.fx.GraphModule({"model": case.model}, graph).forward
 
 
 class CompilePath(Protocol):
@@ -315,7 +312,7 @@ class Package(Protocol):
 _current: ContextVar[Job | None] = ContextVar("current", default=None)
 
 
-def compile_path(opt: str) -> Callable[[Callable[[Any, Case, Any, Any], Program]], CompilePath]:
+def compile_path(opt: str) -> Callable[[PathFunction], CompilePath]:
     """Decorate a function of upstream calls, ``path(model, case, backend, options)``, with the frame of a build.
 
     Readers call the result as ``path(case, backend="auto", options=None)`` and get a :class:`Compiled`.
@@ -326,7 +323,7 @@ def compile_path(opt: str) -> Callable[[Callable[[Any, Case, Any, Any], Program]
         What is opt on this path, for the report.
     """
 
-    def decorate(function: Callable[[Any, Case, Any, Any], Program]) -> CompilePath:
+    def decorate(function: PathFunction) -> CompilePath:
         def path(case: Case, backend: str = "auto", options: Options = None) -> Compiled:
             """Compile.
 
@@ -338,12 +335,9 @@ def compile_path(opt: str) -> Callable[[Callable[[Any, Case, Any, Any], Program]
                 If the model keeps state, the compiler fails, or the program is wrong at an end of its range.
             """
             with _building(function.__name__, case, backend, options, opt) as job:
-                if job.path != "jit":
-                    return job.done(function(case.model, case, job.backend, job.options))
-                watched = job.watched(job.backend)
-                return job.done(
-                    job.for_the_whole_range(lambda: function(job.model, case, watched, job.options)),
-                )
+                if job.path == "jit":
+                    return job.finish(job.build_just_in_time(function))
+                return job.finish(function(case.model, case, job.backend, job.options))
 
         signature = inspect.signature(path)
         functools.update_wrapper(path, function)  # so that inspect.getsource shows the upstream calls
@@ -369,10 +363,10 @@ def packaging(package: Package) -> Package:
 @contextlib.contextmanager
 def _building(path: str, case: Case, backend: str, options: Options, opt_source: str) -> Iterator[Job]:
     """The frame of every build: choose the backend, take the lock, and turn failures into one sentence."""
-    name, passed = backends.choose(backend, case.device)
+    name, passed_over = backends.choose(backend, case.device)
     with precision.tf32(case.allows_tf32):
         settings = backends.settings(name, case.device, options)
-    job = Job(case, path, name, settings, passed, opt_source)
+    job = Job(case, path, name, settings, passed_over, opt_source)
     token = _current.set(job)
     try:
         with job.compiling():
@@ -398,64 +392,28 @@ def _in_one_sentence(error: Exception, job: Job) -> BuildError:
         failure = inner
     else:
         explanation = explain(error)
-        if job.path == "jit":  # there, Job.model has numbered the inputs
+        if job.path == "jit":  # there, forward_of_its_own() has numbered the inputs
             cause = re.sub(r"\binput_(\d+)\b", lambda match: job.case.inputs[int(match[1])].name, explanation.cause)
             explanation = replace(explanation, cause=cause)
-        told = f"{explanation.cause} {explanation.fix}" if explanation.translated else sentence(inner)
-        failure = BuildError(f"{job.path} with {job.backend} could not compile {job.case.name}: {told}")
+        reason = f"{explanation.cause} {explanation.fix}" if explanation.translated else sentence(inner)
+        failure = BuildError(f"{job.path} with {job.backend} could not compile {job.case.name}: {reason}")
         failure.explanation = explanation if explanation.translated else None
     failure.engines = tuple(job.engines)
     return failure
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says something, else the error's type."""
+    """The first line of an error's message that is not empty, else the error's type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def sentence(error: BaseException) -> str:
-    """An error in one sentence: the message of one of this package, else its type and its first line."""
+    """An error in one sentence: the message if it is an error of this package, else its type and its first line."""
     ours = type(error).__module__.startswith("tutorial_lib")
     return str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
 
 
-def _saved(exported: torch.export.ExportedProgram) -> bytes:
+def _serialized(exported: torch.export.ExportedProgram) -> bytes:
     buffer = io.BytesIO()  # given a file, torch's writer ends the process when the disk is full
     torch.export.save(exported, buffer)
     return buffer.getvalue()
-
-
-def _graph_inputs(graph: torch.fx.GraphModule, case: Case) -> list[EngineInput | None]:
-    """Inputs of a graph that Dynamo hands to its backend, with their real ranges; None for any that is no tensor."""
-    inputs: list[EngineInput | None] = []
-    for node in graph.graph.find_nodes(op="placeholder"):
-        value = node.meta.get("example_value")
-        source = getattr(node.meta.get("grapharg"), "source", None)
-        if isinstance(value, torch.SymInt):
-            low, opt, high = report.bounds(value)
-            inputs.append(EngineInput(node.name, "int", (low,), (opt,), (high,), kind="shape"))
-        elif isinstance(value, torch.Tensor):
-            path = compat.source_name(source)
-            argument = re.fullmatch(r"L\['input_(\d+)'\]", path)
-            held = re.match(r"L\['(model|self)'\]|.*(_parameters|_buffers)\[", path)  # by the model, not given to it
-            other = "weight" if held else "intermediate"
-            name, kind = (case.inputs[int(argument[1])].name, "data") if argument else (node.name, other)
-            dtype = str(value.dtype).removeprefix("torch.")
-            inputs.append(EngineInput(name, dtype, *report.range_of(value), kind=kind))
-        else:
-            inputs.append(None)
-    return inputs
-
-
-def _exported_inputs(exported: torch.export.ExportedProgram, case: Case) -> tuple[EngineInput, ...]:
-    """Inputs of an exported program, with the ranges that it was exported for."""
-    specs = dict(zip(exported.graph_signature.user_inputs, case.inputs, strict=True))  # the graph's names vary
-    return tuple(
-        EngineInput(
-            specs[node.name].name,
-            str(node.meta["val"].dtype).removeprefix("torch."),
-            *report.range_of(node.meta["val"], exported.range_constraints),
-        )
-        for node in exported.graph.find_nodes(op="placeholder")
-        if node.name in specs and isinstance(node.meta.get("val"), torch.Tensor)
-    )

@@ -119,6 +119,8 @@ class Compiled(Program):
     ----------
     case : Case
         The model and the ranges it was compiled for.
+    serialize : callable or None
+        Gives the bytes that the backend itself can load, for :mod:`tutorial_lib.builds.saving`; None just in time.
     """
 
     def __init__(
@@ -128,13 +130,13 @@ class Compiled(Program):
         build: Build,
         engines: Sequence[Engine],
         compiling: Callable[[], AbstractContextManager[None]],
-        native: Callable[[], bytes] | None = None,
+        serialize: Callable[[], bytes] | None = None,
     ) -> None:
         super().__init__(case.inputs, case.device, program, build, case.allows_tf32)
         self.case = case
         self._engines = engines  # the build's own list, which grows when a call compiles
         self._compiling = compiling
-        self._native = native  # what the backend itself can load, for tutorial_lib.builds.saving; None just in time
+        self.serialize = serialize
         self._outside = "raise"
         if build.path == "jit" and self._turn is None:  # Dynamo's look-up of the right engine is not thread-safe
             self._turn = threading.RLock()

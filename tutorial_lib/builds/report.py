@@ -1,14 +1,18 @@
 """What was really built: engines, their real ranges, and the build they belong to."""
 
 import platform
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
+from tutorial_lib.builds import compat
 from tutorial_lib.builds.plan import Plan
 from tutorial_lib.core import plain_values
+from tutorial_lib.core.models import Case
+from tutorial_lib.core.shapes import DynamicDim
 
 Sizes = tuple[int | None, ...]
 """One size per axis; None where the compiler set no bound."""
@@ -146,24 +150,63 @@ class Build:
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
-def range_of(value: torch.Tensor, promised: Mapping[Any, Any] | None = None) -> tuple[Sizes, Sizes, Sizes]:
+def graph_inputs(graph: torch.fx.GraphModule, case: Case) -> list[EngineInput | None]:
+    """Inputs of a graph that Dynamo hands to its backend, with their real ranges; None for any that is no tensor."""
+    inputs: list[EngineInput | None] = []
+    for node in graph.graph.find_nodes(op="placeholder"):
+        value = node.meta.get("example_value")
+        if isinstance(value, torch.SymInt):
+            low, opt, high = bounds(value)
+            inputs.append(EngineInput(node.name, "int", (low,), (opt,), (high,), kind="shape"))
+        elif isinstance(value, torch.Tensor):
+            source = compat.source_name(getattr(node.meta.get("grapharg"), "source", None))
+            name, kind = node.name, "intermediate"
+            if argument := re.fullmatch(r"L\['input_(\d+)'\]", source):
+                name, kind = case.inputs[int(argument[1])].name, "data"
+            elif re.match(r"L\['(model|self)'\]|.*(_parameters|_buffers)\[", source):
+                kind = "weight"
+            inputs.append(EngineInput(name, dtype_name(value.dtype), *range_of(value), kind=kind))
+        else:
+            inputs.append(None)
+    return inputs
+
+
+def exported_inputs(exported: torch.export.ExportedProgram, case: Case) -> tuple[EngineInput, ...]:
+    """Inputs of an exported program, with the ranges that it was exported for."""
+    specs = dict(zip(exported.graph_signature.user_inputs, case.inputs, strict=True))  # the graph has names of its own
+    inputs = []
+    for node in exported.graph.find_nodes(op="placeholder"):
+        value = node.meta.get("val")
+        if node.name in specs and isinstance(value, torch.Tensor):
+            sizes = range_of(value, exported.range_constraints)
+            inputs.append(EngineInput(specs[node.name].name, dtype_name(value.dtype), *sizes))
+    return tuple(inputs)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``float32`` for ``torch.float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def range_of(value: torch.Tensor, constraints: Mapping[Any, Any] | None = None) -> tuple[Sizes, Sizes, Sizes]:
     """Real (min, opt, max) of a traced tensor, read from the symbols of its shape.
 
-    The bounds are `promised` ones (an exported program's ``range_constraints``) where there are any,
-    else those of torch's shape environment; opt is the hint, the size of the tensor that was traced.
+    The bounds come from `constraints` (an exported program's ``range_constraints``) where they name the symbol, else
+    from torch's shape environment; opt is the hint, the size of the tensor that was traced.
     """
-    corners = [bounds(size, promised) for size in value.shape]
-    return tuple(c[0] for c in corners), tuple(c[1] for c in corners), tuple(c[2] for c in corners)
+    ranges = [bounds(size, constraints) for size in value.shape]
+    low, opt, high = zip(*ranges, strict=True) if ranges else ((), (), ())
+    return low, opt, high
 
 
 def bounds(
-    size: int | torch.SymInt, promised: Mapping[Any, Any] | None = None
+    size: int | torch.SymInt, constraints: Mapping[Any, Any] | None = None
 ) -> tuple[int | None, int | None, int | None]:
     """Real (min, opt, max) of one size; None where there is no bound."""
     if not isinstance(size, torch.SymInt):
         return int(size), int(size), int(size)
     node = size.node
-    bound = (promised or {}).get(node.expr) or node.shape_env.bound_sympy(node.expr)
+    bound = (constraints or {}).get(node.expr) or node.shape_env.bound_sympy(node.expr)
     return _finite(bound.lower), node.hint, _finite(bound.upper)
 
 
@@ -218,7 +261,7 @@ def versions(*packages: str) -> dict[str, str]:
     return numbers
 
 
-def opt_notes(dims: Sequence[Any]) -> tuple[str, ...]:
+def opt_notes(dims: Iterable[DynamicDim]) -> tuple[str, ...]:
     """A note for each dimension whose opt cannot be the size of a traced example."""
     return tuple(
         f"{dim.name}: opt is {dim.traced}, not {dim.opt}, since torch turns a dimension traced at 1 into a constant"

@@ -36,7 +36,6 @@ import re
 import sys
 import tempfile
 import time
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -45,7 +44,7 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.builds import report
+from tutorial_lib.builds import compat, report
 from tutorial_lib.builds.backends import inductor, tensorrt
 from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.program import LOCK, Compiled, Program
@@ -110,7 +109,7 @@ def save(program: Compiled, path: str | Path) -> None:
         instead = "copy the file that it came from" if isinstance(program, Loaded) else "give what a path returned"
         raise ArtefactError(f"a {type(program).__name__} cannot be saved; {instead}.")
     build = program.build
-    if program._native is None:
+    if program.serialize is None:
         raise ArtefactError(
             f"what the {build.path} path built cannot be saved, because its guards and graphs live in the Python "
             "process that traced it; build with paths.export or paths.input, or start from Inductor's warm cache."
@@ -119,7 +118,7 @@ def save(program: Compiled, path: str | Path) -> None:
         with replacing(path) as file:
             try:
                 with _alone():
-                    native = program._native()
+                    native = program.serialize()
             except Exception as error:
                 what = f"{type(error).__name__}: {first_line(error)}"
                 raise ArtefactError(f"{build.case} could not be saved by {build.backend} ({what}).") from error
@@ -175,10 +174,7 @@ def _loaded(native: Path, backend: str, device: torch.device) -> Callable[..., A
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """What builds do, because torch's writers and readers trace as well: one at a time, without gradients."""
-    with LOCK, torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's own, about its pytree module
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch 2.11's reader
+    with LOCK, torch.no_grad(), compat.upstream_warnings_ignored():
         yield
 
 

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import importlib
 import json
-import logging
 import re
 import shutil
 import statistics
@@ -71,22 +70,6 @@ def patched(values: Mapping[str, Any]) -> Iterator[None]:
             algorithms.PRINT_AUTOTUNE = False
         stack.enter_context(config.patch(dict(values)))
         yield
-
-
-def pads(device: torch.device, options: Mapping[str, Any]) -> bool:
-    """Whether Inductor may pad matrix products for this device, though nobody asked for it."""
-    return device.type == "cuda" and "shape_padding" not in options and bool(config.shape_padding)
-
-
-@contextlib.contextmanager
-def quiet_guards() -> Iterator[None]:
-    """Without the pages that torch logs about a guard that fails, for the length of a ``with`` block."""
-    log = logging.getLogger("torch._guards")
-    was, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = was
 
 
 def cache_hits() -> int:
