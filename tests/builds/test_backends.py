@@ -432,7 +432,6 @@ def test_before_2_12_tensorrt_for_rtx_writes_a_timing_cache_and_it_is_this_users
 def test_which_flavours_run_on_a_card(capability, flavours):
     assert tensorrt.flavours_for(capability) == flavours
     assert tensorrt.rtx_runs_on(capability) == ("rtx" in flavours)
-    assert (tensorrt.rtx_refusal(capability) is None) == ("rtx" in flavours)
 
 
 @pytest.mark.parametrize(("flavour", "version"), [("torch-tensorrt-rtx", "2.13.0"), ("tensorrt-rtx-cu13", "1.5.0.114")])

@@ -376,10 +376,10 @@ def test_a_folder_that_cannot_be_written_gives_a_note_and_no_error(compiler, tmp
 
 def test_a_full_disk_gives_a_note_and_leaves_no_half_file(compiler, folder, monkeypatch):
     def full(source, target):
-        Path(target).write_bytes(b"half")
+        target.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(package_cache.shutil, "copyfile", full)
+    monkeypatch.setattr(package_cache.shutil, "copyfileobj", full)
     assert any("No space left on device" in note for note in build().build.notes)
     assert list(folder.iterdir()) == []
 

@@ -524,13 +524,14 @@ def test_a_gpu_that_gives_no_answer_is_reported_once(monkeypatch):
 
 
 def test_tensorrt_for_rtx_on_hopper_is_not_ok_and_says_what_to_type(gpu, versions):
-    gpu(why_not={"tensorrt": tensorrt.rtx_refusal((9, 0))})
+    found = "TensorRT for RTX does not run on compute capability 9.0"
+    fix = "use data-centre TensorRT there: `make lab TENSORRT=standard`."
+    gpu(why_not={"tensorrt": f"{found}; {fix}"})
     versions(**RTX)
     (check,) = (check for check in diagnose().checks if check.name == "tensorrt on cuda:0")
     assert_useful(check)
     assert check.state == NOT_OK
-    assert check.found == "TensorRT for RTX does not run on compute capability 9.0"
-    assert check.fix == "use data-centre TensorRT there: `make lab TENSORRT=standard`."
+    assert (check.found, check.fix) == (found, fix)
 
 
 @pytest.mark.parametrize(

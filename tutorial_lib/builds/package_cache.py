@@ -1,14 +1,12 @@
-"""Packages that were compiled ahead of time, kept on disk so that another kernel need not compile them again.
+"""Packages that were compiled ahead of time, stored on disk so that another kernel need not compile them again.
 
-A package is native code, so it is only taken back if nobody else could have put it there: the folder
-has to belong to this user and be closed to others, and the file has to have the digest that was noted
-when it was written. The key holds everything that the code depends on: the exported graph with its
-constants, weights and ranges, the size it is tuned for, every setting of the compiler, the versions
-of PyTorch and the compiler, and the processor.
+A package is native code, so it is only used if nobody else could have put it there: the folder has to belong to this
+user and be closed to others, and the file has to have the digest that was noted when it was written. The key covers
+everything that the code depends on: the exported graph with its constants, weights and ranges, the size it is tuned
+for, every setting of the compiler, the versions of PyTorch and the compiler, and the processor.
 
-TensorRT's engines are not kept: Torch-TensorRT's own engine cache leaves the arguments of operators out of
-its key (``torch_tensorrt/dynamo/_engine_cache.py``), so a model with 8 heads could be given the engine
-of one with 12.
+TensorRT's engines are not stored: Torch-TensorRT's own engine cache leaves the arguments of operators out of its key
+(``torch_tensorrt/dynamo/_engine_cache.py``), so a model with 8 heads could get the engine of one with 12.
 """
 
 import contextlib
@@ -29,24 +27,25 @@ import torch
 import torch._inductor.config
 
 from tutorial_lib.builds import report
-from tutorial_lib.core.files import cache_folder, save
+from tutorial_lib.core.files import cache_folder, replacing, save
 from tutorial_lib.core.models import Case
 
 POLICIES = ("off", "reuse", "fresh")
 LARGEST = 1 << 30
-"""Bytes kept at most; what was used longest ago goes first."""
+"""Bytes of all packages together; the least recently used one is deleted first."""
 ABANDONED = 3600
-"""Seconds after which a file that is still being written belongs to a process that died."""
+"""Seconds after which an unfinished file belongs to a process that died."""
+PRIVATE = 0o600
 
 _policy: ContextVar[str] = ContextVar("policy", default="off")
 
 
 @contextlib.contextmanager
 def policy(name: str) -> Iterator[None]:
-    """What builds of this thread do with earlier ones inside the ``with`` block.
+    """What builds of this thread do with stored packages inside the ``with`` block.
 
-    ``off`` (the default) neither keeps packages nor looks for them, ``reuse`` does both, and ``fresh`` builds
-    all anew, without PyTorch's own caches too, and keeps the result.
+    ``off`` (the default) neither stores packages nor looks for them, ``reuse`` does both, and ``fresh`` builds
+    everything anew, without PyTorch's own caches either, and stores the result.
     """
     if name not in POLICIES:
         raise ValueError(f"the policy is {name!r}; use {', '.join(POLICIES)}.")
@@ -75,13 +74,13 @@ class CachedPackage:
 
 
 def key(path: str, exported: torch.export.ExportedProgram, case: Case, options: dict[str, Any]) -> str:
-    """The name under which the package of one path is kept; call it with the compiler's settings in force."""
+    """The name under which the package of one path is stored; call it with the compiler's settings in force."""
     digest = hashlib.sha256()
     settings = torch._inductor.config.save_config_portable()
     for changing in ("aot_inductor.metadata", "force_disable_caches"):  # the first is set by each build
         settings.pop(changing, None)
     modules = exported.graph_module.named_modules()  # the branches of torch.cond are modules of their own
-    told = (
+    facts = (
         path,
         [(name, module.code) for name, module in modules if isinstance(module, torch.fx.GraphModule)],
         case.inputs,
@@ -95,7 +94,7 @@ def key(path: str, exported: torch.export.ExportedProgram, case: Case, options: 
         torch.backends.cpu.get_cpu_capability(),
         _compiler_version(options.get("cpp.cxx")),
     )
-    digest.update(repr(told).encode())
+    digest.update(repr(facts).encode())
     for name, value in sorted({**exported.state_dict, **exported.constants}.items()):
         digest.update(f"{name} ".encode())
         if isinstance(value, torch.Tensor):
@@ -107,42 +106,33 @@ def key(path: str, exported: torch.export.ExportedProgram, case: Case, options: 
 
 
 def find(name: str) -> CachedPackage | None:
-    """The package of that key, unless it was not kept, is damaged, or could have been put there by somebody else."""
+    """The package of that key, unless it is missing, damaged, or could have been put there by somebody else."""
     folder = _folder()
-    file, metadata = folder / f"{name}.pt2", folder / f"{name}.json"
+    file, description = folder / f"{name}.pt2", folder / f"{name}.json"
     try:
-        if not all(map(_ours, (folder, file, metadata))):
+        if not all(map(_is_private, (folder, file, description))):
             return None
-        noted = json.loads(metadata.read_text())
-        if noted["sha256"] != _digest(file):
+        metadata = json.loads(description.read_text())
+        if metadata["sha256"] != _digest(file):
             return None
         os.utime(file)
-        return CachedPackage(file, noted["when"], noted["seconds"])
+        return CachedPackage(file, metadata["when"], metadata["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def keep(name: str, package: Path, seconds: float) -> str | None:
-    """Keep a copy of `package`; a sentence if that was not possible."""
+    """Store a copy of `package`; returns a sentence if that was not possible."""
     folder = _folder()
+    when = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _ours(folder):
+        if not _is_private(folder):
             return f"not kept for another kernel: others may write to {folder}"
-        partial = folder / f".{name}-{os.getpid()}.pt2"
-        try:
-            shutil.copyfile(package, partial)
-            os.chmod(partial, 0o600)
-            metadata = {
-                "sha256": _digest(partial),
-                "when": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S"),
-                "seconds": seconds,
-            }
-            os.replace(partial, folder / f"{name}.pt2")
-        finally:
-            partial.unlink(missing_ok=True)
-        save(folder / f"{name}.json", json.dumps(metadata))
-        os.chmod(folder / f"{name}.json", 0o600)
+        with package.open("rb") as source, replacing(folder / f"{name}.pt2", PRIVATE) as copy:
+            shutil.copyfileobj(source, copy)
+        metadata = {"sha256": _digest(package), "when": when, "seconds": seconds}
+        save(folder / f"{name}.json", json.dumps(metadata), PRIVATE)
         _make_room(folder)
     except OSError as error:
         return f"not kept for another kernel: {error.strerror or error} ({folder})"
@@ -153,7 +143,8 @@ def _folder() -> Path:
     return cache_folder() / "packages"
 
 
-def _ours(path: Path) -> bool:
+def _is_private(path: Path) -> bool:
+    """Whether only this user can have written to `path`."""
     status = path.lstat()
     mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
     return mine and not stat.S_ISLNK(status.st_mode) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
@@ -165,17 +156,18 @@ def _digest(file: Path) -> str:
 
 
 def _make_room(folder: Path) -> None:
-    """Delete what was used longest ago, and what a process left that died while writing; several may do so at once."""
-    packages, total, now = [], 0, time.time()
-    for file in folder.glob("*.pt2"):
+    """Delete the least recently used packages, and unfinished files; several processes may do so at once."""
+    packages = []
+    for file in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):
             status = file.stat()
-            if not file.name.startswith("."):
-                packages.append((status.st_mtime, file, status.st_size))
-                total += status.st_size
-            elif now - status.st_mtime > ABANDONED:
-                file.unlink()
-    for _, file, size in sorted(packages)[:-1]:
+            if file.name.startswith("."):
+                if time.time() - status.st_mtime > ABANDONED:
+                    file.unlink()
+            elif file.suffix == ".pt2":
+                packages.append((status.st_mtime, status.st_size, file))
+    total = sum(size for _, size, _ in packages)
+    for _, size, file in sorted(packages)[:-1]:
         if total <= LARGEST:
             return
         total -= size

@@ -25,7 +25,7 @@ Tracing is not thread-safe: two exports, or an export beside a just-in-time comp
 other. Where :func:`calls_wait`, calls of programs that are already built take it as well.
 """
 _thread = threading.local()
-"""Whether this thread has a CUDA context. An AOTInductor package does not make one: where it is the first to use
+"""Whether this thread has a CUDA context. An AOTInductor package does not create one: if it is the first to use
 the GPU in a thread, it fails with "invalid device context" (seen with torch 2.11 on an H100)."""
 OUTSIDE = ("raise", "recompile", "eager")
 
@@ -33,8 +33,8 @@ OUTSIDE = ("raise", "recompile", "eager")
 def calls_wait(device: torch.device) -> bool:
     """Whether a call has to wait while another thread builds.
 
-    On a CPU with torch 2.13 it need not (``tests/builds/test_threads.py``). With torch 2.11 on a GPU, calls
-    beside a build were seen to fail; other combinations were not tried, so there calls wait.
+    On a CPU with torch 2.13 it need not (``tests/builds/test_threads.py``). With torch 2.11 on a GPU, calls during a
+    build were seen to fail; other combinations were not tried, so calls wait there too.
     """
     return device.type != "cpu" or not compat.calls_on_cpu_may_run_beside_a_build()
 
@@ -44,15 +44,15 @@ class Recompile(RuntimeError):
 
 
 class Program:
-    """A compiled program behind its range check: what every one can do, built here or loaded.
+    """A compiled program behind its range check, built here or loaded from a file.
 
-    Call it with one tensor for each of `inputs`. It runs without gradients. There is no way
-    to the bare program from here: bare, it may read past a buffer or compile again unseen.
+    Call it with one tensor for each of `inputs`. It runs without gradients. The program without its range check is
+    not public: it may read past a buffer or compile again unseen.
 
     Attributes
     ----------
     inputs : tuple of TensorSpec
-        What it takes, with the ranges it was built for.
+        Names, shapes, dtypes and the ranges it was built for.
     device : torch.device
         Where its inputs have to be.
     """
@@ -72,7 +72,7 @@ class Program:
         self._guard = Guard(self.inputs, device)
         self._tf32 = allows_tf32
         self._on_gpu = device.type == "cuda"
-        self._turn: AbstractContextManager[Any] | None = LOCK if calls_wait(device) else None
+        self._lock: AbstractContextManager[Any] | None = LOCK if calls_wait(device) else None
 
     @property
     def build(self) -> Build:
@@ -103,9 +103,9 @@ class Program:
         if self._tf32 is not None and not precision.in_force(self._tf32):
             with precision.tf32(self._tf32):  # library calls read the switches, and Dynamo guards on them
                 return self._run(inputs)
-        if self._turn is None:
+        if self._lock is None:
             return self._program(*inputs)
-        with self._turn:
+        with self._lock:
             return self._run_alone(inputs)
 
     def _run_alone(self, inputs: tuple[torch.Tensor, ...]) -> Any:
@@ -113,7 +113,7 @@ class Program:
 
 
 class Compiled(Program):
-    """A program that was built here, from a case: it has its model, and reports engines that it builds later.
+    """A program that was built here: it has its model, and it reports the engines that it builds later.
 
     Attributes
     ----------
@@ -138,8 +138,8 @@ class Compiled(Program):
         self._compiling = compiling
         self.serialize = serialize
         self._outside = "raise"
-        if build.path == "jit" and self._turn is None:  # Dynamo's look-up of the right engine is not thread-safe
-            self._turn = threading.RLock()
+        if build.path == "jit" and self._lock is None:  # Dynamo's look-up of the right engine is not thread-safe
+            self._lock = threading.RLock()
 
     @property
     def build(self) -> Build:
@@ -170,13 +170,7 @@ class Compiled(Program):
         self._outside = choice
 
     def __call__(self, *inputs: torch.Tensor) -> Any:
-        """Run the program.
-
-        Raises
-        ------
-        ShapeError
-            If an input is not what the program was built for (:class:`OutOfRange` if only a size is not).
-        """
+        """Run the program; on a call outside the range, do what :attr:`outside` says."""
         try:
             self._guard(inputs)
         except OutOfRange:
@@ -191,8 +185,8 @@ class Compiled(Program):
         except BackendCompilerFailed as error:
             if not isinstance(error.inner_exception, Recompile):
                 raise
-        # Dynamo guards on more than matters here, such as the stride of a dimension of size 1, or one
-        # tensor being given twice. New views with plain strides pass where only that was in the way.
+        # Dynamo guards on more than matters here, such as the stride of a dimension of size 1, or whether two inputs
+        # are one tensor. New views with contiguous strides pass these guards.
         plain = [torch.as_strided(x, x.shape, torch.empty(x.shape, device="meta").stride()) for x in inputs]
         try:
             return self._program(*plain)
@@ -206,7 +200,7 @@ class Compiled(Program):
     def _call_outside(self, inputs: tuple[torch.Tensor, ...]) -> Any:
         if self._outside == "eager":
             return self.case.eager(*inputs)
-        with self._turn or contextlib.nullcontext(), self._compiling():
+        with self._lock or contextlib.nullcontext(), self._compiling():
             return self._program(*inputs)
 
     def _why(self, inputs: tuple[torch.Tensor, ...]) -> str:

@@ -21,10 +21,10 @@ tensorrt  ``torch_tensorrt.save``      the same, and it always unpickles: the en
 ========  ===========================  =====================================================================
 
 So load only what you trust. All that can be checked beforehand is checked before any of that runs, from
-``about.json`` alone, in which nothing can run. The digests find damage; they do not prove who wrote the file.
+``about.json`` alone, which holds no code. The digests find damage; they do not prove who wrote the file.
 
-Loading in another process is tested with inductor and eager, on a CPU and an NVIDIA GPU. With tensorrt, saving
-and loading is tested in one process, through Torch-TensorRT 2.13 up to the engine: no real engine was saved yet.
+Loading in another process is tested with inductor and eager, on a CPU and an NVIDIA GPU. With tensorrt, saving and
+loading is tested in one process, through Torch-TensorRT 2.13, without an engine: no real engine was saved yet.
 """
 
 import contextlib
@@ -33,6 +33,7 @@ import hashlib
 import json
 import platform
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -49,17 +50,16 @@ from tutorial_lib.builds.backends import inductor, tensorrt
 from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.program import LOCK, Compiled, Program
 from tutorial_lib.builds.report import Build
-from tutorial_lib.core import precision
+from tutorial_lib.core import plain_values, precision
 from tutorial_lib.core.files import replacing
 from tutorial_lib.core.shapes import DerivedDim, DynamicDim, TensorSpec, named_dims
 
 SCHEMA = 1
-"""Goes up when a reader of the old ``about.json`` would misread the new one."""
+"""Version of ``about.json``; it goes up when an older reader would misread the new content."""
 
 PROGRAM, METADATA, SUMS = "program.pt2", "about.json", "SHA256SUMS"
 LARGEST_TEXT = 1 << 24
-"""Bytes of ``about.json`` that are read at most."""
-CHUNK = 1 << 20
+"""Largest size of ``about.json`` in bytes."""
 GIVE = "give a file that saving.save wrote"
 
 SAME_VERSIONS = {
@@ -67,7 +67,7 @@ SAME_VERSIONS = {
     "inductor": ("torch",),
     "tensorrt": ("torch", *tensorrt.PACKAGES),
 }
-"""Packages that have to be the same release again: none promises to read what another release wrote."""
+"""Packages whose releases must be equal: none promises to read what another release wrote."""
 
 
 class ArtefactError(RuntimeError):
@@ -88,9 +88,7 @@ class Loaded(Program):
 
 
 def save(program: Compiled, path: str | Path) -> None:
-    """Write a program of the input or the export path to the file `path`, in place of one that is there.
-
-    The new file is there whole or not at all.
+    """Write a program of the input or the export path to the file `path`, or leave `path` as it was.
 
     Parameters
     ----------
@@ -118,22 +116,27 @@ def save(program: Compiled, path: str | Path) -> None:
         with replacing(path) as file:
             try:
                 with _alone():
-                    native = program.serialize()
+                    content = program.serialize()
             except Exception as error:
-                what = f"{type(error).__name__}: {first_line(error)}"
-                raise ArtefactError(f"{build.case} could not be saved by {build.backend} ({what}).") from error
-            contents = {METADATA: json.dumps(Metadata.of(program).to_dict(), indent=1).encode(), PROGRAM: native}
-            sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items())
+                reason = f"{type(error).__name__}: {first_line(error)}"
+                raise ArtefactError(f"{build.case} could not be saved by {build.backend} ({reason}).") from error
+            metadata = json.dumps(Metadata.of(program).to_dict(), indent=1).encode()
+            sums = "".join(_sum(name, data) for name, data in ((METADATA, metadata), (PROGRAM, content)))
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name, content in {METADATA: contents[METADATA], SUMS: sums.encode(), PROGRAM: native}.items():
-                    archive.writestr(name, content)
+                archive.writestr(METADATA, metadata)  # first, because load() tells an artefact by it
+                archive.writestr(SUMS, sums)
+                archive.writestr(PROGRAM, content)
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise ArtefactError(f"{path} could not be written ({reason}); choose another place or make room.") from error
 
 
+def _sum(name: str, content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+
+
 def load(path: str | Path) -> Loaded:
-    """Load a program that :func:`save` wrote, to be called as it was there, behind the same range check.
+    """Load a program that :func:`save` wrote, behind the same range check.
 
     The model's class is not needed. Load only what you trust: a program is code (see the table above).
 
@@ -144,8 +147,8 @@ def load(path: str | Path) -> Loaded:
     """
     path, start = Path(path), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:  # every loader reads the whole file
-        native = Path(folder) / PROGRAM
-        metadata = Metadata.from_dict(_extract(path, native), path)
+        file = Path(folder) / PROGRAM
+        metadata = Metadata.from_dict(_extract(path, file), path)
         build, device = metadata.build, torch.device(metadata.device)
         again = f"build it again here with paths.{build.path}(case, {build.backend!r})."
         problem = _why_not(metadata)
@@ -153,10 +156,10 @@ def load(path: str | Path) -> Loaded:
             raise ArtefactError(f"{path} was built {problem}; {again}")
         try:
             with _alone():
-                program = _loaded(native, build.backend, device)
+                program = _loaded(file, build.backend, device)
         except Exception as error:
-            what = f"{type(error).__name__}: {first_line(error)}"
-            raise ArtefactError(f"{path} could not be loaded by {build.backend} ({what}); {again}") from error
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise ArtefactError(f"{path} could not be loaded by {build.backend} ({reason}); {again}") from error
     seconds = time.perf_counter() - start
     note = f"loaded from {path} in {seconds:.2f} s; built on {build.device}, saved {metadata.saved}"
     if device.type == "cuda" and report.device_name(device) != build.device:
@@ -165,15 +168,17 @@ def load(path: str | Path) -> Loaded:
     return Loaded(metadata.inputs, device, program, build, precision.allows_tf32(metadata.precision, device))
 
 
-def _loaded(native: Path, backend: str, device: torch.device) -> Callable[..., Any]:
+def _loaded(file: Path, backend: str, device: torch.device) -> Callable[..., Any]:
     if backend == "inductor":
-        return inductor.load(native, device)
-    return tensorrt.load(native) if backend == "tensorrt" else torch.export.load(native).module()
+        return inductor.load(file, device)
+    if backend == "tensorrt":
+        return tensorrt.load(file)
+    return torch.export.load(file).module()
 
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """What builds do, because torch's writers and readers trace as well: one at a time, without gradients."""
+    """As for builds, because torch's writers and readers trace as well: one at a time, without gradients."""
     with LOCK, torch.no_grad(), compat.upstream_warnings_ignored():
         yield
 
@@ -183,7 +188,17 @@ def _alone() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Machine:
-    """What native code depends on, apart from versions."""
+    """What native code depends on, apart from versions.
+
+    Attributes
+    ----------
+    system : str
+        Operating system and processor family, such as ``linux x86_64``.
+    instructions : tuple of str
+        The processor's instruction sets for arithmetic, all of which compilers use; its name where Linux lists none.
+    compute_capability : tuple of int or None
+        Of the GPU.
+    """
 
     system: str
     instructions: tuple[str, ...]
@@ -191,16 +206,9 @@ class Machine:
 
     @classmethod
     def here(cls, device: torch.device) -> "Machine":
-        """What this machine is, with the GPU `device` if it is one."""
+        """The machine this runs on, with the GPU `device` if it is one."""
         capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
         return cls(f"{sys.platform} {platform.machine()}", _instructions(), capability)
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> "Machine":
-        """The inverse of ``dataclasses.asdict``."""
-        capability = plain["compute_capability"]
-        instructions = tuple(str(name) for name in plain["instructions"])
-        return cls(str(plain["system"]), instructions, None if capability is None else tuple(capability))
 
     def why_not(self, here: "Machine") -> str | None:
         """Why code for this machine cannot run `here`, to follow "was built"; None if it can."""
@@ -216,7 +224,6 @@ class Machine:
 
 
 def _instructions() -> tuple[str, ...]:
-    """The processor's instruction sets for arithmetic, all of which compilers use; its name where they are not told."""
     with contextlib.suppress(OSError):
         flags = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         if flags:
@@ -245,31 +252,18 @@ class Metadata:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        inputs = [{**asdict(spec), "dtype": str(spec.dtype).removeprefix("torch.")} for spec in self.inputs]
-        plain = {"saved": self.saved, "precision": self.precision, "device": self.device}
-        return {
-            "schema": SCHEMA,
-            **plain,
-            "inputs": inputs,
-            "machine": asdict(self.machine),
-            "build": self.build.to_dict(),
-        }
+        inputs = [{**asdict(spec), "dtype": report.dtype_name(spec.dtype)} for spec in self.inputs]
+        build = self.build.to_dict()
+        return {"schema": SCHEMA, **vars(self), "inputs": inputs, "machine": asdict(self.machine), "build": build}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any], path: Path) -> "Metadata":
         """The inverse of :meth:`to_dict`, except that a build's options stay their reprs."""
         try:
-            inputs = tuple(
-                TensorSpec(
-                    spec["name"],
-                    tuple(map(_dim, spec["shape"])),
-                    getattr(torch, spec["dtype"]),
-                    spec.get("high"),
-                )
-                for spec in plain["inputs"]
-            )
+            inputs = tuple(_read_spec(spec) for spec in plain["inputs"])
             named_dims(inputs)
-            machine, build = Machine.from_dict(plain["machine"]), Build.from_dict(plain["build"])
+            machine = plain_values.read(Machine, plain["machine"], "machine")
+            build = Build.from_dict(plain["build"])
             if plain["precision"] not in (None, *precision.DTYPES) or build.backend not in SAME_VERSIONS:
                 raise ValueError(f"precision {plain['precision']!r}, backend {build.backend!r}")
             torch.device(plain["device"])
@@ -284,6 +278,12 @@ def _dim(plain: int | dict[str, Any]) -> int | DynamicDim | DerivedDim:
     if "base" in plain:
         return DerivedDim(**{**plain, "base": DynamicDim(**plain["base"])})
     return DynamicDim(**plain)
+
+
+def _read_spec(plain: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(
+        plain["name"], tuple(map(_dim, plain["shape"])), getattr(torch, plain["dtype"]), plain.get("high")
+    )
 
 
 # ---- what is checked before anything is loaded ------------------------------------------------------------------
@@ -314,19 +314,17 @@ def _extract(path: Path, target: Path) -> dict[str, Any]:
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read ({error.strerror}); {GIVE}.") from error
     with file:
-        if file.read(30 + len(METADATA))[30:] != METADATA.encode():  # the first member's name, wherever the file ends
+        if file.read(30 + len(METADATA))[30:] != METADATA.encode():  # the name of the first member of a zip archive
             raise ArtefactError(f"{path} is not an artefact; {GIVE}.")
         try:
             with zipfile.ZipFile(file) as archive:
                 return _extract_from(archive, path, target)
         except OSError as error:
-            reason = error.strerror or first_line(error)
-            raise ArtefactError(
-                f"{path} could not be unpacked ({reason}); make room in {tempfile.gettempdir()}."
-            ) from error
-        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-            if isinstance(error, ArtefactError):
-                raise
+            reason, folder = error.strerror or first_line(error), tempfile.gettempdir()
+            raise ArtefactError(f"{path} could not be unpacked ({reason}); make room in {folder}.") from error
+        except ArtefactError:
+            raise
+        except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
             raise _damaged(path, first_line(error)) from error
 
 
@@ -350,14 +348,13 @@ def _extract_from(archive: zipfile.ZipFile, path: Path, target: Path) -> dict[st
         )
     if sorted(names) != sorted((METADATA, SUMS, PROGRAM)):
         raise ValueError(f"it holds {', '.join(names)}")
-    digest = hashlib.sha256()
     with archive.open(PROGRAM) as source, target.open("wb") as copy:
-        while chunk := source.read(CHUNK):
-            digest.update(chunk)
-            copy.write(chunk)
+        shutil.copyfileobj(source, copy)
+    with target.open("rb") as copied:
+        digest = hashlib.file_digest(copied, "sha256").hexdigest()
     sums = archive.read(SUMS).decode()
-    for name, actual in ((PROGRAM, digest), (METADATA, hashlib.sha256(text))):
-        if f"{actual.hexdigest()}  {name}\n" not in sums:
+    for name, line in ((PROGRAM, f"{digest}  {PROGRAM}\n"), (METADATA, _sum(METADATA, text))):
+        if line not in sums:
             raise ValueError(f"the digest of {name} is not the one that was noted")
     return metadata
 

@@ -54,19 +54,21 @@ def with_floats(value: Any, change: Callable[[float], Any]) -> Any:
     return change(value) if isinstance(value, float) else value
 
 
-def save(path: Path, content: str | bytes) -> None:
+def save(path: Path, content: str | bytes, mode: int = 0o666) -> None:
     """Write a whole file: readers of `path` see the old content or the new, never half of it."""
-    with replacing(path) as file:
+    with replacing(path, mode) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file to write, which becomes `path` at the end of the ``with`` block, or vanishes if that raises."""
+def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Give a file to write, which becomes `path` at the end of the ``with`` block, or vanishes if that raises.
+
+    As for any new file, the umask takes permissions away from `mode`.
+    """
     partial = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    file = partial.open("xb")
     try:
-        with file:
+        with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             yield file
         os.replace(partial, path)
     finally:

@@ -6,7 +6,7 @@ backend   runs on                                 what it is
 tensorrt  NVIDIA GPU with TensorRT installed      Torch-TensorRT and real engines, of data-centre TensorRT or of
                                                   TensorRT for RTX, whichever is installed
 inductor  CPU with a C++ compiler, NVIDIA GPU     PyTorch's own compiler
-eager     anywhere                                the same capture, guards and ranges, no code generated
+eager     anywhere                                the same capture, range checks and ranges, no code generated
 ========  ======================================  ==========================================================
 """
 
@@ -95,7 +95,7 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
     Raises
     ------
     OptionError
-        If an option is unknown to the installed version, which would ignore it or fail obscurely.
+        If the installed version does not know an option: it would ignore it, or fail with an obscure error.
     """
     if not isinstance(options, Mapping | None):
         raise OptionError(f"options is {options!r}; give a dictionary of option names and values.")
@@ -106,17 +106,8 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
     elif name == "inductor":
         existing = inductor.option_names()
     for option in options:
-        if option not in existing and name == "tensorrt" and option in tensorrt.RTX_LACKS:
-            raise OptionError(f"TensorRT for RTX, which is installed here, has no option {option!r}; leave it out.")
         if option not in existing:
-            close = difflib.get_close_matches(str(option), existing, n=1)
-            if close:
-                hint = f"did you mean {close[0]!r}?"
-            elif existing:
-                hint = "see its documentation."
-            else:
-                hint = "it has none."
-            raise OptionError(f"{name} has no option {option!r} in the installed version; {hint}")
+            raise OptionError(_no_such_option(name, option, existing))
     if name == "inductor" and options.get("triton.cudagraphs"):
         raise OptionError(
             "triton.cudagraphs gives results that the next call overwrites, and does nothing ahead of time; "
@@ -125,6 +116,15 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
     if name == "tensorrt":
         return tensorrt.settings(options)
     return inductor.settings(device, options) if name == "inductor" else options
+
+
+def _no_such_option(backend: str, option: str, existing: Collection[str]) -> str:
+    if backend == "tensorrt" and option in tensorrt.RTX_LACKS:
+        return f"TensorRT for RTX, which is installed here, has no option {option!r}; leave it out."
+    hint = "see its documentation." if existing else "it has none."
+    if close := difflib.get_close_matches(str(option), existing, n=1):
+        hint = f"did you mean {close[0]!r}?"
+    return f"{backend} has no option {option!r} in the installed version; {hint}"
 
 
 def as_device(device: str | torch.device | None = None) -> torch.device:

@@ -50,6 +50,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -88,10 +89,9 @@ def flavour() -> str | None:
 
     The name of the installed package decides, as it does upstream (``_TensorRTProxyModule.py``).
     """
-    for name, package in (("rtx", "torch-tensorrt-rtx"), ("standard", "torch-tensorrt")):
-        if any(importlib.metadata.distributions(name=package)):
-            return name
-    return None
+    if _folders_of("torch-tensorrt-rtx"):
+        return "rtx"
+    return "standard" if _folders_of("torch-tensorrt") else None
 
 
 def rtx_runs_on(capability: tuple[int, int]) -> bool:
@@ -114,15 +114,6 @@ def flavours_for(capability: tuple[int, int]) -> tuple[str, ...]:
     return (*standard, "rtx") if rtx_runs_on(capability) else standard
 
 
-def rtx_refusal(capability: tuple[int, int]) -> str | None:
-    """Why TensorRT for RTX does not run on cards of this compute capability, and what does; None if it runs."""
-    if rtx_runs_on(capability):
-        return None
-    major, minor = capability
-    instead = f"; use data-centre TensorRT there: {SWITCH['standard']}" if flavours_for(capability) else ""
-    return f"TensorRT for RTX does not run on compute capability {major}.{minor}{instead}."
-
-
 def why_not(device: torch.device) -> str | None:
     """Why this machine cannot build TensorRT engines for `device`, as a sentence; None if it can."""
     if device.type != "cuda":
@@ -133,20 +124,19 @@ def why_not(device: torch.device) -> str | None:
     installed = flavour()
     if installed is None or importlib.util.find_spec("torch_tensorrt") is None:
         return f"neither the package torch-tensorrt nor torch-tensorrt-rtx is installed; {HOW_TO_GET_IT}."
-    if installed == "rtx" and (refusal := rtx_refusal(torch.cuda.get_device_capability(device))):
-        return refusal
+    capability = torch.cuda.get_device_capability(device)
+    if installed == "rtx" and not rtx_runs_on(capability):
+        instead = f"; use data-centre TensorRT there: {SWITCH['standard']}" if flavours_for(capability) else ""
+        return f"TensorRT for RTX does not run on compute capability {capability[0]}.{capability[1]}{instead}."
     if problem := mixed_flavours():
         return f"{problem}; {SWITCH[installed]} leaves one."
+    how = HOW_TO_GET_IT if installed == "standard" else f"{SWITCH['rtx']} installs one that does"
     try:
-        version = importlib.import_module("torch_tensorrt").__version__
-    except (
-        Exception
-    ) as error:  # without libnvinfer it raises a plain Exception, and on a driver problem an AssertionError
+        version = upstream().__version__
+    except Exception as error:  # a plain one without libnvinfer, an AssertionError on a driver problem
         reason = " ".join(str(error).split())[:300]
-        how = HOW_TO_GET_IT if installed == "standard" else f"{SWITCH['rtx']} installs it"
         return f"torch_tensorrt is installed but cannot be imported ({reason}); {how}."
-    if version.split(".")[:2] != torch.__version__.split(".")[:2]:
-        how = HOW_TO_GET_IT if installed == "standard" else f"{SWITCH['rtx']} installs what does"
+    if compat.release(version) != compat.TORCH:
         return (
             f"torch_tensorrt {version} and torch {torch.__version__} do not belong together: "
             f"their first two numbers must be equal; {how}."
@@ -155,12 +145,15 @@ def why_not(device: torch.device) -> str | None:
 
 
 def mixed_flavours() -> str | None:
-    """That both flavours are installed in one folder, so that ``torch_tensorrt`` is a mixture; None if it is not."""
-    installed = [importlib.metadata.distributions(name=name) for name in ("torch-tensorrt", "torch-tensorrt-rtx")]
-    standard, rtx = ({str(package.locate_file("")) for package in packages} for packages in installed)
+    """A sentence if both flavours are installed in one folder, where ``torch_tensorrt`` is a mixture; else None."""
+    standard, rtx = _folders_of("torch-tensorrt"), _folders_of("torch-tensorrt-rtx")
     if standard.isdisjoint(rtx):
         return None
     return "torch-tensorrt and torch-tensorrt-rtx are both installed, and each overwrites files of the other"
+
+
+def _folders_of(package: str) -> set[str]:
+    return {str(installed.locate_file("")) for installed in importlib.metadata.distributions(name=package)}
 
 
 def upstream() -> ModuleType:
@@ -169,7 +162,7 @@ def upstream() -> ModuleType:
 
 
 def option_names() -> frozenset[str]:
-    """Names that the installed Torch-TensorRT takes, and its TensorRT heeds; any other is ignored without a word."""
+    """Options that have an effect in the installed Torch-TensorRT; it ignores any other without a word."""
     settings = importlib.import_module("torch_tensorrt.dynamo._settings").CompilationSettings
     names = frozenset(field.name for field in fields(settings)) | CACHE_OPTIONS
     return names - RTX_LACKS if flavour() == "rtx" else names
@@ -178,12 +171,12 @@ def option_names() -> frozenset[str]:
 def settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """Every TensorRT setting of a build: the reader's `options` over the defaults of this tutorial.
 
-    ``min_block_size=1``, because the default of 5 leaves small models in PyTorch without an error;
-    ``pass_through_build_failures=True``, because a failed build would otherwise be replaced by
-    PyTorch with a warning; ``attn_bias_is_causal=False``, because by default (2.13) a lowering pass takes any mask of
-    a square attention on ``jit`` for a causal one, and the numbers are wrong without a word; ``disable_tf32`` as
-    PyTorch itself is set, so that both round alike; and caches in a folder of this user and these versions, because
-    the default is shared by all users of a host.
+    - ``min_block_size=1``, because the default of 5 leaves small models in PyTorch without an error.
+    - ``pass_through_build_failures=True``, because PyTorch would otherwise replace a failed build, with a warning.
+    - ``attn_bias_is_causal=False``, because by default (2.13) a lowering pass takes any mask of a square attention on
+      ``jit`` for a causal one, and the numbers are wrong without a word.
+    - ``disable_tf32`` as PyTorch itself is set, so that both round alike.
+    - Caches in a folder of this user and these versions, because the default is shared by all users of a host.
     """
     version = upstream().__version__
     package = "torch_tensorrt_rtx" if flavour() == "rtx" else "torch_tensorrt"
@@ -203,10 +196,10 @@ def settings(options: Mapping[str, Any]) -> dict[str, Any]:
         "timing_cache_path": os.fspath(folder / "timing_cache.bin"),
         "engine_cache_dir": os.fspath(folder / "engines"),
     }
-    heeded = option_names()
+    existing = option_names()
     if compat.always_writes_a_timing_cache(upstream()):  # not into the file that all users share
-        heeded |= {"timing_cache_path"}
-    return {**{name: value for name, value in defaults.items() if name in heeded}, **options}
+        existing |= {"timing_cache_path"}
+    return {**{name: value for name, value in defaults.items() if name in existing}, **options}
 
 
 Names = Mapping[str, tuple[str, str]]
@@ -215,38 +208,37 @@ Names = Mapping[str, tuple[str, str]]
 
 @contextlib.contextmanager
 def observed(note: Callable[[Engine], None], opt_source: str, names: Names) -> Iterator[None]:
-    """Note every engine that Torch-TensorRT builds inside the ``with`` block.
+    """Call `note` with every engine that Torch-TensorRT builds inside the ``with`` block.
 
-    ``torch_tensorrt.dynamo._compiler.convert_module`` is called once for each engine, on all three
-    paths. `names` is read at each call, so that the jit path can set it for each graph.
+    ``torch_tensorrt.dynamo._compiler.convert_module`` is called once for each engine, on all three paths. `names` is
+    read at each call, so that the jit path can set it for each graph.
     """
-    compiler: Any = importlib.import_module("torch_tensorrt.dynamo._compiler")
+    compiler = importlib.import_module("torch_tensorrt.dynamo._compiler")
     convert = compiler.convert_module
 
     def noted(module: torch.fx.GraphModule, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
         engine = convert(module, inputs, *args, **kwargs)
-        built, plan = getattr(engine, "serialized_engine", None), getattr(engine, "plan", None)
-        if plan:
-            plan = replace(plan, inputs=tuple(_with_kind(tensor, inputs, names) for tensor in plan.inputs))
+        seconds = time.perf_counter() - start
         profile = tuple(engine_input(i, names) for i in inputs)
-        note(
-            Engine(
-                inputs=profile,
-                opt_source=report.opt_source(profile, opt_source),
-                operators=call_functions(module.graph),
-                seconds=time.perf_counter() - start,
-                engine_bytes=plan.plan_bytes if plan else len(built) if built else None,
-                plan=plan,
-            )
-        )
+        data, plan = getattr(engine, "serialized_engine", None), getattr(engine, "plan", None)
+        size = len(data) if data else None
+        if plan:
+            size = plan.plan_bytes
+            by_name = dict(zip((i.name for i in inputs), profile, strict=True))
+            plan = replace(plan, inputs=tuple(_as_in_the_model(tensor, by_name) for tensor in plan.inputs))
+        source = report.opt_source(profile, opt_source)
+        note(Engine(profile, source, call_functions(module.graph), seconds, engine_bytes=size, plan=plan))
         return engine
 
-    compiler.convert_module = noted
-    try:
+    with mock.patch.object(compiler, "convert_module", noted):
         yield
-    finally:
-        compiler.convert_module = convert
+
+
+def _as_in_the_model(tensor: PlanTensor, inputs: Mapping[str, EngineInput]) -> PlanTensor:
+    """A plan's input with the name and the kind that it has in the model."""
+    match = inputs.get(tensor.name)
+    return replace(tensor, kind=match.kind, argument=match.name) if match else tensor
 
 
 def _with_kind(tensor: PlanTensor, inputs: Sequence[Any], names: Names) -> PlanTensor:
@@ -272,8 +264,8 @@ def graph_names(inputs: Sequence[EngineInput | None]) -> dict[str, tuple[str, st
 def placeholder_names(inputs: Sequence[TensorSpec]) -> dict[str, tuple[str, str]]:
     """The :data:`Names` of an exported program: what ``torch.export`` and FX make of the arguments' names.
 
-    They are in lower case (``placeholder_naming_pass`` in ``torch/_export/utils.py``), and none is like a builtin of
-    Python or like another one: ``input``, as the layers of torch.nn call theirs, becomes ``input_1``.
+    They are in lower case (``placeholder_naming_pass`` in ``torch/_export/utils.py``) and unique, and builtins of
+    Python get a number: ``input``, as the layers of torch.nn call theirs, becomes ``input_1``.
     """
     namespace = torch.fx.graph._Namespace()
     return {namespace.create_name(spec.name.lower(), None): (spec.name, "data") for spec in inputs}
@@ -288,7 +280,7 @@ def engine_input(spec: Any, names: Names) -> EngineInput:
     name, kind = names.get(spec.name, (str(spec.name), "intermediate"))
     if getattr(spec, "is_shape_tensor", False):
         kind = "shape"
-    dtype = str(spec.dtype.to(torch.dtype, use_default=True)).removeprefix("torch.")
+    dtype = report.dtype_name(spec.dtype.to(torch.dtype, use_default=True))
     return EngineInput(name, dtype, low, opt, high, kind)
 
 
@@ -315,8 +307,8 @@ def shared_dims(spec: TensorSpec) -> dict[str, dict[int, str]]:
 
 def left_to_pytorch(program: torch.fx.GraphModule) -> tuple[str, ...]:
     """Operators of a compiled graph that run outside its engines."""
-    segments = [m for name, m in program.named_children() if "_run_on_gpu" in name]
-    outside = [m.graph for m in (program, *segments) if isinstance(m, torch.fx.GraphModule)]
+    segments = [module for name, module in program.named_children() if "_run_on_gpu" in name]
+    outside = [module.graph for module in (program, *segments) if isinstance(module, torch.fx.GraphModule)]
     names = set().union(*map(operator_names, outside))
     return tuple(sorted(name for name in names if "getitem" not in name))
 
@@ -337,6 +329,6 @@ def load(file: Path) -> Callable[..., Any]:
 
 
 def artefact_bytes(engines: Sequence[Engine]) -> int | None:
-    """Bytes of all serialized engines, None where they are not known."""
-    sizes = [engine.engine_bytes for engine in engines]
-    return None if not sizes or None in sizes else sum(size for size in sizes if size is not None)
+    """Bytes of all serialized engines together, None where they are not known."""
+    sizes = [engine.engine_bytes for engine in engines if engine.engine_bytes is not None]
+    return sum(sizes) if engines and len(sizes) == len(engines) else None
