@@ -334,11 +334,10 @@ def card(monkeypatch, tmp_path):
 
     def forget():
         for name in [name for name in sys.modules if name.partition(".")[0] == "torch_tensorrt"]:
-            monkeypatch.delitem(sys.modules, name)
+            del sys.modules[name]
 
     yield pretend
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torch_tensorrt"]:
-        del sys.modules[name]
+    forget()
 
 
 @pytest.mark.parametrize("flavour", ["standard", "rtx"])
