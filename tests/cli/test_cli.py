@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tutorial_lib import PATHS, BuildError, paths
+from tutorial_lib.cli import commands
 from tutorial_lib.cli.commands import main
 
 QUICK = ["--min-samples", "3", "--min-seconds", "0.001"]
@@ -74,6 +75,26 @@ def test_arguments_that_cannot_be_read_are_refused_with_exit_code_two(arguments,
         main(["compare", *arguments] if arguments else [])
     assert stopped.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (["compare"], {"--min-samples": ["0", "-5", "1.5"], "--min-seconds": ["nan", "-1", "1e30"]}),
+        (["advise", "--traffic", "x.csv"], {"--seconds": ["nan", "-1", "inf"]}),
+        (["record", "--out", "x.json"], {"--samples": ["0"], "--min-seconds": ["nan"], "--minutes": ["-1"]}),
+        (["record", "--out", "x.json"], {"--ahead": ["0", "-1", "many", "1.5"]}),
+        (["engines"], {"--seconds": ["0", "nan", "soon"]}),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_before_anything_is_loaded(command, options, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "load_case", lambda *_: pytest.fail("a model was loaded"))
+    for option, values in options.items():
+        for value in values:
+            with pytest.raises(SystemExit) as stopped:
+                main([*command, option, value])
+            assert stopped.value.code == 2
+            assert f"argument {option}: '{value}' is not a" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

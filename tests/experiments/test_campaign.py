@@ -15,7 +15,7 @@ from tutorial_lib.core.models import MODELS
 from tutorial_lib.experiments import campaign
 from tutorial_lib.experiments.campaign import NotAlone, measured, run_all, sweeps, table
 from tutorial_lib.experiments.processes import Processes, WorkerLost, one_per_device
-from tutorial_lib.experiments.results_file import JournalError, key
+from tutorial_lib.experiments.results_file import ResultsFileError, key
 from tutorial_lib.experiments.results_file import read as read_results
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.figures import plots
@@ -200,7 +200,7 @@ def test_another_schema_and_a_damaged_line_are_named(file, instant):
         table(file)
     header, line, _ = whole.split("\n")
     file.write_text(f"{header}\n{line[:50]}\n{line}\n")
-    with pytest.raises(JournalError, match=r"line 2 of .* cannot be read"):
+    with pytest.raises(ResultsFileError, match=r"line 2 of .* cannot be read"):
         table(file)
 
 
@@ -234,7 +234,7 @@ def test_two_campaigns_do_not_write_to_one_file(file, instant):
     run_all([ONE], file, Here(), **QUICK)
     with file.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(JournalError, match="is being written to by another campaign"):
+        with pytest.raises(ResultsFileError, match="is being written to by another campaign"):
             run_all(MANY, file, Here(), **QUICK)
 
 
@@ -354,5 +354,5 @@ def test_without_a_process_there_is_nothing_to_run_in():
         Processes([])
     with Processes([{}]) as closed:
         pass
-    with pytest.raises(RuntimeError, match="shut down"):
+    with pytest.raises(RuntimeError, match="shutdown"):
         closed.submit(math.sqrt, 4)

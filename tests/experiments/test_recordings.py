@@ -54,7 +54,7 @@ def file(recording, tmp_path):
 
 def test_a_recording_is_read_back_as_it_was(recording, file):
     again = load(file)
-    assert again.about == recording.about
+    assert again.metadata == recording.metadata
     assert [line.to_dict() for line in again.runs] == [line.to_dict() for line in recording.runs]
     assert again.table.equals(recording.table)
     text = file.read_text()
@@ -64,12 +64,12 @@ def test_a_recording_is_read_back_as_it_was(recording, file):
 
 
 def test_it_says_what_it_was_measured_on_when_with_what_and_by_which_command(recording):
-    about = recording.about
-    assert about["device"].startswith("CPU (")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", about["date"])
-    assert about["versions"]["torch"] in recording.label
-    assert about["command"] == COMMAND
-    conditions = about["conditions"]
+    metadata = recording.metadata
+    assert metadata.device.startswith("CPU (")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", metadata.date)
+    assert metadata.versions["torch"] in recording.label
+    assert metadata.command == COMMAND
+    conditions = metadata.conditions
     assert conditions["samples"] == 6, "before each of two rounds and after the last, for two settings"
     low, high = conditions["load_average_1_min"]
     assert low <= high
@@ -84,7 +84,7 @@ def test_names_of_hosts_and_folders_are_not_kept(runs, tmp_path):
     text = (tmp_path / "run.json").read_text()
     assert "a-host" not in text
     assert "/home" not in text
-    assert recording.about["command"] == "record --out x.json"
+    assert recording.metadata.command == "record --out x.json"
     assert recording.runs[1].result.failures[""].sentence == "no file model.py."
 
 
@@ -287,11 +287,11 @@ def test_what_could_not_be_read_back_is_not_written(recording, tmp_path):
 @pytest.mark.parametrize("file", RECORDINGS, ids=lambda path: path.stem)
 def test_every_recording_of_the_project_can_be_used_and_made_again(file):
     kept = load(file)
-    assert kept.label.startswith(f"recorded on {kept.about['device']} at ")
-    words = shlex.split(kept.about["command"])
+    assert kept.label.startswith(f"recorded on {kept.metadata.device} at ")
+    words = shlex.split(kept.metadata.command)
     assert words[:4] == ["python", "-m", "tutorial_lib", "record"]
     args = commands._parser().parse_args(words[3:])
-    settings, *_ = commands._settings(args, as_device("cpu"))
+    settings, *_ = commands._record_settings(args, as_device("cpu"))
     texts = [str(setting) for setting in settings]
     assert all(str(line.result.setting) in texts for line in kept.runs)
 
@@ -312,7 +312,7 @@ def test_a_recording_of_the_first_schema_is_the_same_in_this_one(file, tmp_path)
     old.save(tmp_path / "again.json")
     again = load(tmp_path / "again.json")
     assert json.loads((tmp_path / "again.json").read_text())["schema"] == 2
-    assert again.about == old.about
+    assert again.metadata == old.metadata
     assert again.table.equals(old.table)
     assert [len(line.result.builds) for line in again.runs] == [len(line.result.builds) for line in old.runs]
 

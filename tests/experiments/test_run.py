@@ -1,5 +1,6 @@
 """One experiment from its setting to its result: what fails, what is told, and what is never timed beside a build."""
 
+import math
 from importlib import import_module
 
 import pytest
@@ -50,6 +51,9 @@ def test_what_cannot_be_built_is_refused_before_anything_is(seed, monkeypatch):
         run(of(sizes=(9,)), seed)
     with pytest.raises(ShapeError, match="nothing is asked for"):
         run(of(measure=False), seed)
+    for seconds in (math.nan, -1, math.inf):
+        with pytest.raises(ShapeError, match="min_seconds is"):
+            run(of(), seed, min_seconds=seconds)
 
 
 def test_a_path_that_fails_is_in_the_result_with_its_traceback(seed, monkeypatch):

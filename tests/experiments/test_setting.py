@@ -234,14 +234,16 @@ def test_without_sizes_the_corners_opt_and_the_powers_of_two_are_measured(seed):
 def recorded(model):
     """The setting that `record` makes."""
     words = ["record", "--out", "x.json", "--models", model, "--backends", "eager", "--precision", "fp32"]
-    (setting,), *_ = commands._settings(commands._parser().parse_args([*words, "--samples", "3"]), torch.device("cpu"))
+    (setting,), *_ = commands._record_settings(
+        commands._parser().parse_args([*words, "--samples", "3"]), torch.device("cpu")
+    )
     return setting
 
 
 def compared(model, case):
     """The setting that `compare` makes."""
     words = ["compare", "--model", model, "--backend", "eager", "--min-samples", "3"]
-    return commands._compared(commands._parser().parse_args(words), case)
+    return commands._compare_setting(commands._parser().parse_args(words), case)
 
 
 @pytest.fixture(params=["vit-any-size", "text-encoder"])

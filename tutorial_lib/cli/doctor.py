@@ -42,7 +42,7 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 from tutorial_lib.builds import backends
 from tutorial_lib.builds.backends import cpp_compiler, tensorrt
 from tutorial_lib.builds.plan import show_activation, show_bytes
-from tutorial_lib.cli.engines_command import FAILED
+from tutorial_lib.cli.arguments import FAILED
 from tutorial_lib.core.files import cache_folder
 from tutorial_lib.engines import EnginesUnavailable, install, targets
 from tutorial_lib.engines.errors import PlanError

@@ -4,16 +4,16 @@ from tutorial_lib.experiments.campaign import build_ahead, run_all
 from tutorial_lib.experiments.processes import Processes
 from tutorial_lib.experiments.recordings import Recorded, RecordedError
 from tutorial_lib.experiments.result import Result
-from tutorial_lib.experiments.results_file import JournalError
+from tutorial_lib.experiments.results_file import ResultsFileError
 from tutorial_lib.experiments.run import run
 from tutorial_lib.experiments.setting import Setting
 
 __all__ = [
-    "JournalError",
     "Processes",
     "Recorded",
     "RecordedError",
     "Result",
+    "ResultsFileError",
     "Setting",
     "build_ahead",
     "run",

@@ -29,7 +29,7 @@ from tutorial_lib.core.models import MODELS, Case
 from tutorial_lib.experiments.processes import Processes, WorkerLost, one_per_device
 from tutorial_lib.experiments.result import Failure, Result
 from tutorial_lib.experiments.results_file import Line, key, opened, read, rows_of
-from tutorial_lib.experiments.run import build, run, where
+from tutorial_lib.experiments.run import build, check_seconds, run, where
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.measure.latency import MIN_SECONDS
 from tutorial_lib.measure.sweep import Sweep
@@ -75,7 +75,7 @@ def run_all(
     settings : iterable of Setting
         What to measure. Equal ones are measured once.
     file : str or Path
-        Where the results are kept, a line as soon as each setting is done.
+        Where the results are written, a line as soon as each setting is done.
     executor : Executor, or function that makes one, optional
         Any that runs in processes, such as Dask's ``client.get_executor()``. Default: one process for each
         device (:class:`~tutorial_lib.experiments.processes.Processes`). If its processes break it as a whole, as
@@ -92,9 +92,9 @@ def run_all(
     seconds : float, optional
         Stop after so long: what is not done by then is neither in the file nor in the table.
     reuse : bool
-        Take packages that are on disk (:func:`build_ahead`), instead of building all anew. The record of each says so.
+        Take packages that are on disk (:func:`build_ahead`), instead of building all anew. Build reports say so.
     tell : callable
-        Told of every setting that is done.
+        Called with (settings done, settings in all, the setting that was done).
 
     Returns
     -------
@@ -109,34 +109,36 @@ def run_all(
         If it turns out to run two settings in one process, or in this one, or in a fork of this one.
     BrokenExecutor
         If it broke, and there is no function to make another. The file has what was done.
-    JournalError
+    ResultsFileError
         If the file is something else, or another campaign writes to it.
     """
     if isinstance(executor, ThreadPoolExecutor):
         raise TypeError(
             "threads of one process disturb each other's timings; leave the executor out, or give one of processes."
         )
-    wanted = {key(setting, device, min_seconds): setting for setting in settings}
-    for setting in wanted.values():
+    check_seconds(min_seconds)
+    requested = {key(setting, device, min_seconds): setting for setting in settings}
+    for setting in requested.values():
         if setting.model not in cases:
             raise ValueError(f"there is no model {setting.model!r}; use {', '.join(cases)}.")
-    with opened(Path(file)) as kept:
-        todo = {name: setting for name, setting in wanted.items() if name not in kept.lines}
-        if todo:
+    with opened(Path(file)) as results:
+        missing = {name: setting for name, setting in requested.items() if name not in results.lines}
+        done = len(requested) - len(missing)
+
+        def save(line: Line) -> None:
+            nonlocal done
+            results.append(line)
+            done += 1
+            failures = "; ".join(f"{path} {why.sentence}".strip() for path, why in line.result.failures.items())
+            tell(done, len(requested), f"{missing[line.key]}{': ' if failures else ''}{failures}")
+
+        if missing:
             policy = "reuse" if reuse else "off"
-            work = {name: (cases[s.model], s, device, min_seconds, policy) for name, s in todo.items()}
-            done = len(wanted) - len(todo)
-
-            def keep(line: Line) -> None:
-                nonlocal done
-                kept.append(line)
-                done += 1
-                failures = "; ".join(f"{path} {why.sentence}".strip() for path, why in line.result.failures.items())
-                tell(done, len(wanted), f"{todo[line.key]}{': ' if failures else ''}{failures}")
-
+            work = {name: (cases[s.model], s, device, min_seconds, policy) for name, s in missing.items()}
+            end = math.inf if seconds is None else time.monotonic() + seconds
             with contextlib.suppress(_TimeUp):
-                _run(work, executor, retries, math.inf if seconds is None else seconds, keep)
-        return rows_of([line for line in kept.lines.values() if line.key in wanted])
+                _Campaign(work, executor, retries, end, save).run()
+        return rows_of([line for line in results.lines.values() if line.key in requested])
 
 
 def build_ahead(
@@ -147,10 +149,10 @@ def build_ahead(
     device: str = "auto",
     tell: Tell = lambda done, total, text: None,
 ) -> None:
-    """Build every setting, several at a time, and keep what :func:`run_all` with `reuse` then finds on disk.
+    """Build every setting, several at a time, and leave on disk what :func:`run_all` with `reuse` then takes.
 
     Building takes one core for many seconds, and measuring needs a quiet machine: one after the other, both go faster.
-    What cannot be built is only told, since it fails again where it is measured.
+    What cannot be built is only reported to `tell`, since it fails again where it is measured.
 
     Parameters
     ----------
@@ -178,7 +180,7 @@ def build_ahead(
 
 
 def table(file: str | Path) -> pd.DataFrame:
-    """All that a campaign has found so far, while it runs too.
+    """All results of a campaign so far, also while it runs.
 
     One row for each path and size, eager's among them, or for each path that failed: the columns of
     :class:`~tutorial_lib.measure.sweep.Sweep`, the setting, the error if there is one, and what it ran on
@@ -188,98 +190,101 @@ def table(file: str | Path) -> pd.DataFrame:
 
 
 def sweeps(file: str | Path) -> list[tuple[str, Sweep]]:
-    """The settings of a campaign that could be measured, each with its text: ``plots.latency(one, behind=others)``."""
+    """The measured settings of a campaign, each with its text, as for ``plots.latency(sweep, behind=...)``."""
     results = [line.result for line in read(Path(file)).values()]
     return [(str(result.setting), result.sweep) for result in results if result.sweep]
 
 
-# In the process that waits.
+class _Campaign:
+    """What waits for the executor: it submits settings, saves results, and runs again what was lost."""
 
+    def __init__(
+        self,
+        work: Mapping[str, Sequence[Any]],
+        executor: Executor | Callable[[], Executor] | None,
+        retries: int,
+        end: float,
+        save: Callable[[Line], None],
+    ) -> None:
+        self._work, self._retries, self._end, self._save = work, retries, end, save
+        self._is_ours = not isinstance(executor, Executor)
+        self._make_again = executor if callable(executor) else None
+        self._executor = executor if isinstance(executor, Executor) else (executor or Processes)()
+        self._waiting, self._running = deque(work), dict[Future[Any], str]()
+        self._lost = Counter[str]()
+        self._most_running = len(work)
+        self._broken: BaseException | None = None
 
-def _run(
-    work: Mapping[str, Sequence[Any]],
-    executor: Executor | Callable[[], Executor] | None,
-    retries: int,
-    seconds: float,
-    keep: Callable[[Line], None],
-) -> None:
-    make = Processes if executor is None else None if isinstance(executor, Executor) else executor
-    current = executor if isinstance(executor, Executor) else make()  # type: ignore[misc]
-    waiting, lost, together = deque(work), Counter[str](), len(work)
-    running: dict[Future[Any], str] = {}
-    caller, end = _process(), time.monotonic() + seconds
+    def run(self) -> None:
+        """Until every setting has a result, or the time is up."""
+        try:
+            while self._waiting or self._running:
+                self._submit()
+                left = None if self._end == math.inf else max(0.0, self._end - time.monotonic())
+                done = wait(self._running, left, FIRST_COMPLETED).done
+                if self._running and not done:
+                    raise _TimeUp
+                for future in [future for future in self._running if future in done]:
+                    self._take(future, self._running.pop(future))
+                if self._broken and (self._waiting or self._running):
+                    self._replace_executor(self._broken)
+        except BaseException:
+            for future in self._running:
+                future.cancel()
+            if self._is_ours and isinstance(self._executor, Processes):
+                self._executor.kill()
+            raise
+        finally:
+            if self._is_ours:
+                self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def fail(name: str, why: str, attempts: int) -> None:
-        keep(Line(name, attempts, Result(work[name][1], failures={"": Failure(why)})))
+    def _submit(self) -> None:
+        while self._waiting and len(self._running) < self._most_running and not self._broken:
+            name = self._waiting.popleft()
+            submit = cast(Any, self._executor.submit)
+            try:
+                self._running[submit(_measured, *self._work[name], _process(), self._lost[name])] = name
+            except BrokenExecutor as error:
+                self._broken = error
+                self._run_again(name, error, is_to_blame=not self._running)
 
-    def again(name: str, error: BaseException) -> None:
-        if lost[name] > retries:
-            fail(name, f"its process ended early {lost[name]} times: {sentence(error)}", lost[name])
+    def _take(self, future: Future[Any], name: str) -> None:
+        """Save a result or an error, or let the setting run again."""
+        error = BrokenExecutor("the executor cancelled a setting.") if future.cancelled() else future.exception()
+        if error is None:
+            host, result = future.result()
+            self._save(Line(name, self._lost[name] + 1, Result.from_dict(result), host))
+        elif isinstance(error, NotAlone) or not isinstance(error, Exception):
+            raise error
+        elif isinstance(error, BrokenExecutor):
+            self._broken = error
+            self._run_again(name, error, is_to_blame=self._most_running == 1)  # of several, nobody knows which one
+        elif isinstance(error, WorkerLost) or type(error).__name__ == "KilledWorker":  # Dask's, after its own retries
+            self._run_again(name, error, is_to_blame=True)
         else:
-            waiting.append(name)
+            self._fail(name, sentence(error), self._lost[name] + 1)
 
-    try:
-        while waiting or running:
-            broken: BaseException | None = None
-            while waiting and len(running) < together and not broken:
-                name, submit = waiting.popleft(), cast(Any, current.submit)
-                try:
-                    running[submit(_measured, *work[name], caller, lost[name])] = name
-                except BrokenExecutor as refused:
-                    broken = refused
-                    lost[name] += not running
-                    again(name, refused)
-            left = None if end == math.inf else max(0.0, end - time.monotonic())
-            done = wait(running, left, FIRST_COMPLETED).done
-            if running and not done:
-                raise _TimeUp
-            for future in [one for one in running if one in done]:
-                name = running.pop(future)
-                error = _error(future)
-                if error is None:
-                    host, result = future.result()
-                    keep(Line(name, lost[name] + 1, Result.from_dict(result), host))
-                elif isinstance(error, NotAlone):
-                    raise error
-                elif isinstance(error, BrokenExecutor):
-                    broken = error
-                    lost[name] += together == 1  # of several, nobody knows which one broke it
-                    again(name, error)
-                elif _is_lost(error):
-                    lost[name] += 1
-                    again(name, error)
-                else:
-                    fail(name, sentence(error), lost[name] + 1)
-            if broken and (waiting or running):
-                if make is None or make is Processes:
-                    raise BrokenExecutor(f"{sentence(broken)} Run it again, and it goes on with what is left.")
-                waiting.extend(running.values())
-                running, together = {}, 1
-                current.shutdown(wait=False)
-                current = make()
-    except BaseException:
-        for future in running:
-            future.cancel()
-        if isinstance(current, Processes) and make:
-            current.kill()
-        raise
-    finally:
-        if make:
-            current.shutdown(wait=False, cancel_futures=True)
+    def _run_again(self, name: str, error: BaseException, is_to_blame: bool) -> None:
+        if is_to_blame:
+            self._lost[name] += 1
+        lost = self._lost[name]
+        if lost > self._retries:
+            self._fail(name, f"its process ended early {lost} times: {sentence(error)}", lost)
+        else:
+            self._waiting.append(name)
 
+    def _fail(self, name: str, why: str, attempts: int) -> None:
+        setting = self._work[name][1]
+        self._save(Line(name, attempts, Result(setting, failures={"": Failure(why)})))
 
-def _error(future: Future[Any]) -> BaseException | None:
-    if future.cancelled():
-        return BrokenExecutor("the executor cancelled a setting.")
-    error = future.exception()
-    if error and not isinstance(error, Exception):
-        raise error
-    return error
-
-
-def _is_lost(error: BaseException) -> bool:
-    """Whether a process ended early; Dask says so once it has tried several times itself."""
-    return isinstance(error, WorkerLost) or type(error).__name__ == "KilledWorker"
+    def _replace_executor(self, error: BaseException) -> None:
+        """Go on with another executor, one setting at a time, so that a setting that breaks it is found."""
+        if self._make_again is None:
+            raise BrokenExecutor(f"{sentence(error)} Run it again, and it goes on with what is left.")
+        self._waiting.extend(self._running.values())
+        self._running, self._most_running, self._broken = {}, 1, None
+        self._executor.shutdown(wait=False)
+        self._executor = self._make_again()
 
 
 # In the process that measures.

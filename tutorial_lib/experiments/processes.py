@@ -1,27 +1,25 @@
 """One process for each device, as a ``concurrent.futures.Executor``.
 
-``concurrent.futures.ProcessPoolExecutor`` gives up all its work when one of its processes ends early, and
-does not say whose work that was. Here only the work of that process fails (:class:`WorkerLost`), and
-a new process takes its place. Processes are spawned: a forked one can neither use the parent's GPU
-nor its OpenMP threads.
+A ``ProcessPoolExecutor`` gives up all its work when one of its processes ends early, and does not say whose work that
+was. So each device has a pool of a single process here: only its own work fails (:class:`WorkerLost`), and a new
+pool takes its place. Processes are spawned, because a fork can neither use the parent's GPU nor its OpenMP threads.
 """
 
 import contextlib
+import multiprocessing
 import os
 import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 import torch
 
 T = TypeVar("T")
-_environment = threading.Lock()
+_starting = threading.Lock()
 
 
 class WorkerLost(RuntimeError):
@@ -33,18 +31,18 @@ def one_per_device() -> list[dict[str, str]]:
     count = torch.cuda.device_count()
     if not count:
         return [{}]
-    given = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
-    names = given.split(",")[:count] if given else map(str, range(count))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
+    names = visible.split(",")[:count] if visible else map(str, range(count))
     return [{"CUDA_VISIBLE_DEVICES": name.strip()} for name in names]
 
 
 class Processes(Executor):
-    """Calls functions in spawned processes, each of which has one thing to do at a time.
+    """Calls functions in spawned processes, each of which does one thing at a time.
 
     Parameters
     ----------
     environments : sequence of mappings, optional
-        One process for each, with these variables of the environment over those of this process.
+        One process for each, with these environment variables in addition to those of this process.
         Default: :func:`one_per_device`.
 
     Examples
@@ -56,138 +54,110 @@ class Processes(Executor):
     """
 
     def __init__(self, environments: Sequence[Mapping[str, str]] | None = None) -> None:
-        self._work: queue.SimpleQueue[tuple[Future[Any], Any] | None] = queue.SimpleQueue()
-        self._closed, self._killed, self._running = False, False, set[BaseProcess]()
-        chosen = one_per_device() if environments is None else environments
-        self._threads = [threading.Thread(target=self._feed, args=(each,), daemon=True) for each in chosen]
-        if not self._threads:
+        environments = one_per_device() if environments is None else environments
+        if not environments:
             raise ValueError("there is no process to run anything in; give at least one environment.")
-        for thread in self._threads:
-            thread.start()
+        self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._workers = [_Worker(environment) for environment in environments]
+        for worker in self._workers:
+            self._free.put(worker)
+        self._threads = ThreadPoolExecutor(len(self._workers))  # each waits for one process
 
     def submit(self, call: Callable[..., T], /, *args: Any, **keywords: Any) -> Future[T]:
         """Call a function, which has to be importable, in the next process that is free."""
-        if self._closed:
-            raise RuntimeError("these processes were shut down; make new ones.")
-        future: Future[T] = Future()
-        self._work.put((future, (call, args, keywords)))
-        return future
+        return self._threads.submit(self._call, call, args, keywords)
+
+    def _call(self, call: Callable[..., T], args: Any, keywords: Any) -> T:
+        worker = self._free.get()
+        try:
+            return worker.call(call, args, keywords)
+        finally:
+            self._free.put(worker)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work, and end each process when its own is done."""
-        self._closed = True
-        if cancel_futures:
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    waiting = self._work.get_nowait()
-                    if waiting:
-                        waiting[0].cancel()
-        for _ in self._threads:
-            self._work.put(None)
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
         if wait:
-            for thread in self._threads:
-                thread.join()
+            for worker in self._workers:
+                worker.end()
 
     def kill(self) -> None:
         """End all processes at once, in the middle of their work."""
-        self._killed = True
         self.shutdown(wait=False, cancel_futures=True)
-        for process in list(self._running):
-            process.kill()
-        for thread in self._threads:
-            thread.join()
-
-    def _feed(self, environment: Mapping[str, str]) -> None:
-        """Hand work to one process, and start another when that ends early."""
-        worker: _Worker | None = None
-        while taken := self._work.get():
-            future, work = taken
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                if worker is None:
-                    worker = _Worker(environment, self._started)
-                future.set_result(worker.call(work))
-            except BaseException as error:
-                if worker and isinstance(error, WorkerLost):
-                    self._running.discard(worker.process)
-                    worker = None
-                future.set_exception(error)
-        if worker:
-            worker.end()
-            self._running.discard(worker.process)
-
-    def _started(self, process: BaseProcess) -> None:
-        self._running.add(process)
-        if self._killed:  # in the meantime
-            process.kill()
+        for worker in self._workers:
+            worker.kill()
+        self.shutdown()
 
 
 class _Worker:
-    """A process and the pipe to it."""
+    """A pool of one process, which is started when there is work and again when it was lost."""
 
-    def __init__(self, environment: Mapping[str, str], started: Callable[[BaseProcess], None]) -> None:
-        context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        try:
-            with _with(environment):  # a process has the environment of its parent at its start
-                self.process.start()
-            started(self.process)
-            theirs.close()
-            self._pipe.recv()
-        except (EOFError, OSError, RuntimeError) as error:
-            raise BrokenExecutor(
-                f"a process of its own could not start ({self._how()}); "
-                "a script has to start its work under `if __name__ == '__main__':`."
-            ) from error
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._pool: ProcessPoolExecutor | None = None
+        self._process: Any = None
+        self._killed = False
 
-    def call(self, work: Any) -> Any:
-        """What the process gives for `work`, or the error that it raises."""
+    def call(self, call: Callable[..., T], args: Any, keywords: Any) -> T:
+        """What the process returns, or the error that it raises."""
+        pool = self._pool or self._start()
         try:
-            self._pipe.send(work)
-            good, answer = self._pipe.recv()
-        except (EOFError, ConnectionError):
+            return pool.submit(call, *args, **keywords).result()
+        except BrokenProcessPool:
+            self.end()
             raise WorkerLost(f"the process that ran it ended early ({self._how()}).") from None
-        if not good:
-            raise answer
-        return answer
+
+    def _start(self) -> ProcessPoolExecutor:
+        self._process = None
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare)
+        try:
+            with _with(self._environment):  # a process has the environment of its parent at its start
+                started = self._pool.submit(os.getpid)
+            children = {child.pid: child for child in multiprocessing.active_children()}
+            self._process = children[started.result()]
+        except (BrokenProcessPool, RuntimeError, OSError) as error:
+            self.end()
+            raise BrokenExecutor(
+                "a process of its own could not start; a script has to start its work under "
+                "`if __name__ == '__main__':`."
+            ) from error
+        if self._killed:  # in the meantime
+            self.kill()
+        return self._pool
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._killed = True
+        if self._process:
+            self._process.kill()
 
     def end(self) -> None:
-        """Let the process end."""
-        self._pipe.close()
-        self.process.join()
+        """Let the process end; the next call starts another."""
+        if self._pool:
+            self._pool.shutdown()
+            self._pool = None
 
     def _how(self) -> str:
-        if self.process.pid is None:
-            return "it was refused"
-        self.process.join(10)
-        code = self.process.exitcode
+        code = self._process.exitcode
         return f"signal {-code}" if code and code < 0 else f"exit code {code}"
 
 
-def _serve(pipe: Connection) -> None:
-    """What a process does: call what it is given until nothing more comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
-    pipe.send(None)
-    while True:
-        try:
-            call, args, keywords = pipe.recv()
-        except EOFError:
-            return
-        try:
-            answer = True, call(*args, **keywords)
-        except BaseException as error:
-            answer = False, error
-        try:
-            pipe.send(answer)
-        except Exception as error:  # what cannot be pickled
-            pipe.send((False, RuntimeError(f"what the process found cannot be sent: {error}")))
+def _prepare() -> None:
+    """Leave Ctrl-C to the process that waits, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @contextlib.contextmanager
 def _with(environment: Mapping[str, str]) -> Iterator[None]:
-    with _environment:
+    with _starting:
         before = {name: os.environ.get(name) for name in environment}
         os.environ.update(environment)
         try:

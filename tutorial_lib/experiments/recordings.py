@@ -1,7 +1,7 @@
-"""Recorded runs: what was measured once, on a machine that is not here, with all that is needed to trust it.
+"""Recordings: what was measured once, perhaps on another machine, with all that is needed to trust it.
 
-A recording is a campaign on one device, as one JSON file: the result of every setting, the conditions while it was
-measured, and the command that made it. Whatever is shown of it says "recorded on ... at ...".
+A recording is a campaign on one device, as one JSON file: the result of every setting, the device's conditions while
+it was measured, and the command that made it. Everything shown of it says "recorded on ... at ...".
 """
 
 import datetime
@@ -24,19 +24,39 @@ from tutorial_lib.measure.sweep import Sweep
 
 KIND = "recorded run"
 FOLDER = Path("notebooks", "recorded")
-"""Where the project keeps its recordings."""
+"""Where the recordings of this project are."""
 AGAIN = "record it again with `python -m tutorial_lib record`"
 DIGITS = 6
-"""Significant digits that are kept of every number; no two measurements agree to as many."""
+"""Significant digits of every number in a file; no two measurements agree to more."""
+SHOWN = ("torch", "cuda", "tensorrt")
+"""Packages whose versions stand beside everything that is shown."""
 POSITIVE = ("median_ms", "p10_ms", "p90_ms", "speedup", "samples_per_second", "calls")
-"""Columns of every row that hold a number above zero."""
+"""Columns in which every row has a number above zero."""
 FOLDERS = re.compile(r"(?<![\w./~-])~?/(?:[\w.+@%-]+/)*(?=[\w.+@%-])")
-"""The folders of an absolute path, which name a machine and its user."""
+"""The folders of an absolute path: they name a machine and its user."""
 
 
 @dataclass(frozen=True)
-class Head:
-    """What a recording says of itself; see :class:`Recorded`."""
+class Metadata:
+    """What a recording says about itself (in the file: ``about``).
+
+    Attributes
+    ----------
+    device : str
+        What was measured on.
+    date, until : str
+        Dates of the first and the last result, in UTC, as ISO 8601.
+    command : str
+        The command that made the recording.
+    versions : mapping
+        Versions by package.
+    conditions : mapping
+        Driver, clocks, temperature and load: smallest and largest over all settings.
+    notes : tuple of str
+        What its author wants readers to know.
+    threads : int or None
+        Threads of PyTorch.
+    """
 
     device: str
     date: str
@@ -58,14 +78,13 @@ class Recorded:
 
     Attributes
     ----------
-    about : mapping
-        ``device``, ``date`` of the first result (UTC), ``versions``, the ``command`` that made it, the ``conditions``
-        (driver, clocks, temperature, load: smallest and largest over all settings), and ``notes``.
+    metadata : Metadata
+        Device, date, versions, command, conditions and notes.
     runs : tuple of Line
         The result of each setting.
     """
 
-    about: Mapping[str, Any]
+    metadata: Metadata
     runs: tuple[Line, ...]
 
     def __str__(self) -> str:
@@ -74,12 +93,8 @@ class Recorded:
     @property
     def label(self) -> str:
         """What stands beside everything that is shown of it."""
-        versions = ", ".join(
-            f"{name} {self.about['versions'][name]}"
-            for name in ("torch", "cuda", "tensorrt")
-            if name in self.about["versions"]
-        )
-        return f"recorded on {self.about['device']} at {self.about['date'][:10]}, {versions}"
+        versions = [f"{name} {self.metadata.versions[name]}" for name in SHOWN if name in self.metadata.versions]
+        return f"recorded on {self.metadata.device} at {self.metadata.date[:10]}, {', '.join(versions)}"
 
     @property
     def table(self) -> pd.DataFrame:
@@ -91,13 +106,16 @@ class Recorded:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to know before trusting the numbers."""
-        conditions = dict(self.about["conditions"])
-        held, unknown = held_back(conditions), conditions.get("not_known")
-        clocks = [f"While it was measured, the GPU's clocks were held back: {', '.join(held)}."] if held else []
-        return (*clocks, *([unknown] if unknown else []), *self.about["notes"])
+        conditions, warnings = self.metadata.conditions, []
+        held = held_back(conditions)
+        if held:
+            warnings.append(f"While it was measured, the GPU's clocks were held back: {', '.join(held)}.")
+        if conditions.get("not_known"):
+            warnings.append(conditions["not_known"])
+        return (*warnings, *self.metadata.notes)
 
     def run(self, **choice: str) -> Result:
-        """The one setting that was measured and fits, labelled as recorded.
+        """The result of the one measured setting that fits, labelled as recorded.
 
         Parameters
         ----------
@@ -110,12 +128,12 @@ class Recorded:
             If none or several settings fit; the message lists them.
         """
         fitting = self._fitting(choice)
-        if len(fitting) != 1:
-            listed = "; ".join(str(result.setting) for result in fitting or self._fitting({}))
-            how_many = f"{len(fitting)} settings fit" if fitting else "no setting fits"
-            chosen = ", ".join(f"{name} {value}" for name, value in choice.items())
-            raise RecordedError(f"{how_many} {chosen or 'without a choice'}; the recording has: {listed}.")
-        return fitting[0]
+        if len(fitting) == 1:
+            return fitting[0]
+        how_many = f"{len(fitting)} settings fit" if fitting else "no setting fits"
+        requested = ", ".join(f"{name} {value}" for name, value in choice.items()) or "without a choice"
+        listed = "; ".join(str(result.setting) for result in fitting or self._fitting({}))
+        raise RecordedError(f"{how_many} {requested}; the recording has: {listed}.")
 
     def sweep(self, **choice: str) -> Sweep:
         """The latencies and agreement of :meth:`run`, to be drawn."""
@@ -145,11 +163,11 @@ class Recorded:
 
     def _content(self) -> dict[str, Any]:
         runs = [line.to_dict() for line in self.runs]
-        return {"tutorial_lib": KIND, "schema": SCHEMA, "about": dict(self.about), "runs": runs}
+        return {"tutorial_lib": KIND, "schema": SCHEMA, "about": asdict(self.metadata), "runs": runs}
 
     def _fitting(self, choice: Mapping[str, str]) -> list[Result]:
         results = [self._labelled(line.result) for line in self.runs if line.result.sweep]
-        return [result for result in results if all(_facts(result).get(name) == each for name, each in choice.items())]
+        return [result for result in results if _facts(result).items() >= choice.items()]
 
     def _labelled(self, result: Result) -> Result:
         assert result.sweep is not None
@@ -184,10 +202,11 @@ def of(runs: Iterable[Line], command: str, notes: Sequence[str] = ()) -> Recorde
     RecordedError
         If nothing was measured, or on several devices or versions.
     """
-    lines = tuple(_shown_to_others(line) for line in runs)
-    measured = [(line.result, line.result.sweep.provenance) for line in lines if line.result.sweep]
+    lines = tuple(_anonymous(line) for line in runs)
+    results = [line.result for line in lines]
+    measured = [(result, result.sweep.provenance) for result in results if result.sweep]
     if not measured:
-        failures = (why.sentence for line in lines for why in line.result.failures.values())
+        failures = (why.sentence for result in results for why in result.failures.values())
         why = next(failures, "there are no settings")
         raise RecordedError(f"nothing could be measured, so there is nothing to record: {why}")
     first = measured[0][1]
@@ -195,20 +214,20 @@ def of(runs: Iterable[Line], command: str, notes: Sequence[str] = ()) -> Recorde
     versions = dict(first["versions"])
     for _, provenance in measured:
         versions |= provenance["versions"]
-    about = {
-        "device": first["device"],
-        "date": dates[0],
-        "until": dates[-1],
-        "versions": versions,
-        "threads": first["threads"],
-        "command": without_folders(command),
-        "conditions": _together([result.conditions for result, _ in measured]),
-        "notes": [without_folders(note) for note in notes],
-    }
-    return check(Recorded(about, lines)._content(), "this recording")
+    metadata = Metadata(
+        device=first["device"],
+        date=dates[0],
+        until=dates[-1],
+        versions=versions,
+        threads=first["threads"],
+        command=without_folders(command),
+        conditions=_together([result.conditions for result, _ in measured]),
+        notes=tuple(without_folders(note) for note in notes),
+    )
+    return check(Recorded(metadata, lines)._content(), "this recording")
 
 
-def _shown_to_others(line: Line) -> Line:
+def _anonymous(line: Line) -> Line:
     return Line.from_dict(without_folders(with_floats(replace(line, host="").to_dict(), _rounded)))
 
 
@@ -241,41 +260,43 @@ def check(content: Any, name: str) -> Recorded:
     if schema not in (1, SCHEMA):
         raise RecordedError(f"{name} has schema {schema}, and this version reads {SCHEMA}; {AGAIN}.")
     try:
-        head = plain_values.read(Head, content.get("about"), f"{name}: about")
-        _check_head(head, f"{name}: about")
+        metadata = plain_values.read(Metadata, content.get("about"), f"{name}: about")
+        _check_metadata(metadata, f"{name}: about")
         if not isinstance(runs, list) or not runs:
             raise ValueError(f"{name} is empty: it has no runs")
         lines = []
         for number, run in enumerate(runs):
             where = f"{name}: runs[{number}]"
             lines.append(Line.from_dict(run, where, schema))
-            _check_result(lines[-1].result, head, where)
+            _check_result(lines[-1].result, metadata, where)
         if not any(line.result.sweep for line in lines):
             raise ValueError(f"{name} is empty: every setting failed")
     except ValueError as error:
         raise RecordedError(f"{error}; {AGAIN}.") from None
-    return Recorded(asdict(head), tuple(lines))
+    return Recorded(metadata, tuple(lines))
 
 
-def _check_head(head: Head, where: str) -> None:
+def _check_metadata(metadata: Metadata, where: str) -> None:
     for field in ("device", "command"):
-        if not getattr(head, field).strip():
+        if not getattr(metadata, field).strip():
             raise ValueError(f"{where}.{field} is empty")
-    _check_date(head.date, f"{where}.date")
-    if "torch" not in head.versions:
+    _check_date(metadata.date, f"{where}.date")
+    if "torch" not in metadata.versions:
         raise ValueError(f"{where}.versions does not name torch")
 
 
-def _check_result(result: Result, head: Head, where: str) -> None:
+def _check_result(result: Result, metadata: Metadata, where: str) -> None:
     if result.sweep is None:
         if not result.failures:
             raise ValueError(f"{where} has neither results nor a failure")
         return
     table, provenance = result.sweep.table, result.sweep.provenance
-    if provenance["device"] != head.device:
-        raise ValueError(f"{where} is of {provenance['device']}, and the recording of {head.device}; record them apart")
+    if provenance["device"] != metadata.device:
+        raise ValueError(
+            f"{where} is of {provenance['device']}, and the recording of {metadata.device}; record them apart"
+        )
     for package, version in provenance["versions"].items():
-        if head.versions.get(package) != version:
+        if metadata.versions.get(package) != version:
             raise ValueError(f"{where} is of {package} {version}, and the recording of another; record them apart")
     if provenance["backend"] == "tensorrt" and "tensorrt" not in provenance["versions"]:
         raise ValueError(f"{where} has results of TensorRT and does not name its version")
@@ -323,12 +344,12 @@ def _facts(result: Result) -> dict[str, str | None]:
 
 def _together(conditions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The conditions of all settings: of what was sampled the smallest and the largest, of the rest the first."""
-    found: dict[str, Any] = dict(conditions[0])
-    found["samples"] = sum(one["samples"] for one in conditions)
-    for name, value in found.items():
-        others = [one[name] for one in conditions if one.get(name) is not None]
+    result: dict[str, Any] = dict(conditions[0])
+    result["samples"] = sum(each["samples"] for each in conditions)
+    for name, value in result.items():
+        known = [each[name] for each in conditions if each.get(name) is not None]
         if name == "clock_reasons":
-            found[name] = sorted({reason for some in others for reason in some}) if others else None
+            result[name] = sorted({reason for reasons in known for reason in reasons}) if known else None
         elif isinstance(value, list):
-            found[name] = [min(low for low, _ in others), max(high for _, high in others)]
-    return found
+            result[name] = [min(low for low, _ in known), max(high for _, high in known)]
+    return result

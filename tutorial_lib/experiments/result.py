@@ -1,4 +1,4 @@
-"""What came of an experiment: its latencies, the programs and engines that were built, and what failed."""
+"""The result of an experiment: its latencies, the programs and engines that were built, and what failed."""
 
 import json
 import traceback
@@ -15,25 +15,25 @@ from tutorial_lib.measure.sweep import SCHEMA as SWEEP_SCHEMA
 from tutorial_lib.measure.sweep import Sweep
 
 SCHEMA = 2
-"""Of results in files: the one that :meth:`Result.to_dict` writes."""
+"""The version of the format that :meth:`Result.to_dict` writes."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why something failed: one sentence for the reader, and the traceback for whoever wants it."""
+    """Why something failed: one sentence, and the traceback."""
 
     sentence: str
     details: str = ""
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
-        """An error as a failure; the sentence of an error of this package is its message."""
+        """A failure from an exception; of this package's own exceptions the message is the sentence."""
         return cls(sentence(error), "".join(traceback.format_exception(error)))
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The result of a setting; while the run goes on, what there is of it so far.
+    """The result of a setting; during a run, as much of it as there is.
 
     Attributes
     ----------
@@ -81,13 +81,13 @@ class Result:
 
     @property
     def label(self) -> str:
-        """What tells this result from another: ``1 / 4 / 32, inductor fp32``."""
+        """A short name among other results: ``1 / 4 / 32, inductor fp32``."""
         options = ", ".join(f"{name}={value}" for name, value in self.setting.options)
-        told = [f"{self.setting.label}, {self.backend} {self.setting.precision}", options, self.recorded]
-        return ", ".join(part for part in told if part)
+        parts = [f"{self.setting.label}, {self.backend} {self.setting.precision}", options, self.recorded]
+        return ", ".join(part for part in parts if part)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; of a failure the sentence, since a traceback tells only of the machine it is from."""
+        """Plain values for JSON; failures without their tracebacks, which are of use only on the same machine."""
         sweep = json.loads(self.sweep.json()) if self.sweep else {}
         return {
             "setting": self.setting.to_dict(),
@@ -108,7 +108,7 @@ class Result:
         Raises
         ------
         ValueError
-            If something is missing, unknown or of another type; `where` is how the result is called then.
+            If something is missing, unknown or of another type; `where` is how the message calls the result.
         """
         content = read(_Content, plain, where)
         builds = tuple(Build.from_dict(each, f"{where}.builds[{n}]") for n, each in enumerate(content.builds))
@@ -153,7 +153,7 @@ class _Content:
 
 @dataclass(frozen=True)
 class _Provenance:
-    """What has to be known of a sweep, among all that is."""
+    """What the provenance of a sweep must have; it may have more."""
 
     backend: str
     device: str

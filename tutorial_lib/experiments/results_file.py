@@ -26,8 +26,8 @@ from tutorial_lib.measure.latency import MIN_SECONDS
 HEADER = {"tutorial_lib": "campaign", "schema": SCHEMA}
 
 
-class JournalError(ValueError):
-    """A file that is not a campaign's, or that cannot be written to now; the message says what to do."""
+class ResultsFileError(ValueError):
+    """A file that is not a results file, or that cannot be written to now; the message says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +39,9 @@ class Line:
     key : str
         The digest of what was asked for (:func:`key`).
     attempts : int
-        How often it was run, its process having ended early all times but the last.
+        How often it was run; its process ended early every time but the last.
     result : Result
-        What came of it.
+        The result of the last run.
     host : str
         The name of the machine; empty in recordings, which are shown to others.
     """
@@ -63,7 +63,7 @@ class Line:
         Raises
         ------
         ValueError
-            If something is missing, unknown or of another type; `where` is how the line is called then.
+            If something is missing, unknown or of another type; `where` is how the message calls the line.
         """
         if schema == 1:
             result = from_schema_1(plain, where)
@@ -82,17 +82,17 @@ class _LineContent:
 
 
 def key(setting: Setting, device: str = "auto", min_seconds: float = MIN_SECONDS) -> str:
-    """The digest that a setting is known by in a file.
+    """The digest that identifies a setting in a file.
 
-    The limits of its ranges are no part of it: they say what may be asked for, not what is.
+    It leaves out the limits of ranges, which say what may be asked for and not what is.
     """
-    setting = dataclasses.replace(setting, ranges=tuple(dataclasses.replace(d, limit=None) for d in setting.ranges))
-    told = json.dumps([setting.to_dict(), device, min_seconds], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    ranges = tuple(dataclasses.replace(dim, limit=None) for dim in setting.ranges)
+    content = [dataclasses.replace(setting, ranges=ranges).to_dict(), device, min_seconds]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-class Journal:
-    """An open file, and what it holds by key."""
+class ResultsFile:
+    """An open results file, and its lines by key."""
 
     def __init__(self, file: IO[bytes], lines: dict[str, Line]) -> None:
         self._file, self.lines = file, lines
@@ -111,7 +111,7 @@ def _bytes(content: Any) -> bytes:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Journal]:
+def opened(path: Path) -> Iterator[ResultsFile]:
     """The file, for this process alone to write to, without a last line that was cut off.
 
     A file of the first schema is written anew in this one.
@@ -121,7 +121,7 @@ def opened(path: Path) -> Iterator[Journal]:
         try:
             lock(file)
         except OSError:
-            raise JournalError(
+            raise ResultsFileError(
                 f"{path} is being written to by another campaign; wait for it, or give another file."
             ) from None
         file.seek(0)
@@ -134,11 +134,11 @@ def opened(path: Path) -> Iterator[Journal]:
             file.truncate(0)
             file.write(whole)
             file.flush()
-        yield Journal(file, lines)
+        yield ResultsFile(file, lines)
 
 
 def read(path: Path) -> dict[str, Line]:
-    """The results in a file by key, while it is written to, too."""
+    """The results in a file by key; another process may be writing to it."""
     return _parsed(path.read_bytes(), path)
 
 
@@ -147,7 +147,7 @@ def _parsed(content: bytes, path: Path) -> dict[str, Line]:
 
     Raises
     ------
-    JournalError
+    ResultsFileError
         If it is another file, or a line in it cannot be read.
     """
     header, *lines = content.split(b"\n")[:-1] or [b""]
@@ -156,17 +156,17 @@ def _parsed(content: bytes, path: Path) -> dict[str, Line]:
         if head.get("tutorial_lib") != HEADER["tutorial_lib"]:
             raise ValueError
     except (ValueError, AttributeError):
-        raise JournalError(f"{path} is no file of a campaign; give another one.") from None
+        raise ResultsFileError(f"{path} is no file of a campaign; give another one.") from None
     schema = head.get("schema")
     if schema not in (1, SCHEMA):
-        raise JournalError(f"{path} has schema {schema}, and this version reads {SCHEMA}.")
+        raise ResultsFileError(f"{path} has schema {schema}, and this version reads {SCHEMA}.")
     results: dict[str, Line] = {}
     for number, line in enumerate(lines, start=2):
         try:
-            read_line = Line.from_dict(json.loads(line), schema=schema)
-            results.setdefault(read_line.key, read_line)
+            parsed = Line.from_dict(json.loads(line), schema=schema)
+            results.setdefault(parsed.key, parsed)
         except (ValueError, TypeError, KeyError) as error:
-            raise JournalError(
+            raise ResultsFileError(
                 f"line {number} of {path} cannot be read ({error}); take that line out, and it runs again."
             ) from None
     return results
@@ -177,7 +177,7 @@ def rows_of(lines: Sequence[Line]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for line in lines:
         result, setting = line.result, line.result.setting
-        asked = {
+        requested = {
             "setting": line.key,
             "model": setting.model,
             "ranges": setting.ranges_text,
@@ -185,16 +185,19 @@ def rows_of(lines: Sequence[Line]) -> pd.DataFrame:
             "options": show_options(setting.options),
             "backend": result.backend,
         }
-        ran = {**({"host": line.host} if line.host else {}), **result.where, "attempts": line.attempts}
+        host = {"host": line.host} if line.host else {}
+        environment = {**host, **result.where, "attempts": line.attempts}
         if result.sweep:
-            ran["date"] = result.sweep.provenance["date"]
+            environment["date"] = result.sweep.provenance["date"]
             seconds = {build.path: build.seconds for build in result.builds}
             for row in result.sweep.table.to_dict("records"):
-                rows.append({**asked, **row, "error": None, "build_seconds": seconds.get(row["path"]), **ran})
+                rows.append(
+                    {**requested, **row, "error": None, "build_seconds": seconds.get(row["path"]), **environment}
+                )
         dims = {dim.name: None for dim in setting.ranges}
         for failed, failure in result.failures.items():
             for path in [failed] if failed else setting.paths:
-                rows.append({**asked, "path": path, **dims, "error": failure.sentence, **ran})
+                rows.append({**requested, "path": path, **dims, "error": failure.sentence, **environment})
     table = pd.DataFrame(rows)
     for name in {dim.name for line in lines for dim in line.result.setting.ranges}:
         table[name] = table[name].astype("Int64")  # models have different dimensions

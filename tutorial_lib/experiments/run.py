@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from tutorial_lib.builds.backends import tensorrt
 from tutorial_lib.builds.program import Compiled
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.progress import Listener, Progress, listening
+from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EngineReport
 from tutorial_lib.experiments.result import Failure, Result
 from tutorial_lib.experiments.setting import Setting
@@ -87,6 +89,7 @@ def run(
     NotRepeatable
         If the model writes into its inputs, or gives another result each time.
     """
+    check_seconds(min_seconds)
     base = case if device is None else case.to(backends.as_device(device))
     setting = setting.settled(base)
     work = _Run(setting, setting.case(base), progress, show)
@@ -96,6 +99,12 @@ def run(
         work.build_paths(build, look_after)
         work.measure(min_seconds, rows)
     return work.result(final=True)
+
+
+def check_seconds(seconds: float) -> None:
+    """Reject what is not a number of seconds, before anything is built."""
+    if not 0 <= seconds < math.inf:
+        raise ShapeError(f"min_seconds is {seconds!r}; use a number of at least 0.")
 
 
 def share(step: Progress, setting: Setting) -> float:

@@ -37,9 +37,10 @@ class Setting:
     samples : int
         Rounds of measuring.
     measure, engines : bool
-        What is wanted: the paths built with the backend and measured; what TensorRT for RTX builds, not run.
+        Whether to build the paths with the backend and measure them; whether to have TensorRT for RTX build their
+        engines, which are not run.
     calls : tuple of int
-        Sizes of the first dimension to call the model with behind TensorRT's engines, in order.
+        Sizes of the first dimension to call the model with, in order, to see what TensorRT's engines make of them.
     """
 
     model: str
@@ -56,9 +57,9 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """The ranges as they are spoken of: ``1 / 4 / 32``."""
-        many = len(self.ranges) > 1
-        return ", ".join(f"{d.name} " * many + f"{d.min} / {d.opt} / {d.max}" for d in self.ranges)
+        """The ranges for people, named if there are several: ``1 / 4 / 32``."""
+        ranges = {dim.name: f"{dim.min} / {dim.opt} / {dim.max}" for dim in self.ranges}
+        return ", ".join(f"{name} {text}" if len(ranges) > 1 else text for name, text in ranges.items())
 
     @property
     def ranges_text(self) -> str:
@@ -73,9 +74,9 @@ class Setting:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an option that JSON does not have is its repr."""
         content = json.loads(json.dumps(asdict(self), default=repr))
-        # The first schema did not have these; without them, a setting keeps the key that it had.
-        unset = {"measure": True, "engines": False, "calls": []}
-        return {name: value for name, value in content.items() if name not in unset or value != unset[name]}
+        # The first schema did not have these; left out where they are not used, they change no setting's key.
+        defaults = {"measure": True, "engines": False, "calls": []}
+        return {name: value for name, value in content.items() if name not in defaults or value != defaults[name]}
 
     @classmethod
     def from_dict(cls, plain: Any, where: str = "the setting") -> "Setting":
@@ -84,7 +85,7 @@ class Setting:
         Raises
         ------
         ValueError
-            If it is no setting; `where` is how it is called then.
+            If it is not a setting; `where` is how the message calls it.
         """
         setting = plain_values.read(cls, plain, where)
         return replace(setting, options=tuple((name, _hashable(value)) for name, value in setting.options))
@@ -95,10 +96,9 @@ class Setting:
         return cast.with_ranges(**{dim.name: dim for dim in self.ranges})
 
     def settled(self, base: Case) -> "Setting":
-        """The same experiment, checked, with nothing left to be chosen.
+        """The same experiment, checked and complete: backend and sizes named, ranges with `base`'s steps and limits.
 
-        Backend and sizes are named, and ranges have the steps and limits of `base`. However an experiment was asked
-        for, its settled settings are equal.
+        Settings that ask for the same experiment in different ways have equal settled settings.
 
         Raises
         ------
@@ -149,7 +149,7 @@ def read_options(text: str) -> tuple[tuple[str, Any], ...]:
     """
     parsable = re.sub(
         r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|\b([A-Za-z_]\w*)\.(?=[A-Za-z_])""",
-        lambda found: found[1] or found[2] + DOT,
+        lambda match: match[1] or match[2] + DOT,
         text,
     )
     try:
@@ -188,7 +188,7 @@ def freeze(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def read_sizes(text: str) -> tuple[int, ...]:
-    """Sizes as they are typed, ``1, 4, 32``; nothing for the default.
+    """Sizes as they are typed, ``1, 4, 32``; empty for the default.
 
     Raises
     ------
