@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from tutorial_lib.builds.backends import as_device
 from tutorial_lib.cli import commands
@@ -109,7 +110,7 @@ def test_a_recording_is_drawn_behind_a_live_run_with_its_label(recording):
     ((label, behind),) = recording.behind(precision="bf16")
     assert recording.label in label
     figure = plots.latency(live, behind=[(recording.label, behind)])
-    texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    texts = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
     assert any(text.startswith("recorded on CPU") for text in texts)
 
 
@@ -142,7 +143,7 @@ def test_the_studio_shows_a_recording_as_a_pin_that_says_so(studio, recording, f
     assert f"A: 1 / 4 / 8, eager fp32, {recording.label}" in table
     assert table.count(">A, recorded</th>") == 2
     figure = views.figure(snapshot.result, snapshot.behind)
-    texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    texts = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
     assert any(recording.label in text for text in texts)
     assert "recorded" not in plots.subtitle(snapshot.result.sweep)
 
