@@ -8,11 +8,12 @@ runs.
 """
 
 import argparse
+import os
 import statistics
 import time
 
 from tutorial_lib import MODELS, PATHS, engines
-from tutorial_lib.engines.worker import stop, worker
+from tutorial_lib.engines.worker import stop
 
 
 def timed(model: str) -> dict[str, float]:
@@ -34,7 +35,7 @@ def main() -> None:
     args = parser.parse_args()
     stop()
     begun = time.perf_counter()
-    worker().ask("warm", b"")
+    engines.run_inside(os.getpid)
     print(f"start  {time.perf_counter() - begun:.2f} s")
     print("cold   " + "   ".join(f"{name} {value:.2f} s" for name, value in timed(args.model).items()))
     runs = [timed(args.model) for _ in range(max(1, args.repeats))]
