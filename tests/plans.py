@@ -1,6 +1,6 @@
 """Plans for the tests that need no TensorRT."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tutorial_lib.builds.plan import Plan, PlanLayer, PlanTensor
 from tutorial_lib.builds.report import Engine
@@ -29,12 +29,5 @@ PLAN = Plan(
 )
 
 
-@dataclass(frozen=True)
-class Built(Engine):
-    """An engine with its plan."""
-
-    plan: Plan | None = None
-
-
 def engine(**changes):
-    return Built((), "its only size", 1, 0.5, plan=replace(PLAN, **changes))
+    return Engine((), "its only size", 1, 0.5, plan=replace(PLAN, **changes))

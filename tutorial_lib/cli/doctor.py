@@ -163,7 +163,7 @@ def check_plan(file: Path) -> Check:
     """Whether the plan in `file` runs on this machine's card, and whether its memory is free there."""
     name = f"plan {file.name}"
     try:
-        plan = read(file).plan
+        plan = read(file)
     except PlanError as error:
         return Check(name, NOT_OK, str(error), "build it again with `python -m tutorial_lib engines --out FOLDER`.")
     needs = f"needs {show_activation(plan)} for activations, {show_bytes(plan.weight_bytes)} for weights"

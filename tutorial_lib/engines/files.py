@@ -19,14 +19,14 @@ import json
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.plan import Plan, PlanTensor, show_bytes
+from tutorial_lib.builds.report import Engine
 from tutorial_lib.core import files, plain_values
 from tutorial_lib.engines.errors import PlanError
 
@@ -40,34 +40,14 @@ KINDS = ("data", "intermediate", "weight", "shape", "")
 """What an input can be, see :class:`tutorial_lib.builds.plan.PlanTensor`."""
 
 
-class HasPlan(Protocol):
-    """An engine: :class:`tutorial_lib.builds.report.Engine`."""
-
-    @property
-    def plan(self) -> Plan | None:
-        """What TensorRT built; None where nothing was built."""
-
-
 @dataclass(frozen=True)
-class PlanFile:
-    """A plan that was read from a file, not run.
+class _Header:
+    """A description, apart from the plan: `saved` is when, with the offset from UTC."""
 
-    Attributes
-    ----------
-    path : Path
-        The file of the plan.
-    saved : str
-        When it was saved, with the offset from UTC.
-    sha256 : str
-        Digest of the plan, 64 hexadecimal digits.
-    plan : Plan
-        Everything that the description says, with the bytes in ``plan.data``.
-    """
-
-    path: Path
+    tutorial_lib: str
+    schema: int
     saved: str
     sha256: str
-    plan: Plan = field(repr=False)
 
 
 def description_of(file: str | Path) -> Path:
@@ -78,7 +58,7 @@ def description_of(file: str | Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def save(engine: HasPlan | Plan, file: str | Path, *, overwrite: bool = False) -> PlanFile:
+def save(engine: Engine | Plan, file: str | Path, *, overwrite: bool = False) -> None:
     """Write the plan of an engine to `file`, and its description beside it: both or neither.
 
     Parameters
@@ -95,20 +75,23 @@ def save(engine: HasPlan | Plan, file: str | Path, *, overwrite: bool = False) -
     PlanError
         If the plan was not kept or is not complete, a file is there already, or it cannot be written.
     """
-    plan, path = engine if isinstance(engine, Plan) else engine.plan, Path(file)
+    plan = engine if isinstance(engine, Plan) else engine.plan
     if plan is None:
         raise PlanError("the engine has no plan, because TensorRT was not asked to build it; build it first.")
     if plan.data is None:
         raise PlanError("the engine's plan was not kept; build it again and ask for the plan.")
-    if problem := _problem(plan) or _unreadable(plan):
-        raise PlanError(f"the plan cannot be saved, because {problem}.")
-    description = description_of(path)
+    try:
+        _check(Plan.from_dict(plan.to_dict()))
+        if len(plan.data) != plan.plan_bytes:
+            raise ValueError(f"it has {len(plan.data)} bytes and says {plan.plan_bytes}")
+    except ValueError as error:
+        raise PlanError(f"the plan cannot be saved, because {first_line(error)}.") from error
+    path, description = Path(file), description_of(file)
     for each in (path, description):
         _check_writable(each, overwrite)
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
-    digest = hashlib.sha256(plan.data).hexdigest()
-    content = {"tutorial_lib": "plan", "schema": SCHEMA, "saved": now, "sha256": digest, "plan": plan.to_dict()}
-    text = json.dumps(content, indent=1, allow_nan=False).encode()
+    header = _Header("plan", SCHEMA, now, hashlib.sha256(plan.data).hexdigest())
+    text = json.dumps({**asdict(header), "plan": plan.to_dict()}, indent=1, allow_nan=False).encode()
     try:
         with (
             _restored(description),
@@ -121,18 +104,8 @@ def save(engine: HasPlan | Plan, file: str | Path, *, overwrite: bool = False) -
             description_file.flush()
     except OSError as error:
         raise PlanError(
-            f"{path} could not be written ({error.strerror or error}); choose another folder or make room."
+            f"{path} could not be written ({_reason(error)}); choose another folder or make room."
         ) from error
-    return PlanFile(path, now, digest, plan)
-
-
-def _unreadable(plan: Plan) -> str | None:
-    """Why a description of the plan could not be read again; None if it could."""
-    try:
-        Plan.from_dict(plan.to_dict())
-    except ValueError as error:
-        return first_line(error)
-    return None
 
 
 def _check_writable(path: Path, overwrite: bool) -> None:
@@ -145,8 +118,7 @@ def _check_writable(path: Path, overwrite: bool) -> None:
     except (OSError, ValueError) as error:
         raise PlanError(f"{path} cannot be written ({_reason(error)}); choose another name.") from error
     if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "a link" if stat.S_ISLNK(mode) else "no ordinary file"
-        raise PlanError(f"{path} is {what} and will not be replaced; give another name.")
+        raise PlanError(f"{path} is no ordinary file and will not be replaced; give another name.")
     if not overwrite:
         raise PlanError(f"{path} is there already; give another name, or overwrite=True.")
 
@@ -166,17 +138,7 @@ def _restored(path: Path) -> Iterator[None]:
         raise
 
 
-@dataclass(frozen=True)
-class _Note:
-    """A description, apart from the plan."""
-
-    tutorial_lib: str
-    schema: int
-    saved: str
-    sha256: str
-
-
-def read(file: str | Path) -> PlanFile:
+def read(file: str | Path) -> Plan:
     """Read a plan and its description; nothing of it runs.
 
     Raises
@@ -185,39 +147,35 @@ def read(file: str | Path) -> PlanFile:
         If a file is missing, is no such file, or is damaged.
     """
     path = Path(file)
-    note, plan = _described(description_of(path))
+    header, plan = _described(description_of(path))
     data = _content(path, "the plan")
-    if len(data) != plan.plan_bytes or hashlib.sha256(data).hexdigest() != note.sha256:
+    if len(data) != plan.plan_bytes or hashlib.sha256(data).hexdigest() != header.sha256:
         raise PlanError(
             f"{path} is not the plan that {description_of(path).name} describes (its digest differs); "
             "copy both files again, or save the plan again."
         )
-    return PlanFile(path, note.saved, note.sha256, replace(plan, data=data))
+    return replace(plan, data=data)
 
 
-def _described(path: Path) -> tuple[_Note, Plan]:
+def _described(path: Path) -> tuple[_Header, Plan]:
     text = _content(path, "the description of the plan")
     try:
         content = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise PlanError(f"{path} is damaged ({first_line(error)}); copy it again, or save the plan again.") from error
-    if not isinstance(content, dict) or content.get("tutorial_lib") != "plan":
-        raise PlanError(f"{path} does not describe a plan; give a file that engines.save wrote.")
-    if content.get("schema") != SCHEMA:
-        raise PlanError(
-            f"{path} has schema {content.get('schema')!r}, and this version of tutorial_lib reads schema {SCHEMA}; "
-            "read it with the version that saved it."
-        )
-    try:
+        if not isinstance(content, dict) or content.get("tutorial_lib") != "plan":
+            raise PlanError(f"{path} does not describe a plan; give a file that engines.save wrote.")
+        if content.get("schema") != SCHEMA:
+            raise PlanError(
+                f"{path} has schema {content.get('schema')!r}, and this version of tutorial_lib reads schema {SCHEMA}; "
+                "read it with the version that saved it."
+            )
         plan = Plan.from_dict(content.pop("plan", None))
-        note = plain_values.read(_Note, content)
-        if not re.fullmatch("[0-9a-f]{64}", note.sha256):
+        header = plain_values.read(_Header, content)
+        if not re.fullmatch("[0-9a-f]{64}", header.sha256):
             raise ValueError("sha256 is no digest")
-        if problem := _problem(plan):
-            raise ValueError(problem)
+        _check(plan)
     except (ValueError, RecursionError) as error:
         raise PlanError(f"{path} is damaged ({first_line(error)}); copy it again, or save the plan again.") from error
-    return note, plan
+    return header, plan
 
 
 def _content(path: Path, what: str) -> bytes:
@@ -237,36 +195,35 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
 
 
-def _problem(plan: Plan) -> str | None:
-    """What contradicts itself in a plan, after "because"; None if nothing does."""
-    if plan.data is not None and len(plan.data) != plan.plan_bytes:
-        return f"it has {len(plan.data)} bytes and says {plan.plan_bytes}"
+def _check(plan: Plan) -> None:
+    """Raise a ValueError where a plan contradicts itself."""
     if not plan.tensorrt_version:
-        return 'the version of TensorRT for RTX is missing in it (versions["tensorrt-rtx"])'
+        raise ValueError('the version of TensorRT for RTX is missing in it (versions["tensorrt-rtx"])')
     if not plan.targets or not all(re.fullmatch(r"sm\d{2,3}", target) for target in plan.targets):
-        return f"its targets are {', '.join(map(repr, plan.targets)) or 'missing'}"
-    names = [tensor.name for tensor in (*plan.inputs, *plan.outputs)]
-    if len(set(names)) < len(names) or not all(names):
-        return "two of its inputs and outputs have the same name, or one has none"
+        raise ValueError(f"its targets are {', '.join(map(repr, plan.targets)) or 'missing'}")
+    tensors = (*plan.inputs, *plan.outputs)
+    names = {tensor.name for tensor in tensors}
+    if len(names) < len(tensors) or "" in names:
+        raise ValueError("two of its inputs and outputs have the same name, or one has none")
     if not plan.outputs:
-        return "it has no outputs"
+        raise ValueError("it has no outputs")
     if len({len(tensor.profiles) for tensor in plan.inputs}) > 1 or not all(tensor.profiles for tensor in plan.inputs):
-        return "the profiles of its inputs are missing, or not as many for each"
-    return next(filter(None, map(_tensor_problem, (*plan.inputs, *plan.outputs))), None)
+        raise ValueError("the profiles of its inputs are missing, or not as many for each")
+    for tensor in tensors:
+        _check_tensor(tensor)
 
 
-def _tensor_problem(tensor: PlanTensor) -> str | None:
+def _check_tensor(tensor: PlanTensor) -> None:
     if not isinstance(getattr(torch, tensor.dtype, None), torch.dtype):
-        return f"{tensor.name} has the unknown dtype {tensor.dtype!r}"
+        raise ValueError(f"{tensor.name} has the unknown dtype {tensor.dtype!r}")
     if tensor.kind not in KINDS:
-        return f"{tensor.name} is of the unknown kind {tensor.kind!r}"
+        raise ValueError(f"{tensor.name} is of the unknown kind {tensor.kind!r}")
     for low, opt, high in tensor.profiles:
         ordered = all(least <= middle <= most for least, middle, most in zip(low, opt, high, strict=False))
         if not len(low) == len(opt) == len(high) or not ordered:
-            return f"the profile of {tensor.name} is not min <= opt <= max"
+            raise ValueError(f"the profile of {tensor.name} is not min <= opt <= max")
         if not tensor.is_shape_tensor and any(size < 0 for size in low):
-            return f"the profile of {tensor.name} has a negative size"
-    return None
+            raise ValueError(f"the profile of {tensor.name} has a negative size")
 
 
 def fits(plan: Plan, free_bytes: int, *, at_max: bool = True) -> str | None:

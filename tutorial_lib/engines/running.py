@@ -220,7 +220,7 @@ def run(
             f"{file} holds native code, which can do on this machine whatever you can: run it only if you know where "
             "it comes from, with trust=True."
         )
-    plan = read(file).plan
+    plan = read(file)
     device = _device(inputs)
     if problem := targets.why_not_on(torch.cuda.get_device_capability(device), plan.targets):
         raise PlanError(f"{file} cannot run on {torch.cuda.get_device_name(device)}: {problem}")

@@ -35,15 +35,13 @@ TURING_MENDED_IN = (2, 15)
 """First release of Torch-TensorRT that can have pull request 4643."""
 
 
-def check_target(target: str | None, tensorrt_version: str | None = None) -> str | None:
+def check_target(target: str | None) -> str | None:
     """The target as TensorRT for RTX knows it; None, the portable default, stays None.
 
     Parameters
     ----------
     target : str or None
         Such as ``sm89``, in lower or upper case.
-    tensorrt_version : str, optional
-        Version of TensorRT for RTX that will build; without it the newest release that is supported here.
 
     Raises
     ------
@@ -61,27 +59,16 @@ data-centre TensorRT serves; targets are sm75, sm80, sm86, sm89, sm120, sm121, o
     """
     if target is None:
         return None
-    known = known_targets(tensorrt_version)
     name = target.strip().lower() if isinstance(target, str) else ""
-    if name in known:
-        return name
-    choice = f"targets are {', '.join(known)}, or none for a portable plan."
     if name in TARGETS:
-        first = ".".join(map(str, ADDED_IN[name]))
-        raise TargetError(f"{name} needs TensorRT for RTX {first}, and this is {tensorrt_version}; {choice}")
-    if re.fullmatch(r"sm\d{2,3}", name):
-        capability = capability_of(name)
-        served = ", which data-centre TensorRT serves" if (9, 0) <= capability < (12, 0) else ""
-        shown = f"{name} (compute capability {_show(capability)})"
-        raise TargetError(f"TensorRT for RTX cannot build for {shown}{served}; {choice}")
-    raise TargetError(f"the target is {target!r}; {choice}")
-
-
-def known_targets(tensorrt_version: str | None = None) -> tuple[str, ...]:
-    """The targets that a release of TensorRT for RTX knows, all of them without a version."""
-    if tensorrt_version is None:
-        return TARGETS
-    return tuple(name for name in TARGETS if _release(tensorrt_version) >= ADDED_IN.get(name, ()))
+        return name
+    choice = f"targets are {', '.join(TARGETS)}, or none for a portable plan."
+    if not re.fullmatch(r"sm\d{2,3}", name):
+        raise TargetError(f"the target is {target!r}; {choice}")
+    capability = capability_of(name)
+    served = ", which data-centre TensorRT serves" if (9, 0) <= capability < (12, 0) else ""
+    shown = f"{name} (compute capability {_show(capability)})"
+    raise TargetError(f"TensorRT for RTX cannot build for {shown}{served}; {choice}")
 
 
 def built_for(target: str | None, tensorrt_version: str) -> tuple[str, ...]:
@@ -91,7 +78,7 @@ def built_for(target: str | None, tensorrt_version: str) -> tuple[str, ...]:
     """
     if target is not None:
         return (target,)
-    return tuple(name for name in PORTABLE if name in known_targets(tensorrt_version))
+    return tuple(name for name in PORTABLE if _release(tensorrt_version) >= ADDED_IN.get(name, ()))
 
 
 def apply(config: Any, target: str | None) -> None:
@@ -147,28 +134,16 @@ def refusal_after_build(target: str | None, is_dynamic: bool, torch_tensorrt_ver
     )
 
 
-def runs_on(capability: tuple[int, int]) -> bool:
-    """Whether TensorRT for RTX runs on a card of this compute capability: 7.5, 8.x and 12.x."""
-    return tensorrt.rtx_runs_on(capability)
-
-
-def why_not_on(capability: tuple[int, int], targets: Iterable[str] | None = None) -> str | None:
-    """Why a card cannot run a plan for these targets, or any plan, as a sentence; None if it can.
+def why_not_on(capability: tuple[int, int], targets: Iterable[str]) -> str | None:
+    """Why a card cannot run a plan for these targets, as a sentence; None if it can.
 
     Examples
     --------
-    >>> why_not_on((9, 0))
-    'TensorRT for RTX does not run on compute capability 9.0; use data-centre TensorRT there.'
     >>> why_not_on((8, 9), ["sm80", "sm86"])
     'the plan was built for sm80, sm86, and this card has compute capability 8.9; build it with target="sm89".'
     """
-    shown = _show(capability)
-    if not runs_on(capability):
-        if (9, 0) <= capability < (12, 0):
-            return f"TensorRT for RTX does not run on compute capability {shown}; use data-centre TensorRT there."
-        return f"TensorRT for RTX does not run on compute capability {shown}; it needs a card with 7.5, 8.x or 12.x."
-    if targets is None:
-        return None
+    if refusal := tensorrt.rtx_refusal(capability):
+        return refusal
     names = tuple(targets)
     if capability in map(capability_of, names):
         return None
@@ -176,7 +151,8 @@ def why_not_on(capability: tuple[int, int], targets: Iterable[str] | None = None
         return None
     name = f"sm{capability[0]}{capability[1]}"
     instead = f'build it with target="{name}"' if name in TARGETS else "build it without a target"
-    return f"the plan was built for {', '.join(names)}, and this card has compute capability {shown}; {instead}."
+    card = f"this card has compute capability {_show(capability)}"
+    return f"the plan was built for {', '.join(names)}, and {card}; {instead}."
 
 
 def capability_of(target: str) -> tuple[int, int]:
