@@ -266,18 +266,6 @@ def ahead_of_time_called_with(path, change):
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
 
 
-def upstream_with_a_broken_engine_build():
-    """What torch.compile gives with its default settings when the engine build fails: right numbers from PyTorch."""
-
-    def build(*args, **kwargs):
-        raise RuntimeError("no tactic found")
-
-    frontend.set_engine_build(build)
-    one, x = model(), batch_of(4)
-    program = torch.compile(one, backend="tensorrt", options={"min_block_size": 1})
-    return torch.allclose(program(x), one(x), atol=1e-5)
-
-
 def upstream_engines(how, options, static=False):
     """Engines, settings and warnings of upstream's own call with `options`, whatever they are."""
     import torch_tensorrt
@@ -374,28 +362,3 @@ def cache_keys(heads=(12, 8), opts=(4, 4)):
         ((inputs, settings, graph),) = found
         keys.append(BaseEngineCache.get_hash(graph, inputs, settings))
     return keys
-
-
-def warnings_of_compiling_with(options):
-    """Categories and texts of the Python warnings of an ahead-of-time compile with `options`."""
-    import torch_tensorrt
-
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        torch_tensorrt.compile(model(), ir="dynamo", inputs=[batch_of(4)], min_block_size=1, **options)
-    return [(w.category.__name__, str(w.message)) for w in found]
-
-
-def weight_streaming_attributes():
-    """Names that the object of ``torch_tensorrt.runtime.weight_streaming`` has."""
-    import torch_tensorrt
-
-    context = torch_tensorrt.runtime.weight_streaming(torch.nn.Module())
-    return [name for name in ("streamable_weights_size", "total_device_budget") if hasattr(context, name)]
-
-
-def settings_fields():
-    """Names of all settings of the installed version."""
-    from tutorial_lib.builds.backends import tensorrt
-
-    return sorted(tensorrt.option_names())

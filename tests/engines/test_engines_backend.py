@@ -17,22 +17,16 @@ from tutorial_lib.builds.job import forward_of_its_own
 pytestmark = pytest.mark.slow
 
 AHEAD = ("input", "export")
-NAMES = ["min_block_size", "pass_through_build_failures"]
 
 
 def ranges(engine):
     return {i.name: tuple(zip(i.min, i.opt, i.max, strict=True)) for i in engine.data}
 
 
-def test_every_option_reaches_torch_tensorrt(run_inside, path):
+def test_every_option_and_the_defaults_of_this_package_reach_torch_tensorrt(run_inside, path):
     options = {"optimization_level": 2, "workspace_size": 1 << 20, "max_aux_streams": 1}
-    (found,) = run_inside(ours.settings, path, list(options), options)
-    assert found == options
-
-
-def test_the_defaults_of_this_package_reach_torch_tensorrt(run_inside, path):
-    (found,) = run_inside(ours.settings, path, NAMES)
-    assert (found["min_block_size"], found["pass_through_build_failures"]) == (1, True)
+    defaults = {"min_block_size": 1, "pass_through_build_failures": True}
+    assert run_inside(ours.settings, path, [*options, *defaults], options) == [{**options, **defaults}]
 
 
 @pytest.mark.parametrize("allowed", [False, True])
@@ -88,18 +82,10 @@ def test_a_failing_engine_build_is_an_error(run_inside, path):
         run_inside(ours.broken_engine_build, path)
 
 
-def test_by_default_torch_compile_hides_it_and_the_numbers_are_right(run_inside):
-    assert run_inside(inside.upstream_with_a_broken_engine_build)
-
-
 def test_by_default_a_static_seed_stays_in_pytorch_ahead_of_time_with_a_warning(run_inside):
     engines, messages = run_inside(inside.upstream_engines, "ahead of time", {}, True)
     assert engines == 0
     assert any("3 supported operations" in m and "min_block_size was detected to be 5" in m for m in messages)
-
-
-def test_just_in_time_the_static_seed_has_operators_enough(run_inside):
-    assert run_inside(inside.upstream_engines, "jit", {}, True) == (1, [])
 
 
 @pytest.mark.parametrize("path", AHEAD)
@@ -182,13 +168,6 @@ def test_two_inputs_share_two_dynamic_dimensions(run_inside, path):
         "x": ((1, 3, 6), (1, 5, 9), (16, 16, 16)),
         "mask": ((1, 3, 6), (1, 5, 9)),
     }
-
-
-@pytest.mark.parametrize(("path", "name"), [("jit", "vit"), ("jit", "vit-half"), ("input", "vit"), ("export", "vit")])
-def test_attention_is_inside_the_engine(run_inside, path, name):
-    build = run_inside(ours.build, path, name, (2, 4, 8))
-    assert len(build.engines) == 1
-    assert build.left_to_pytorch == ()
 
 
 @pytest.mark.parametrize("name", ["seed", "vit"])

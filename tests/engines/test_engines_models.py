@@ -26,8 +26,18 @@ def range_of(report, case):
     }
 
 
-@pytest.mark.parametrize("precision", DTYPES)
-@pytest.mark.parametrize("model", MODELS)
+IN_SHORT = [("expand-reshape", "bf16"), ("text-encoder", "fp32")]
+"""What every run of the slow tests builds; the long ones build all."""
+
+
+@pytest.mark.parametrize(
+    ("model", "precision"),
+    [
+        pytest.param(model, precision, marks=[] if (model, precision) in IN_SHORT else pytest.mark.long)
+        for model in MODELS
+        for precision in DTYPES
+    ],
+)
 def test_a_model_of_the_course_is_built(installed, model, precision):
     case = make_case(model).in_precision(precision)
     dims = {(spec.name, axis): dim for spec in case.inputs for axis, dim in spec.dynamic.items()}

@@ -30,27 +30,21 @@ def test_after_eight_engines_jit_runs_in_pytorch_without_a_word(run_inside):
     assert run_inside(inside.static_sizes_up_to, 11) == (8, True)
 
 
-def test_jit_recompiles_for_another_fixed_size(run_inside):
-    further = 1 if SIZES_ARE_INPUTS else 2  # in 2.11, two dynamic dimensions cut the model in two
-    assert run_inside(inside.jit_called_with, "tokens") == (1 + further, None)
+JIT = {
+    "tokens": (2 if SIZES_ARE_INPUTS else 3, None),  # in 2.11, two dynamic dimensions cut the model in two
+    "dtype": (2, "must have the same dtype"),  # the model's own error, which eager raises as well
+    "empty": (1, "cannot reshape tensor of 0 elements"),
+    "arity": (1, "TypeError: "),
+}
 
 
-def test_jit_recompiles_for_another_dtype(run_inside):
-    engines, error = run_inside(inside.jit_called_with, "dtype")
-    assert engines == 2
-    assert "must have the same dtype" in error  # the model's own error, which eager raises as well
-
-
-def test_jit_cannot_trace_an_empty_batch_of_this_model(run_inside):
-    engines, error = run_inside(inside.jit_called_with, "empty")
-    assert engines == 1
-    assert "cannot reshape tensor of 0 elements" in error
-
-
-def test_jit_refuses_a_wrong_number_of_inputs(run_inside):
-    engines, error = run_inside(inside.jit_called_with, "arity")
-    assert engines == 1
-    assert error.startswith("TypeError: ")
+@pytest.mark.parametrize(("change", "count", "words"), [(change, *answer) for change, answer in JIT.items()])
+def test_jit_recompiles_for_another_fixed_size_and_dtype_and_refuses_what_the_model_does(
+    run_inside, change, count, words
+):
+    engines, error = run_inside(inside.jit_called_with, change)
+    assert engines == count
+    assert (error is None) if words is None else (words in error)
 
 
 AT_THE_PROFILE = {

@@ -13,7 +13,6 @@ REFUSED = {
     ("u-net", "input"): "A converter of Torch-TensorRT needs a number where the model has a size that varies",
     ("u-net", "export"): "A converter of Torch-TensorRT needs a number where the model has a size that varies",
     ("gru", "jit"): "built no engine: the model would run in PyTorch",
-    ("lstm", "jit"): "built no engine: the model would run in PyTorch",
 }
 LEFT_TO_PYTORCH = {
     "selecting": ("aten.index.Tensor",),
@@ -30,8 +29,18 @@ def case_of(name):
     return zoo.MODELS[name]()
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("name", zoo.MODELS)
+IN_SHORT = [("u-net", "export"), ("decoder with past", "jit"), ("selecting", "input")]
+"""What every run of the slow tests builds; the long ones build all."""
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        pytest.param(name, path, marks=[] if (name, path) in IN_SHORT else pytest.mark.long)
+        for name in zoo.MODELS
+        for path in PATHS
+    ],
+)
 def test_a_model_from_outside_is_built_or_refused_with_a_reason(installed, name, path):
     case = case_of(name)
     report = build(case, path, seconds=SECONDS)
@@ -53,11 +62,13 @@ def test_a_model_from_outside_is_built_or_refused_with_a_reason(installed, name,
         assert report.left_to_pytorch == LEFT_TO_PYTORCH.get(name, ())
 
 
+@pytest.mark.long
 def test_a_decoder_with_past_is_built_with_decomposed_attention_too(installed):
     report = build(zoo.decoder_with_past(), "export", options={"decompose_attention": True}, seconds=SECONDS)
     assert (report.failed, len(report.engines)) == (None, 1)
 
 
+@pytest.mark.long
 def test_a_u_net_is_built_where_the_operator_that_asks_for_a_size_is_left_to_pytorch(installed):
     options = {"torch_executed_ops": {"torch.ops.aten.upsample_bilinear2d.vec"}}
     report = build(zoo.unet(), "export", options=options, seconds=SECONDS)

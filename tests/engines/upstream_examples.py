@@ -1,11 +1,7 @@
-"""Upstream's examples about dynamic shapes, rebuilt: the same kind of model with the same ranges, in our own words.
+"""Some of upstream's examples about dynamic shapes, rebuilt: the same kind of model with the same ranges.
 
-They follow ``examples/`` and ``docsrc/`` of pytorch/TensorRT (main, August 2026). The last part runs in the engines'
-process, for examples that call upstream's API in a way that no :class:`Case` can say.
+They follow ``examples/`` and ``docsrc/`` of pytorch/TensorRT (main, August 2026).
 """
-
-import itertools
-from collections import namedtuple
 
 import torch
 from torch import nn
@@ -26,43 +22,6 @@ class ImageClassifier(nn.Module):
 
     def forward(self, x):
         return self.head(functional.relu(self.features(x)).flatten(1))
-
-
-class Residual(nn.Module):
-    """The basic block of a ResNet."""
-
-    def __init__(self, before, after, stride):
-        super().__init__()
-        self.first, self.second = (
-            nn.Sequential(nn.Conv2d(width, after, 3, step, 1, bias=False), nn.BatchNorm2d(after))
-            for width, step in ((before, stride), (after, 1))
-        )
-        self.shortcut = nn.Identity()
-        if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-
-    def forward(self, x):
-        return functional.relu(self.shortcut(x) + self.second(functional.relu(self.first(x))))
-
-
-class ResNet18(nn.Module):
-    """The ResNet with two basic blocks in each of four stages."""
-
-    def __init__(self, classes=1000):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU())
-        self.pool = nn.MaxPool2d(3, 2, 1)
-        widths = [64, 64, 128, 256, 512]
-        self.stages = nn.Sequential(
-            *(
-                nn.Sequential(Residual(before, after, 1 if before == after else 2), Residual(after, after, 1))
-                for before, after in itertools.pairwise(widths)
-            )
-        )
-        self.average, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(512, classes)
-
-    def forward(self, images):
-        return self.head(self.average(self.stages(self.pool(self.stem(images)))).flatten(1))
 
 
 class MaskedEncoder(nn.Module):
@@ -116,53 +75,6 @@ class Gpt2(nn.Module):
             x = x + block["out"]((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
             x = x + block["down"](functional.gelu(block["up"](block["after"](x)), approximate="tanh"))
         return self.norm(x) @ self.tokens.weight.mT
-
-
-class Llama(nn.Module):
-    """A small Llama without a cache: RMS norms, rotary positions, grouped keys and a gated perceptron."""
-
-    def __init__(self, fused, layers=2, width=64, heads=4, groups=2, vocabulary=100):
-        super().__init__()
-        self.fused, self.heads, self.groups, self.head_width = fused, heads, groups, width // heads
-        self.tokens = nn.Embedding(vocabulary, width)
-        self.blocks = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    "before": nn.RMSNorm(width),
-                    "query": nn.Linear(width, width, bias=False),
-                    "key_value": nn.Linear(width, 2 * groups * self.head_width, bias=False),
-                    "out": nn.Linear(width, width, bias=False),
-                    "after": nn.RMSNorm(width),
-                    "gate_up": nn.Linear(width, 4 * width, bias=False),
-                    "down": nn.Linear(2 * width, width, bias=False),
-                }
-            )
-            for _ in range(layers)
-        )
-        self.norm, self.head = nn.RMSNorm(width), nn.Linear(width, vocabulary, bias=False)
-        speeds = 10_000.0 ** -(torch.arange(0, self.head_width, 2) / self.head_width)
-        self.register_buffer("speeds", speeds, persistent=False)
-
-    def forward(self, input_ids, position_ids):
-        x = self.tokens(input_ids)
-        angles = (position_ids[..., None].float() * self.speeds.float()).repeat(1, 1, 2)[:, None]
-        cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        for block in self.blocks:
-            normed = block["before"](x)
-            q = _rotated(_heads(block["query"](normed), self.heads), cosine, sine)
-            k, v = (_heads(part, self.groups) for part in block["key_value"](normed).chunk(2, dim=-1))
-            k, v = (part.repeat_interleave(self.heads // self.groups, dim=1) for part in (_rotated(k, cosine, sine), v))
-            x = x + block["out"](self._attention(q, k, v).transpose(1, 2).flatten(2))
-            gate, up = block["gate_up"](block["after"](x)).chunk(2, dim=-1)
-            x = x + block["down"](functional.silu(gate) * up)
-        return self.head(self.norm(x))
-
-    def _attention(self, q, k, v):
-        if self.fused:
-            return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        place = torch.arange(q.shape[2], device=q.device)
-        hidden = place[:, None] < place[None, :]
-        return (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(hidden, float("-inf")).softmax(-1) @ v
 
 
 def _heads(x, count):
@@ -239,27 +151,6 @@ class ShiftedRelu(nn.Module):
         return torch.relu((x + 2) * 0.5)
 
 
-class AddOne(nn.Module):
-    """The smallest model."""
-
-    def forward(self, x):
-        return x + 1
-
-
-class TanhGelu(nn.Module):
-    """GELU by its approximation with tanh."""
-
-    def forward(self, x):
-        return functional.gelu(x, approximate="tanh")
-
-
-class NestedInputs(nn.Module):
-    """Takes a dictionary of tensors, and multiplies two matrices whose common size varies."""
-
-    def forward(self, a, b, c):
-        return a @ b, c["a"] @ c["b"].T, 2 * c["b"]
-
-
 # ---- cases -------------------------------------------------------------------------------------------------------
 
 
@@ -308,18 +199,6 @@ def _renamed(spec, name):
     return TensorSpec(name, spec.shape, spec.dtype)
 
 
-def resnet(low=1):
-    return _case("resnet-18", ResNet18, _images(low, 8, 16, "images"))
-
-
-def half_resnet():
-    return resnet().in_precision("fp16")
-
-
-def cached_resnet():
-    return _case("resnet-18, cached", ResNet18, _images(1, 100, 200, "images"))
-
-
 def shared_batch():
     shape = DynamicDim("batch", 1, 4, 8), 16
     inputs = (TensorSpec(name, shape, torch.int64, high=2) for name in ("input_ids", "attention_mask"))
@@ -333,16 +212,6 @@ def scores():
 
 def gpt2():
     return _case("gpt-2", Gpt2, *_sequence(2, 7, 1023, "input_ids"))
-
-
-def llama():
-    model = lambda: Llama(fused=False)  # noqa: E731
-    return _case("llama", model, *_sequence(1, 128, 256, "input_ids", "position_ids")).in_precision("fp16")
-
-
-def prefill_and_decode():
-    model = lambda: Llama(fused=True)  # noqa: E731
-    return _case("gemma", model, *_sequence(1, 128, 256, "input_ids", "position_ids")).in_precision("fp16")
 
 
 def video():
@@ -381,161 +250,3 @@ def elu():
 def perceptron():
     layers = lambda: nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 1), nn.Sigmoid())  # noqa: E731
     return _case("perceptron", layers, TensorSpec("input", (DynamicDim("batch", 1, 8, 1024), 10)))
-
-
-def square():
-    side = DynamicDim("spatial", 2, 4, 8)
-    return _case("square", AddOne, TensorSpec("x", (DynamicDim("batch", 1, 4, 8), 3, side, side)))
-
-
-def gelu():
-    return _case("gelu", TanhGelu, TensorSpec("x", (DynamicDim("batch", 1, 2, 8), 5)))
-
-
-def toy_convolution():
-    layers = lambda: nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU())  # noqa: E731
-    return _case("toy convolution", layers, _renamed(_images(1, 4, 8), "input"))
-
-
-# ---- upstream's API, called as the examples call it ---------------------------------------------------------------
-
-
-def compiled_as_written(case, settings=None):
-    """``torch_tensorrt.compile`` with Input ranges, and upstream's own defaults but for `settings`."""
-    import torch_tensorrt
-
-    inputs = [torch_tensorrt.Input(**spec.input_args()) for spec in case.inputs]
-    torch_tensorrt.compile(case.model, ir="dynamo", inputs=inputs, **(settings or {}))
-
-
-def compiled_at_an_exported_size(case, size, high):
-    """Export at `size`, then compile with Input ranges of another opt and, for the first dimension, max."""
-    import torch_tensorrt
-
-    from tutorial_lib.core.shapes import export_dims
-
-    example = case.example(size)
-    exported = torch.export.export(case.model, example, dynamic_shapes=export_dims(case.inputs), strict=False)
-    args = [spec.input_args() for spec in case.inputs]
-    for arg in args:
-        arg["max_shape"] = (high, *arg["max_shape"][1:])
-    torch_tensorrt.dynamo.compile(exported, inputs=[torch_tensorrt.Input(**arg) for arg in args], min_block_size=1)
-
-
-def tied_inputs(case, how):
-    """Two inputs with one batch: named, by a namedtuple, as keywords, or not tied at all."""
-    import torch_tensorrt
-
-    named = namedtuple("Shape", ["batch", "tokens"])
-    inputs = []
-    for spec in case.inputs:
-        arg = spec.input_args()
-        if how == "namedtuple":
-            arg.update({end: named(*arg[end]) for end in ("min_shape", "opt_shape", "max_shape")})
-        elif how != "not tied":
-            arg["shared_dims"] = {0: "B"}
-        inputs.append(torch_tensorrt.Input(**arg))
-    passed = {"kwarg_inputs": {spec.name: spec for spec in inputs}} if how == "keywords" else {"inputs": inputs}
-    program = torch_tensorrt.compile(case.model, ir="dynamo", min_block_size=1, **passed)
-    names = [spec.name for spec in case.inputs]
-    for size in (4, 2, 1):
-        example = case.example(size)
-        program(**dict(zip(names, example, strict=True))) if how == "keywords" else program(*example)
-
-
-def called_with(case, sizes, dynamic=None, marked=False, settings=None):
-    """``torch.compile`` and calls of these sizes, the first one marked with the case's range or not."""
-    program = torch.compile(
-        case.model,
-        backend="tensorrt",
-        dynamic=dynamic,
-        options={"min_block_size": 1, "pass_through_build_failures": True, **(settings or {})},
-    )
-    for number, size in enumerate(sizes):
-        example = case.example(size)
-        for tensor, spec in zip(example, case.inputs, strict=True) if marked and not number else ():
-            for axis, dim in spec.dynamic.items():
-                torch._dynamo.mark_dynamic(tensor, axis, min=dim.min, max=dim.max)
-        program(*example)
-
-
-def mutable_module(immutable):
-    """A module that compiles itself at the first call, with a nested dictionary among its inputs."""
-    import torch_tensorrt
-
-    width, rows = (torch.export.Dim(name, min=1, max=50) for name in ("width", "rows"))
-    module = torch_tensorrt.MutableTorchTensorRTModule(
-        NestedInputs().eval(), min_block_size=1, immutable_weights=immutable
-    )
-    module.set_expected_dynamic_shape_range(({1: width}, {0: width}), {"c": {"a": {}, "b": {0: rows}}})
-    for common, count in ((3, 10), (5, 5)):
-        c = {"a": torch.randn(10, 30), "b": torch.randn(count, 30)}
-        module(torch.randn(10, common), torch.randn(common, 30), c=c)
-
-
-def own_converter(batch):
-    """GELU by a converter of one's own, which takes precedence over Torch-TensorRT's; how often it was called."""
-    import torch_tensorrt
-    from torch_tensorrt.dynamo._SourceIR import SourceIR
-    from torch_tensorrt.dynamo.conversion import ConverterPriority, dynamo_tensorrt_converter, impl
-    from torch_tensorrt.dynamo.conversion._ConverterRegistry import DYNAMO_ATEN_CONVERTERS
-
-    gelu, calls = torch.ops.aten.gelu.default, []
-
-    def convert(ctx, target, args, kwargs, name):
-        calls.append(name)
-
-        def step(function, what, left, right):
-            return function(ctx, target, SourceIR.ATEN, f"{name}_{what}", left, right)
-
-        (x,) = args
-        cubed = step(impl.elementwise.mul, "cubed", step(impl.elementwise.mul, "squared", x, x), x)
-        inner = step(impl.elementwise.add, "inner", x, step(impl.elementwise.mul, "small", cubed, 0.044715))
-        scaled = step(impl.elementwise.mul, "scaled", inner, (2 / torch.pi) ** 0.5)
-        tanh = impl.activation.tanh(ctx, target, SourceIR.ATEN, f"{name}_tanh", scaled)
-        raised = step(impl.elementwise.add, "raised", tanh, 1.0)
-        return step(impl.elementwise.mul, "result", step(impl.elementwise.mul, "half", x, 0.5), raised)
-
-    before = list(DYNAMO_ATEN_CONVERTERS[gelu])
-    dynamo_tensorrt_converter(
-        gelu,
-        capability_validator=lambda node, settings: node.kwargs.get("approximate") == "tanh",
-        supports_dynamic_shapes=True,
-        priority=ConverterPriority.HIGH,
-        requires_output_allocator=True,
-    )(convert)
-    low, opt, high = batch
-    try:
-        x = torch_tensorrt.Input(min_shape=(low, 5), opt_shape=(opt, 5), max_shape=(high, 5))
-        torch_tensorrt.compile(TanhGelu().eval(), ir="dynamo", inputs=[x], min_block_size=1)
-    finally:
-        DYNAMO_ATEN_CONVERTERS[gelu] = before
-    return len(calls)
-
-
-def serialized(case):
-    """The bytes of a plan for use without PyTorch."""
-    import torch_tensorrt
-
-    inputs = [torch_tensorrt.Input(**spec.input_args()) for spec in case.inputs]
-    program = torch_tensorrt.dynamo.trace(case.model, arg_inputs=inputs)
-    engine = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(program, arg_inputs=inputs)
-    return len(engine)
-
-
-def compiled_with_asserts(case):
-    """Export with what the model needs as assertions at run time, where a guard would be refused; the guards kept."""
-    import torch_tensorrt
-
-    from tutorial_lib.core.shapes import export_dims
-
-    example = case.example(case.traced)
-    exported = torch.export._trace._export(
-        case.model,
-        example,
-        dynamic_shapes=export_dims(case.inputs),
-        strict=False,
-        prefer_deferred_runtime_asserts_over_guards=True,
-    )
-    torch_tensorrt.dynamo.compile(exported, inputs=example, min_block_size=1)
-    return [str(node.args[0]) for node in exported.graph.nodes if "_assert_scalar" in str(node.target)]

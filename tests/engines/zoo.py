@@ -103,18 +103,6 @@ class DetectionHead(nn.Module):
         return scores.sigmoid(), boxes, centres
 
 
-class TwoImages(nn.Module):
-    """Two images of different sizes to one distance."""
-
-    def __init__(self):
-        super().__init__()
-        self.trunk, self.head = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Linear(16, 1)
-
-    def forward(self, left, right):
-        described = [functional.relu(self.trunk(image)).mean(dim=(2, 3)) for image in (left, right)]
-        return self.head(torch.cat(described, dim=1))
-
-
 class UNet(nn.Module):
     """Down and up again, with a skip connection whose size is asked for."""
 
@@ -186,10 +174,6 @@ def _side(name):
     return DynamicDim(name, 32, 64, 128)
 
 
-def cnn():
-    return _case("cnn", Cnn(), _images())
-
-
 def cnn_of_any_size():
     return _case("cnn of any size", Cnn(), _images(height=_side("height"), width=_side("width")))
 
@@ -220,12 +204,6 @@ def detection_head():
     return _case("detection head", DetectionHead(), TensorSpec("features", shape))
 
 
-def two_images():
-    batch = DynamicDim("batch", 1, 2, 4)
-    left, right = (_images(name, batch, _side(f"{name}_height"), _side(f"{name}_width")) for name in ("left", "right"))
-    return _case("two images", TwoImages(), left, right)
-
-
 def unet():
     return _case(
         "u-net", UNet(), _images(batch=DynamicDim("batch", 1, 2, 4), height=_side("height"), width=_side("width"))
@@ -234,10 +212,6 @@ def unet():
 
 def gru():
     return _case("gru", Recurrent(nn.GRU), TensorSpec("x", (DynamicDim("batch", 1, 4, 16), 6, 16)))
-
-
-def lstm():
-    return _case("lstm", Recurrent(nn.LSTM), TensorSpec("x", (DynamicDim("batch", 1, 4, 16), 6, 16)))
 
 
 def selecting():
@@ -256,13 +230,6 @@ def bert():
     batch, length = DynamicDim("batch", 1, 2, 8), DynamicDim("length", 4, 16, 64)
     inputs = [TensorSpec(name, (batch, length), torch.int64, high=high) for name, high in (("ids", 50), ("mask", 2))]
     return _case("bert (transformers)", BertOutput(BertModel(config), "last_hidden_state"), *inputs)
-
-
-def vit():
-    from transformers import ViTConfig, ViTModel
-
-    config = ViTConfig(image_size=32, patch_size=8, **SMALL)
-    return _case("vit (transformers)", OneInput(ViTModel(config), "last_hidden_state"), _images("x"))
 
 
 def llama():
@@ -285,19 +252,15 @@ def _language_model(name, model):
 
 
 MODELS = {
-    "cnn": cnn,
     "cnn of any size": cnn_of_any_size,
     "separable": separable,
     "cross-attention": cross_attention,
     "decoder with past": decoder_with_past,
     "detection head": detection_head,
-    "two images": two_images,
     "u-net": unet,
     "gru": gru,
-    "lstm": lstm,
     "selecting": selecting,
     "bert (transformers)": bert,
-    "vit (transformers)": vit,
     "llama (transformers)": llama,
     "gpt2 (transformers)": gpt2,
 }
