@@ -142,8 +142,10 @@ def why_not_on(capability: tuple[int, int], targets: Iterable[str]) -> str | Non
     >>> why_not_on((8, 9), ["sm80", "sm86"])
     'the plan was built for sm80, sm86, and this card has compute capability 8.9; build it with target="sm89".'
     """
-    if refusal := tensorrt.rtx_refusal(capability):
-        return refusal
+    shown = _show(capability)
+    if not tensorrt.rtx_runs_on(capability):
+        instead = "use data-centre TensorRT there" if tensorrt.flavours_for(capability) else "it needs 7.5, 8.x or 12.x"
+        return f"TensorRT for RTX does not run on compute capability {shown}; {instead}."
     names = tuple(targets)
     if capability in map(capability_of, names):
         return None
@@ -151,8 +153,7 @@ def why_not_on(capability: tuple[int, int], targets: Iterable[str]) -> str | Non
         return None
     name = f"sm{capability[0]}{capability[1]}"
     instead = f'build it with target="{name}"' if name in TARGETS else "build it without a target"
-    card = f"this card has compute capability {_show(capability)}"
-    return f"the plan was built for {', '.join(names)}, and {card}; {instead}."
+    return f"the plan was built for {', '.join(names)}, and this card has compute capability {shown}; {instead}."
 
 
 def capability_of(target: str) -> tuple[int, int]:
