@@ -5,13 +5,15 @@ and 2.11 (``tests/test_explain.py``), apart from the rules in ``_messages.READ``
 Torch-TensorRT's and TensorRT's source and not run. An error that nothing here fits is said to be unknown.
 """
 
+import ast
 import html
-import math
+import operator
 import re
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tutorial_lib.explain._messages import READ, RULES
 
@@ -31,12 +33,15 @@ class Explanation:
         What went wrong, and what to do. An error of this package is its own cause, and says itself what to do.
     quote : str
         The telling line of upstream's message.
+    fix_here : str
+        What to do with this package, where that is not what to do with upstream's own functions.
     """
 
     kind: str
     cause: str
     fix: str = ""
     quote: str = ""
+    fix_here: str = ""
 
     @property
     def translated(self) -> bool:
@@ -71,11 +76,11 @@ def explain(error: BaseException) -> Explanation:
     ...
     """
     chain = list(_raised_from(error))
-    for one in chain:
-        if isinstance(found := getattr(one, "explanation", None), Explanation):
-            return found
-        if type(one).__module__.partition(".")[0] == "tutorial_lib":
-            return Explanation(OURS, _one_line(str(one)))
+    for raised in chain:
+        if isinstance(explanation := getattr(raised, "explanation", None), Explanation):
+            return explanation
+        if type(raised).__module__.partition(".")[0] == "tutorial_lib":
+            return Explanation(OURS, _one_line(str(raised)))
     return _translated(chain) or _from_context(chain) or _unknown(error)
 
 
@@ -84,23 +89,23 @@ def _raised_from(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
-        one = waiting.pop(0)
-        if isinstance(one, BaseException) and id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            waiting += [getattr(one, "inner_exception", None), one.__cause__]
+        raised = waiting.pop(0)
+        if isinstance(raised, BaseException) and id(raised) not in seen:
+            seen.add(id(raised))
+            yield raised
+            waiting += [getattr(raised, "inner_exception", None), raised.__cause__]
 
 
 def _from_context(chain: list[BaseException]) -> Explanation | None:
     seen = set(map(id, chain))
-    for one in chain:
-        context = None if one.__suppress_context__ else one.__context__
+    for raised in chain:
+        context = None if raised.__suppress_context__ else raised.__context__
         if context is not None and id(context) not in seen:
             earlier = list(_raised_from(context))
-            found = _translated(earlier) or _from_context([e for e in earlier if id(e) not in seen])
-            if found:
-                said = f"{type(chain[0]).__name__} was raised while this was being handled: {found.cause}"
-                return Explanation(found.kind, said, found.fix, found.quote)
+            explanation = _translated(earlier) or _from_context([e for e in earlier if id(e) not in seen])
+            if explanation:
+                cause = f"{type(chain[0]).__name__} was raised while this was being handled: {explanation.cause}"
+                return replace(explanation, cause=cause)
     return None
 
 
@@ -121,16 +126,16 @@ def _unknown(error: BaseException) -> Explanation:
 
 
 def _translated(chain: list[BaseException]) -> Explanation | None:
-    texts = [str(one) for one in reversed(chain)]
+    texts = [str(error) for error in reversed(chain)]
     where = next(filter(None, map(_where, texts)), "")
-    for one, text in zip(reversed(chain), texts, strict=True):
-        violated = _is_a(one, "UserError ConstraintViolationError") and "Constraints violated" in text
-        if violated and (found := _Violation(text, where).explained()):
-            return found
+    for error, text in zip(reversed(chain), texts, strict=True):
+        violated = _is_a(error, "UserError ConstraintViolationError") and "Constraints violated" in text
+        if violated and (explanation := _Violation(text, where).explained()):
+            return explanation
     for rule in (*RULES, *READ):
-        for one, text in zip(reversed(chain), texts, strict=True):
-            match = re.search(rule.pattern, text, flags=re.MULTILINE) if _is_a(one, rule.types) else None
-            if match and (not rule.raised_by or _raised_by(one, rule.raised_by)):
+        for error, text in zip(reversed(chain), texts, strict=True):
+            match = re.search(rule.pattern, text, flags=re.MULTILINE) if _is_a(error, rule.types) else None
+            if match and (not rule.raised_by or _raised_by(error, rule.raised_by)):
                 groups = {name: _plain(value or "") for name, value in match.groupdict().items()} | {"where": where}
                 line = text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
                 telling = line if len(line) <= LONGEST_QUOTE else text[match.start() :].partition("\n")[0]
@@ -185,13 +190,13 @@ def _place(file: str, line: str) -> str:
 OF = (
     r"Not all values of (?P<name>.+?) = (?P<x>\S+) in the specified range ?(?P<asked>.*?) ?satisfy the generated guard "
 )
-GUARD = OF + r"(?P<guard>.+?)\.?$"
+GUARD = OF + r"(?P<guard>.+?)\.?(?:Specializations|$)"
 BOUNDS = OF + r"(?P<low>\d+) <= (?P=x) and (?P=x) <= (?P<high>\d+)"
-REMAINDER = OF + r"\(\(?(?:(?P<times>\d+)\*)?(?P=x)\)? % (?P<by>\d+)\) == 0"
-ROUNDED = OF + r"\(?(?:(?P<times>\d+)\*)?(?P=x)\)? == \(?(?P<all>\d+)\*\((?P=x) // (?P<by>\d+)\)\)?\.?$"
 FRACTION = OF + r"(?P<guard>.*(?:math\.|sym_float).*?)\.?$"
 CONSTANT = r"marked (?P<name>.+) as dynamic but your code specialized it to be a constant "
 SPECIALIZED = r"guards generated for (?P<name>\S+)(?: = \S+)? resulted in a specialized value of (?P<size>\d+)"
+TRIED = 200
+"""How many sizes of a range guards are tried at."""
 
 
 class _Violation:
@@ -213,17 +218,27 @@ class _Violation:
         """By the most telling reason, which is rarely the first."""
         # a fraction before a multiple, which upstream then suggests though it holds for the example alone
         for look in (_broken, _at_one, _fixed, _equal, _related, _fraction, _multiple, _bounded, _guarded):
-            if found := look(self):
-                kind, cause, fix, match = found
-                quote = match.string.partition(". If you're using")[0]
-                return Explanation(kind, _one_line(cause), _one_line(fix), _one_line(quote, LONGEST_QUOTE))
+            if explained := look(self):
+                kind, cause, fix, match, fix_here = explained
+                quote = _one_line(match.string.partition(". If you're using")[0], LONGEST_QUOTE)
+                return Explanation(kind, _one_line(cause), _one_line(fix), quote, _one_line(fix_here))
         return None
 
+    def offered_step(self, name: str) -> tuple[int, str, str] | None:
+        """What upstream suggests for multiples: the number, the Dim to multiply by it, and how to make that Dim."""
+        suggestions = "\n".join(self.fixes)
+        times = re.search(rf"^{re.escape(name)} = (\d+)\*(\w+)$", suggestions, re.MULTILINE)
+        if not times:
+            return None
+        definition = re.search(rf"^{times[2]} = .+$", suggestions, re.MULTILINE)
+        return int(times[1]), times[2], definition[0] if definition else "a Dim for the number of groups"
 
-_Found = tuple[str, str, str, re.Match[str]] | None
+
+_Explained = tuple[str, str, str, re.Match[str], str] | None
+"""Kind, cause, fix, the reason that says so, and the fix with this package where that is another."""
 
 
-def _broken(v: _Violation) -> _Found:
+def _broken(v: _Violation) -> _Explained:
     match = v.first(r"L\['___stack\d+'\]")
     return match and (
         "graph break",
@@ -232,10 +247,11 @@ def _broken(v: _Violation) -> _Found:
         "torch.compile(model, fullgraph=True) names the line that cuts it: take that out of the model, or do not mark "
         "the dimension.",
         match,
+        "",
     )
 
 
-def _at_one(v: _Violation) -> _Found:
+def _at_one(v: _Violation) -> _Explained:
     # 2*h became the constant 2: then h is 1
     match = v.first(CONSTANT + r"\((?P<size>[01])\)", r"marked (?P<by>\d+)\*(?P<name>\w+) as .*constant \((?P=by)\)")
     if not match:
@@ -246,75 +262,151 @@ def _at_one(v: _Violation) -> _Found:
         f"The example has size {size} in {name}, and PyTorch turns a size of 0 or 1 into a constant while it traces.",
         f"Trace with an example that has 2 or more in {name}. The range may still begin at 1.",
         match,
+        "",
     )
 
 
-def _fixed(v: _Violation) -> _Found:
+def _fixed(v: _Violation) -> _Explained:
     match = v.first(CONSTANT + r"\((?P<size>\d+)\)", SPECIALIZED)
     if not match:
         return None
     name, size = _plain(match["name"]), match["size"]
     find = ' To see the line: mark_dynamic and torch.compile(model, backend="eager"), whose error usually names it.'
+    look = (
+        f"Look for {size} as a number in reshape, view or expand (use x.shape or -1), for int(), len() or an `if` on "
+        "the size, for a parameter or an unmarked input beside it, and for a size computed from it that is 1 in the "
+        "example."
+    )
     return (
         "fixed size",
         f"While tracing, {name} became the constant {size}, the size in the example: something in the model holds for "
         f"that size alone{v.where}.",
-        f"Look for {size} as a number in reshape, view or expand (use x.shape or -1), for int(), len() or an `if` on "
-        "the size, for a parameter or an unmarked input beside it, and for a size computed from it that is 1 in the "
-        f"example. Or leave it fixed: do not mark it.{'' if v.where else find}",
+        f"{look} Or leave it fixed: do not mark it.{'' if v.where else find}",
         match,
+        f"{look} Or leave it fixed: {size} instead of a DynamicDim.",
     )
 
 
-def _equal(v: _Violation) -> _Found:
+def _equal(v: _Violation) -> _Explained:
     match = v.first(r"values of (?P<a>\w+) = (?P<x>\S+) and (?P<b>\w+) = (?P<y>\S+) must always be equal")
     return match and (
         "equal dims",
         f"{match['a']} ({_plain(match['x'])}) and {match['b']} ({_plain(match['y'])}) are declared as two, and the "
         "model needs them to be one size.",
-        f"Use the same Dim for both: put {match['a']} where {match['b']} is in dynamic_shapes. With this package, give "
-        "both inputs the same DynamicDim.",
+        f"Use the same Dim for both: put {match['a']} where {match['b']} is in dynamic_shapes.",
         match,
+        "Give both inputs the same DynamicDim.",
     )
 
 
-def _related(v: _Violation) -> _Found:
+def _related(v: _Violation) -> _Explained:
     match = v.first(r"values of (?P<a>\w+) = .* must always be related to .* by (?P=a) = (?P<is>.+?)\.?$")
     return match and (
         "related dims",
         f"{match['a']} is not free in this model: it is always {match['is']}.",
         f"Put {match['is']} where {match['a']} is in dynamic_shapes.{v.suggested}",
         match,
+        f"With this package, write {match['is']} for {match['a']} in the TensorSpec: a DynamicDim can be multiplied by "
+        "a number and have one added.",
     )
 
 
-def _multiple(v: _Violation) -> _Found:
-    # Upstream suggests multiples as well where they merely make a true guard provable; that is no reason.
-    match = v.first(REMAINDER, ROUNDED)
-    if not match:
+def _multiple(v: _Violation) -> _Explained:
+    """By trying sizes: upstream suggests multiples as well where they merely make a true guard provable."""
+    equations: dict[str, list[re.Match[str]]] = {}
+    for reason in v.reasons:
+        match = re.search(GUARD, reason)
+        if match and " == " in match["guard"]:
+            equations.setdefault(match["name"], []).append(match)
+    for matches in equations.values():
+        for together in (matches, *([match] for match in matches)):
+            sizes = _sizes_of(together[0])
+            holds = [size for size in sizes if all(_holds(match, size) is not False for match in together)]
+            if step := _common_step(sizes, holds):
+                return _only_multiples(v, together[0], step)
+    return None
+
+
+def _only_multiples(v: _Violation, match: re.Match[str], step: int) -> _Explained:
+    name, say = _plain(match["name"]), "Use torch.export, which alone can be told: a number times a Dim."
+    if (offered := v.offered_step(match["name"])) and offered[0] == step:
+        _, group, definition = offered
+        say = f"Tell torch.export: {definition}, and {step}*{group} where {name} is in dynamic_shapes."
+    return "multiple", f"The model takes only multiples of {step} in {name}{v.where}.", say, match, step_advice(step)
+
+
+def step_advice(step: int) -> str:
+    """What to do with this package for a model that takes multiples of `step` only."""
+    return f"Give the DynamicDim step={step} and take the export path: no other can be told."
+
+
+def _sizes_of(match: re.Match[str]) -> range:
+    """The first sizes of the range that a guard is told for; none if the range cannot be read."""
+    ends = re.fullmatch(r"(?:(\d+) <= )?\S+ <= (\d+)", match["asked"])  # the name between them may have digits
+    if not ends:
+        return range(0)
+    low, high = int(ends[1] or 2), int(ends[2])
+    return range(low, min(high, low + TRIED) + 1)
+
+
+def _common_step(sizes: range, holds: list[int]) -> int | None:
+    """The number that divides just the sizes in `holds`, if there is one above 1."""
+    if len(holds) < 2 or len(holds) == len(sizes):
         return None
-    name, by, times = _plain(match["name"]), int(match["by"]), int(match["times"] or 1)
-    step = by // math.gcd(times, by) if "all" not in match.groupdict() else by
-    if step == 1 or times * by != int(match.groupdict().get("all", times * by)):
+    step = holds[1] - holds[0]
+    return step if holds == [size for size in sizes if size % step == 0] else None
+
+
+_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.USub: operator.neg,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.And: lambda *values: all(values),
+    ast.Or: lambda *values: any(values),
+}
+
+
+def _holds(match: re.Match[str], size: int) -> bool | None:
+    """Whether a guard on one size holds at `size`; None if it is not one that can be computed here."""
+    try:
+        tree = ast.parse(match["guard"].replace(match["x"], "n"), mode="eval")
+        return bool(_value(tree.body, size))
+    except ArithmeticError:
+        return False
+    except (SyntaxError, ValueError):
         return None
-    say = "Use torch.export, which alone can be told: a number times a Dim."
-    offered = re.search(
-        rf"^{re.escape(match['name'])} = (?P<new>\d+\*(?P<group>\w+))$", "\n".join(v.fixes), re.MULTILINE
-    )
-    if offered:
-        group = next(
-            (fix for fix in v.fixes if fix.startswith(f"{offered['group']} = ")), "a Dim for the number of groups"
-        )
-        say = f"Tell torch.export: {group}, and {offered['new']} where {name} is in dynamic_shapes."
-    return (
-        "multiple",
-        f"The model takes only multiples of {step} in {name}{v.where}.",
-        f"{say} With this package: a DynamicDim with step={step}, on the export path.",
-        match,
-    )
 
 
-def _bounded(v: _Violation) -> _Found:
+def _value(node: ast.AST, size: int) -> Any:
+    """The value of whole-number arithmetic on one name, which stands for `size`."""
+    match node:
+        case ast.Constant(value=int(value)):
+            return value
+        case ast.Name(id="n"):
+            return size
+        case ast.BinOp(left, op, right) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_value(left, size), _value(right, size))
+        case ast.UnaryOp(op, operand) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_value(operand, size))
+        case ast.Compare(left, [op], [right]) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_value(left, size), _value(right, size))
+        case ast.BoolOp(op, values):
+            return _OPERATORS[type(op)](*(_value(value, size) for value in values))
+        case ast.Call(ast.Name(id="max" | "min" as name), arguments):
+            return (max if name == "max" else min)(_value(argument, size) for argument in arguments)
+    raise ValueError(f"{type(node).__name__} is not computed")
+
+
+def _bounded(v: _Violation) -> _Explained:
     match = v.first(BOUNDS)
     if not match:
         return None
@@ -326,44 +418,40 @@ def _bounded(v: _Violation) -> _Found:
         "Ask for that range, or move the limit in the model: a table of positions, a slice or an `if` on the size."
         + v.suggested,
         match,
+        "",
     )
 
 
-def _guarded(v: _Violation) -> _Found:
+def _guarded(v: _Violation) -> _Explained:
     match = v.first(GUARD)
     if not match:
         return None
-    later = "torch.export.export(..., prefer_deferred_runtime_asserts_over_guards=True) leaves it to each call"
-    say = f"It may hold all the same: {later}. Else ask for a narrower range, or change that line."
     if (size := _counterexample(match)) is not None:
-        say = f"It does not hold at {size}, for one: change that line, or ask for sizes where it does."
-    return _unproven(match, v, say + v.suggested)
+        return _unproven(
+            match, v, f"It does not hold at {size}, for one: change that line, or ask for sizes where it does."
+        )
+    say = (
+        "It may hold all the same: torch.export.export(..., prefer_deferred_runtime_asserts_over_guards=True) leaves "
+        f"it to each call. Else ask for a narrower range, or change that line.{v.suggested}"
+    )
+    offered = v.offered_step(match["name"])
+    multiples = (
+        f", or ask for multiples of {offered[0]}, for which it can: {step_advice(offered[0])}" if offered else ""
+    )
+    return _unproven(match, v, say, f"Change that line, ask for a narrower range{multiples or '.'}")
 
 
 def _counterexample(match: re.Match[str]) -> int | None:
     """The first size in the range that a guard on one size refuses; None if there is none, or it cannot be told."""
-    guard = match["guard"].replace(match["x"], "n")
-    ends = re.fullmatch(r"(?:(\d+) <= )?\S+ <= (\d+)", match["asked"])  # the name between them may have digits
-    if not re.fullmatch(r"(?:\b(?:n|max|min|and|or)\b|[\d\s()+*/%,=!<>-])+", guard) or not ends:
-        return None
-    low, high = int(ends[1] or 2), int(ends[2])
-    for size in range(low, min(high, low + 1000) + 1):
-        try:
-            if not eval(guard, {"__builtins__": {}, "n": size, "max": max, "min": min}):
-                return size
-        except ArithmeticError:
-            return size
-        except SyntaxError:
-            return None
-    return None
+    return next((size for size in _sizes_of(match) if _holds(match, size) is False), None)
 
 
-def _fraction(v: _Violation) -> _Found:
+def _fraction(v: _Violation) -> _Explained:
     match = v.first(FRACTION)
     whole = "Compute sizes in whole numbers: // instead of int(), math.floor() or a square root of a size; give height "
     return match and _unproven(match, v, f"{whole}and width as dimensions of their own.")
 
 
-def _unproven(match: re.Match[str], v: _Violation, fix: str) -> _Found:
+def _unproven(match: re.Match[str], v: _Violation, fix: str, fix_here: str = "") -> _Explained:
     cause = f"The model needs {_plain(match['guard'])}, which PyTorch cannot show for every size in the range of "
-    return "guard", f"{cause}{_plain(match['name'])}{v.where}.", fix, match
+    return "guard", f"{cause}{_plain(match['name'])}{v.where}.", fix, match, fix_here
