@@ -161,6 +161,29 @@ RULES = (
         "Take that out of forward, or put it under `if not torch.compiler.is_compiling():`.",
     ),
     Rule(
+        "packed sequence",
+        "Unsupported",
+        r"the function `pack_padded_sequence`",
+        "Dynamo does not follow pack_padded_sequence{where}: how much it packs depends on the lengths' values.",
+        "Run the recurrent layer over the padded batch, and drop what stands behind each length with a mask.",
+    ),
+    Rule(
+        "packed sequence",
+        "TypeError RuntimeError",
+        r".",
+        "pack_padded_sequence needs the values of the lengths, which are not known while tracing.",
+        "Run the recurrent layer over the padded batch, and drop what stands behind each length with a mask.",
+        raised_by=r"/torch/nn/utils/rnn\.py$",
+    ),
+    Rule(
+        "quantized by torch.ao",
+        "AttributeError Unsupported",
+        r"quantized\.\w*PackedParams|UserDefinedObjectVariable\(ScriptObject\)",
+        "A layer of this model keeps its weights in a packed object of torch.ao.quantization (quantize_dynamic), which "
+        "cannot be traced.",
+        "Compile the model without that, or quantize it with torchao, whose layers are made of tensors.",
+    ),
+    Rule(
         "recompile limit",
         "FailOnRecompileLimitHit RecompileLimitExceeded Unsupported",
         r"Hard failure due to |recompile limit exceeded|recompile_limit reached",
@@ -373,6 +396,20 @@ RULES = (
         "tell: decoders reshape or repeat keys and values with sizes that vary.",
         'Use options={{"decompose_attention": True}}, which builds attention from matrix products. Or write the number '
         "of heads as a number where they are reshaped.",
+    ),
+    Rule(
+        "disk",
+        "OSError CppCompileError RuntimeError",
+        r"(?P<what>No space left on device|Disk quota exceeded|Read-only file system)",
+        "A file could not be written: {what}.",
+        "Free some space, or set TMPDIR and TORCHINDUCTOR_CACHE_DIR to folders that have some, and try again.",
+    ),
+    Rule(
+        "process limit",
+        "RuntimeError OSError CppCompileError MemoryError",
+        r"can't start new thread|Cannot allocate memory|Resource temporarily unavailable",
+        "The system gives this process no more threads or memory.",
+        "Raise the limit (ulimit -u, ulimit -v, or the container's), or close other programs, and start Python again.",
     ),
     Rule(
         "C++ compiler",

@@ -322,7 +322,7 @@ def _multiple(v: _Violation) -> _Explained:
         for together in (matches, *([match] for match in matches)):
             sizes = _sizes_of(together[0])
             holds = [size for size in sizes if all(_holds(match, size) is not False for match in together)]
-            if step := _common_step(sizes, holds):
+            if step := common_step(sizes, holds):
                 return _only_multiples(v, together[0], step)
     return None
 
@@ -349,7 +349,7 @@ def _sizes_of(match: re.Match[str]) -> range:
     return range(low, min(high, low + TRIED) + 1)
 
 
-def _common_step(sizes: range, holds: list[int]) -> int | None:
+def common_step(sizes: range, holds: list[int]) -> int | None:
     """The number that divides just the sizes in `holds`, if there is one above 1."""
     if len(holds) < 2 or len(holds) == len(sizes):
         return None

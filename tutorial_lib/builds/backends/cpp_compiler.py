@@ -31,6 +31,8 @@ extern "C" int tutorial_probe() {
 """
 LOAD = "import ctypes, sys, torch; sys.exit(0 if ctypes.CDLL(sys.argv[1]).tutorial_probe() == 42 else 3)"
 SECONDS = 120
+NO_SPACE = ("No space left on device", "Disk quota exceeded", "Read-only file system")
+"""What compilers and the system say where nothing can be written, which no other compiler mends."""
 
 
 class NoCompiler(RuntimeError):
@@ -50,38 +52,47 @@ def candidates() -> list[str]:
     return list(compilers.values())
 
 
+class _Refused(Exception):
+    """Why a compiler cannot be used now, not remembered: a disk may be full for a while, or a package missing."""
+
+
 def why_not(compiler: str) -> str | None:
-    """Why `compiler` cannot be used, or None; the answer is remembered on disk for this torch version."""
+    """Why `compiler` cannot be used, or None, which is remembered on disk for this torch version."""
     key = (
         f"{os.path.realpath(compiler)} {os.stat(compiler).st_mtime_ns} torch {torch.__version__} {sys.version_info[:2]}"
     )
-    reason: str | None = remembered("compilers.json", key, lambda: _try(compiler))
-    return reason
+    try:
+        remembered("compilers.json", key, lambda: _prove(compiler))
+    except _Refused as refused:
+        return str(refused)
+    return None
 
 
-def _try(compiler: str) -> str | None:
-    with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:
-        source, library = Path(folder, "probe.cpp"), Path(folder, "probe.so")
-        source.write_text(PROBE)
-        try:
-            built = subprocess.run(
-                [compiler, "-shared", "-fPIC", "-std=c++17", "-O1", str(source), "-o", str(library)],
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"does not run ({error})"
+def _prove(compiler: str) -> None:
+    """Build a library and load it, or raise :class:`_Refused`."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:
+            _build_and_load(compiler, Path(folder))
+    except OSError as error:
+        raise _Refused(
+            f"could not be tried ({error.strerror or error}: {error.filename or 'temporary folder'})"
+        ) from None
+
+
+def _build_and_load(compiler: str, folder: Path) -> None:
+    source, library = folder / "probe.cpp", folder / "probe.so"
+    source.write_text(PROBE)
+    command = [compiler, "-shared", "-fPIC", "-std=c++17", "-O1", str(source), "-o", str(library)]
+    try:
+        built = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
         if built.returncode:
             message = next((line for line in built.stderr.splitlines() if "error" in line), "no message")
-            return f"cannot build a library ({message.strip()[:200]})"
-        try:
-            loaded = subprocess.run([sys.executable, "-c", LOAD, str(library)], capture_output=True, timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            return "makes libraries that hang PyTorch when loaded"
-        if loaded.returncode:
-            return "makes libraries that crash PyTorch when loaded (its own copy of libstdc++ is linked in)"
-        return None
+            raise _Refused(f"cannot build a library ({message.strip()[:200]})")
+        loaded = subprocess.run([sys.executable, "-c", LOAD, str(library)], capture_output=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise _Refused(f"took more than {SECONDS} s to build a small library and load it") from None
+    if loaded.returncode:
+        raise _Refused("makes libraries that crash PyTorch when loaded (its own copy of libstdc++ is linked in)")
 
 
 @functools.lru_cache(maxsize=8)
@@ -95,7 +106,11 @@ def _compiler(path: str, cxx: str | None) -> str:  # the arguments are the envir
     advice = "install g++ (Debian, Ubuntu: `sudo apt install g++`; macOS: `xcode-select --install`)"
     if not tried:
         raise NoCompiler(f"no C++ compiler was found on the PATH; {advice}.")
-    raise NoCompiler(f"no usable C++ compiler: {'; '.join(tried)}; {advice}, or set CXX to one that works.")
+    if any(sign in reason for reason in tried for sign in NO_SPACE):
+        advice = "free some space, or set TMPDIR to a folder that has some"
+    else:
+        advice += ", or set CXX to one that works"
+    raise NoCompiler(f"no usable C++ compiler: {'; '.join(tried)}; {advice}.")
 
 
 def compiler() -> str:

@@ -1,0 +1,65 @@
+"""Why a build failed, for the person who built: upstream's error explained, and the model itself looked at."""
+
+import io
+import re
+from contextlib import redirect_stderr
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from tutorial_lib.checks.sizes_taken import explain_range
+from tutorial_lib.core.models import Case
+from tutorial_lib.explain import Explanation, explain
+
+UPSTREAM_IS_RIGHT = frozenset({"related dims", "equal dims", "traced at one", "data-dependent", "printing", "memory"})
+"""Kinds of errors whose reason upstream names, so that running the model at other sizes adds nothing."""
+
+
+def explain_failure(error: Exception, case: Case, path: str) -> Explanation:
+    """What a failed build of `case` means; of kind ``unknown`` where that is not known.
+
+    Upstream names a guard, which may be far from the reason, so the model is first tried at other sizes.
+    """
+    explanation = explain(error)
+    if explanation.kind not in UPSTREAM_IS_RIGHT and (of_model := explain_range(case)):
+        return replace(of_model, quote=explanation.quote)
+    if explanation.kind == "fixed size" and (layer := _recurrent_layer(case.model)):
+        return replace(
+            explanation,
+            cause=f"{layer} is unrolled step by step while it is traced, which fixes the number of steps.",
+            fix="Give all sequences one length (pad to it), or export a single step with its state as inputs and results.",
+            fix_here="",
+        )
+    return replace(
+        explanation,
+        cause=_with_names_of_the_case(explanation.cause, case, path),
+        fix_here=_with_names_of_the_case(explanation.fix_here, case, path),
+    )
+
+
+def explain_no_engine(case: Case) -> Explanation | None:
+    """Why Dynamo left the whole model to Python, which it does without a word; None if that cannot be found out."""
+    torch._dynamo.utils.counters.clear()
+    try:
+        with redirect_stderr(io.StringIO()), torch.no_grad():
+            torch.compile(case.model, backend="eager", fullgraph=True)(*case.example(case.traced))
+    except Exception as error:
+        return explain(error)
+    return None
+
+
+def _recurrent_layer(model: nn.Module) -> str | None:
+    layer = next((module for module in model.modules() if isinstance(module, nn.RNNBase)), None)
+    return f"nn.{type(layer).__name__}" if layer is not None else None
+
+
+def _with_names_of_the_case(text: str, case: Case, path: str) -> str:
+    """Upstream's numbered inputs and axes by the names that the reader of this package gave them."""
+    if path == "jit":  # whose model has its inputs numbered
+        return re.sub(r"\binput_(\d+)\b", lambda match: case.inputs[int(match[1])].name, text)
+    if path == "input":  # whose dimensions are called after input and axis
+        for spec in case.inputs:
+            for axis, dim in spec.dynamic.items():
+                text = re.sub(rf"\b{spec.name}_{axis}\b", dim.name, text)
+    return text
