@@ -28,7 +28,7 @@ def explain_failure(error: Exception, case: Case, path: str) -> Explanation:
         return replace(
             explanation,
             cause=f"{layer} is unrolled step by step while it is traced, which fixes the number of steps.",
-            fix="Give all sequences one length (pad to it), or export a single step with its state as inputs and results.",
+            fix="Pad all sequences to one length, or export a single step with its state as inputs and results.",
             fix_here="",
         )
     return replace(
