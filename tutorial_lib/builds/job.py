@@ -5,11 +5,11 @@ the backend, lets one build run at a time without gradients, puts the settings i
 the program.
 """
 
+import collections
 import contextlib
 import functools
 import inspect
 import io
-import re
 import shutil
 import tempfile
 import time
@@ -19,19 +19,22 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
+from unittest import mock
 
 import torch
 import torch._dynamo.config
 import torch.compiler.config
+from torch._dynamo import pgo
 
 from tutorial_lib.builds import backends, compat, convolutions, package_cache, report
 from tutorial_lib.builds.backends import inductor, tensorrt
 from tutorial_lib.builds.program import LOCK, Compiled, Recompile
+from tutorial_lib.builds.reasons import explain_failure, explain_no_engine
 from tutorial_lib.builds.report import Build, Engine
 from tutorial_lib.checks import corners, state
 from tutorial_lib.checks.agreement import NotRepeatable
 from tutorial_lib.checks.results import UncomparableResult
-from tutorial_lib.core import precision, shapes
+from tutorial_lib.core import inductor_cache, precision, shapes
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.progress import stage
 from tutorial_lib.core.shapes import ShapeError
@@ -71,6 +74,7 @@ class Job:
     options: dict[str, Any]
     notes: tuple[str, ...]
     opt_source: str
+    typed_options: frozenset[str] = frozenset()
     engines: list[Engine] = field(default_factory=list)
     sealed: bool = True  # then nothing may compile
     left_to_pytorch: tuple[str, ...] | None = None
@@ -86,7 +90,12 @@ class Job:
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
         """Allow compiling inside the ``with`` block: one build at a time, without gradients, engines noted."""
-        limits = {"recompile_limit": 10_000, "accumulated_recompile_limit": 10_000, "fail_on_recompile_limit_hit": True}
+        dynamo = {
+            "recompile_limit": 10_000,
+            "accumulated_recompile_limit": 10_000,
+            "fail_on_recompile_limit_hit": True,
+            "allow_rnn": True,  # else it leaves models with an LSTM or GRU to Python, without a word
+        }
         # Without the range in its keys, Inductor's cache on disk returns graphs that were built for another range,
         # whose bounds contradict the requested ones. Entries of older versions of this package have guards on
         # convolutions.
@@ -99,7 +108,8 @@ class Job:
                 torch.no_grad(),
                 precision.tf32(self.case.allows_tf32),
                 compat.upstream_warnings_ignored(),
-                torch._dynamo.config.patch(limits),
+                torch._dynamo.config.patch(dynamo),
+                _no_history_of_sizes(),
                 caches.patch(cache_key_tag=tag),
                 self._backend_in_force(),
             ):
@@ -128,25 +138,47 @@ class Job:
             engine = replace(engine, after_build=True, opt_source="the size of the call that triggered it")
         self.engines.append(engine)
 
-    def build_just_in_time(self, path: PathFunction) -> Program:
-        """Call the jit path; call it again without padding if Inductor's padding narrowed the range."""
-
-        def build() -> Program:
-            return path(forward_of_its_own(self.case), self.case, self.dynamo_backend(), self.options)
-
-        if self.backend != "inductor" or not compat.padding_may_narrow_the_range(self.case.device, self.options):
-            return build()
+    def build(self, function: PathFunction) -> Program:
+        """Call a path's function, and call it again where a default of Inductor's was in the way."""
+        if self.backend != "inductor":
+            return self._call(function)
         try:
             with compat.guard_failures_not_logged():
-                return build()
+                return self._call(function)
         except Exception as error:
-            if "Constraints violated" not in str(error):
+            narrowed = "Constraints violated" in str(error)
+            if narrowed and compat.padding_may_narrow_the_range(self.case.device, self.options) and self.path == "jit":
+                changed, note = "shape_padding", "Inductor's padding of matrix products would have narrowed the range"
+            elif not narrowed and self.options.get("freezing") and "freezing" not in self.typed_options:
+                changed, note = "freezing", f"with Inductor's freezing the build failed ({first_line(error)})"
+            else:
                 raise
-        self.options = {**self.options, "shape_padding": False}
-        self.notes += ("Inductor's padding of matrix products would have narrowed the range, and is off",)
+            first_error = error
+        self.options = {**self.options, changed: False}
+        self.notes += (f"{note}, so {changed} is off",)
         self.engines.clear()
-        with inductor.patched({"shape_padding": False}):
-            return build()
+        try:
+            with inductor.patched({changed: False}):
+                return self._call(function)
+        except Exception:
+            raise first_error from None
+
+    def _call(self, function: PathFunction) -> Program:
+        if self.path != "jit":
+            return function(self.case.model, self.case, self.backend, self.options)
+        program = function(forward_of_its_own(self.case), self.case, self.dynamo_backend(), self.options)
+        if len(self.engines) > len(shapes.first_calls(self.case.dims)):
+            self._compile_between_graph_breaks(program)
+        return program
+
+    def _compile_between_graph_breaks(self, program: Program) -> None:
+        """Call a program of several pieces at the ends of its range, where pieces between breaks compile again.
+
+        A piece gets tensors that nobody marked, so its first call makes it static, and one of another size dynamic.
+        """
+        for sizes in corners.corners(self.case.dims):
+            with contextlib.redirect_stdout(io.StringIO()):
+                program(*self.case.example(sizes))
 
     def dynamo_backend(self) -> Callable[..., Any]:
         """The backend for ``torch.compile``, which notes every graph that it is given to compile.
@@ -233,7 +265,11 @@ class Job:
             If no engine was built, or if the program is wrong at an end of its range.
         """
         if not self.engines:
-            raise BuildError(f"{self.path} with {self.backend} built no engine: the model would run in PyTorch.")
+            why = explain_no_engine(self.case) if self.path == "jit" else None
+            reason = f" {advice(why)}" if why and why.translated else ""
+            raise BuildError(
+                f"{self.path} with {self.backend} built no engine: the model would run in PyTorch.{reason}"
+            )
         if self.backend == "tensorrt" and isinstance(program, torch.fx.GraphModule):  # jit notes it graph by graph
             self.left_to_pytorch = tensorrt.left_to_pytorch(program)
             self.serialize = functools.partial(tensorrt.saved, program, self.case)
@@ -276,6 +312,18 @@ class Job:
             f"{len(self.engines)} engines for {sizes} size{'s' if sizes > 1 else ''}: the model does not compile "
             "in one piece, and Python runs between the pieces",
         )
+
+
+@contextlib.contextmanager
+def _no_history_of_sizes() -> Iterator[None]:
+    """Compile as in a new process, without the sizes that Dynamo has seen of the same code before.
+
+    It makes a dimension dynamic that had two sizes, also for the next program of that code, so what a program with
+    graph breaks serves would depend on what was built before. The history is put back afterwards.
+    """
+    none_yet: Any = collections.defaultdict(pgo.CodeState)
+    with mock.patch.object(pgo, "_CODE_STATE", none_yet), mock.patch.object(pgo, "_INIT_CODE_STATE", None):
+        yield
 
 
 def forward_of_its_own(case: Case) -> Program:
@@ -335,9 +383,7 @@ def compile_path(opt: str) -> Callable[[PathFunction], CompilePath]:
                 If the model keeps state, the compiler fails, or the program is wrong at an end of its range.
             """
             with _building(function.__name__, case, backend, options, opt) as job:
-                if job.path == "jit":
-                    return job.finish(job.build_just_in_time(function))
-                return job.finish(function(case.model, case, job.backend, job.options))
+                return job.finish(job.build(function))
 
         signature = inspect.signature(path)
         functools.update_wrapper(path, function)  # so that inspect.getsource shows the upstream calls
@@ -363,10 +409,14 @@ def packaging(package: Package) -> Package:
 @contextlib.contextmanager
 def _building(path: str, case: Case, backend: str, options: Options, opt_source: str) -> Iterator[Job]:
     """The frame of every build: choose the backend, take the lock, and turn failures into one sentence."""
+    if not isinstance(case, Case):
+        raise ShapeError(f"paths.{path} got a {type(case).__name__}; give it a Case, the model with its inputs.")
     name, passed_over = backends.choose(backend, case.device)
     with precision.tf32(case.allows_tf32):
         settings = backends.settings(name, case.device, options)
-    job = Job(case, path, name, settings, passed_over, opt_source)
+    problem = inductor_cache.problem()
+    notes = (*passed_over, *([problem] if problem and name == "inductor" else []))
+    job = Job(case, path, name, settings, notes, opt_source, frozenset(options or ()))
     token = _current.set(job)
     try:
         with job.compiling():
@@ -391,15 +441,17 @@ def _in_one_sentence(error: Exception, job: Job) -> BuildError:
     if isinstance(inner, BuildError):
         failure = inner
     else:
-        explanation = explain(error)
-        if job.path == "jit":  # there, forward_of_its_own() has numbered the inputs
-            cause = re.sub(r"\binput_(\d+)\b", lambda match: job.case.inputs[int(match[1])].name, explanation.cause)
-            explanation = replace(explanation, cause=cause)
-        reason = f"{explanation.cause} {explanation.fix}" if explanation.translated else sentence(inner)
+        explanation = explain_failure(error, job.case, job.path)
+        reason = advice(explanation) if explanation.translated else sentence(inner)
         failure = BuildError(f"{job.path} with {job.backend} could not compile {job.case.name}: {reason}")
         failure.explanation = explanation if explanation.translated else None
     failure.engines = tuple(job.engines)
     return failure
+
+
+def advice(explanation: Explanation) -> str:
+    """Why something failed, and what to do with this package."""
+    return f"{explanation.cause} {explanation.fix_here or explanation.fix}"
 
 
 def first_line(error: BaseException) -> str:

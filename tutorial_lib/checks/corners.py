@@ -27,6 +27,7 @@ from tutorial_lib.checks import agreement, results
 from tutorial_lib.checks.agreement import Agreement, Reference
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import DynamicDim
+from tutorial_lib.explain import explain
 
 BUDGET_SECONDS = 0.5
 """Seconds that eager may take, for each build, at all sizes above opt together. The comparison costs about four times
@@ -140,6 +141,8 @@ def check_corners(
                 "looks sizes up in is shorter; give the DynamicDim the length of the table as limit=."
             ) from error
         except (RuntimeError, ValueError) as error:
+            if explain(error).kind == "sizes":
+                raise WrongAtCorner(_sizes_do_not_fit(case, sizes, error)) from error
             left_out.append(f"{label(sizes)}: eager itself fails with the example inputs ({_first_line(error)})")
             continue
         seconds = time.perf_counter() - start
@@ -277,6 +280,16 @@ def _differs(reference: Reference, output: Any, eager: Any, inputs: Sequence[tor
         return None
     reference.check_repeatable(inputs)
     return found
+
+
+def _sizes_do_not_fit(case: Case, sizes: Mapping[str, int], error: Exception) -> str:
+    text = f"{case.name} itself cannot run at {label(sizes)} ({_first_line(error)})"
+    if len(sizes) == 1:
+        return f"{text}; {_advice(case, sizes)}"
+    return (
+        f"{text}. Ask for sizes that the model takes; with this package, a size that follows from another is written "
+        f"as an expression of it, such as {next(iter(sizes))} + 1."
+    )
 
 
 def _deviation(case: Case, sizes: Mapping[str, int]) -> str:
