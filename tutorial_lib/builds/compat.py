@@ -70,6 +70,7 @@ def upstream_warnings_ignored() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*TensorFloat32 tensor cores.*|dynamo_pgo force disabled.*")
         warnings.filterwarnings("ignore", message="TypedStorage is deprecated.*")  # when it freezes
         warnings.filterwarnings("ignore", message="The given buffer is not writable")  # 2.11 when it loads
+        warnings.filterwarnings("ignore", message=r"The tensor attributes .*_flat_weights")  # of recurrent layers
         yield
 
 

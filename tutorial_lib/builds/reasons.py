@@ -22,7 +22,8 @@ def explain_failure(error: Exception, case: Case, path: str) -> Explanation:
     Upstream names a guard, which may be far from the reason, so the model is first tried at other sizes.
     """
     explanation = explain(error)
-    if explanation.kind not in UPSTREAM_IS_RIGHT and (of_model := explain_range(case)):
+    of_model = None if explanation.kind in UPSTREAM_IS_RIGHT else explain_range(case)
+    if of_model and not (explanation.kind == "fixed size" and of_model.kind == "range"):
         return replace(of_model, quote=explanation.quote)
     if explanation.kind == "fixed size" and (layer := _recurrent_layer(case.model)):
         return replace(

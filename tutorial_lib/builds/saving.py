@@ -126,8 +126,8 @@ def save(program: Compiled, path: str | Path) -> None:
                 archive.writestr(METADATA, metadata)  # first, because load() tells an artefact by it
                 archive.writestr(SUMS, sums)
                 archive.writestr(PROGRAM, content)
-    except OSError as error:
-        reason = error.strerror or first_line(error)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise ArtefactError(f"{path} could not be written ({reason}); choose another place or make room.") from error
 
 
@@ -311,8 +311,9 @@ def _extract(path: Path, target: Path) -> dict[str, Any]:
     """Write the program in the file `path` to `target`, and return what ``about.json`` says; nothing of it runs."""
     try:
         file = path.open("rb")
-    except OSError as error:
-        raise ArtefactError(f"{path} cannot be read ({error.strerror}); {GIVE}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ArtefactError(f"{path} cannot be read ({reason}); {GIVE}.") from error
     with file:
         if file.read(30 + len(METADATA))[30:] != METADATA.encode():  # the name of the first member of a zip archive
             raise ArtefactError(f"{path} is not an artefact; {GIVE}.")

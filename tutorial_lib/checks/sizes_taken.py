@@ -5,20 +5,20 @@ two halves become an inequality that holds for every size. That the model takes 
 """
 
 import copy
+import logging
 import time
-from collections.abc import Iterator
 
 import torch
 
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import DynamicDim
 from tutorial_lib.explain import Explanation
-from tutorial_lib.explain.explanation import common_step, step_advice
+from tutorial_lib.explain.explanation import step_advice
 
-TRIED = 64
-"""How many sizes around the traced one are tried."""
+LARGEST_STEP = 32
+"""Multiples of numbers up to this one are looked for."""
 BUDGET_SECONDS = 3.0
-"""A model that takes longer than this for the sizes tried so far is not judged."""
+"""A dimension for which this is not enough is not judged."""
 
 
 def explain_range(case: Case) -> Explanation | None:
@@ -27,22 +27,21 @@ def explain_range(case: Case) -> Explanation | None:
     A model that fails without numbers at the traced sizes too is not judged, nor one that needs the values of its
     inputs.
     """
-    deadline = time.perf_counter() + BUDGET_SECONDS
     if _error_at(case, {}) is not None:
         return None
     dims = [dim for dim in case.dims.values() if not dim.is_fixed]
-    if explanation := _multiples_only(case, dims, deadline):
+    if explanation := _multiples_only(case, dims):
         return explanation
     for dim in dims:
         for end, size in (("min", dim.min), ("max", dim.max)):
-            error = _error_at(case, {dim.name: size}) if time.perf_counter() < deadline else None
+            error = _error_at(case, {dim.name: size})
             if error is not None:
                 return _end_is_refused(case, dim, end, size, error)
     return None
 
 
-def _multiples_only(case: Case, dims: list[DynamicDim], deadline: float) -> Explanation | None:
-    taken_by_name = {dim.name: taken for dim in dims if (taken := _step_taken(case, dim, deadline))}
+def _multiples_only(case: Case, dims: list[DynamicDim]) -> Explanation | None:
+    taken_by_name = {dim.name: taken for dim in dims if (taken := _step_taken(case, dim))}
     if not taken_by_name:
         return None
     name, (step, wrong, error) = next(iter(taken_by_name.items()))
@@ -55,28 +54,39 @@ def _multiples_only(case: Case, dims: list[DynamicDim], deadline: float) -> Expl
     )
 
 
-def _step_taken(case: Case, dim: DynamicDim, deadline: float) -> tuple[int, int, str] | None:
-    """The number whose multiples alone run, a size that does not, and its error; None if there is no such number."""
-    neighbour = next((n for n in (dim.traced + dim.step, dim.traced - dim.step) if dim.min <= n <= dim.max), None)
-    error = None if neighbour is None else _error_at(case, {dim.name: neighbour})
-    if neighbour is None or error is None:
-        return None
-    first = max(dim.min, dim.traced - TRIED // 2 * dim.step)
-    sizes = range(first, min(dim.max, first + TRIED * dim.step) + 1, dim.step)
-    runs = []
-    for size in sizes:
-        if time.perf_counter() > deadline:
+def _step_taken(case: Case, dim: DynamicDim) -> tuple[int, int, str] | None:
+    """The number whose multiples alone run, a size that does not, and its error; None if there is no such number.
+
+    Sizes are tried from the traced one on, away from the nearer end, until three multiples ran and nothing between.
+    """
+    up = dim.max - dim.traced >= dim.traced - dim.min
+    end = dim.max if up else dim.min
+    sizes = range(dim.traced, end + (1 if up else -1), dim.step if up else -dim.step)
+    deadline = time.perf_counter() + BUDGET_SECONDS
+    refused: tuple[int, str] | None = None
+    step = None
+    for size in sizes[1:]:
+        away = abs(size - dim.traced)
+        if time.perf_counter() > deadline or away > (2 * step if step else LARGEST_STEP * dim.step):
+            break
+        error = _error_at(case, {dim.name: size})
+        if error is not None:
+            refused = refused or (size, error)
+        elif refused is None:
+            return None  # the neighbour runs: any size does, as far as can be seen
+        elif step is None:
+            step = away
+        if step is not None and (error is None) != (size % step == 0):
             return None
-        if _error_at(case, {dim.name: size}) is None:
-            runs.append(size)
-    step = common_step(sizes, runs)
-    return None if step is None else (step, neighbour, error)
+    if refused is None or step is None or dim.traced % step:
+        return None
+    return step, *refused
 
 
 def _end_is_refused(case: Case, dim: DynamicDim, end: str, size: int, error: str) -> Explanation:
     others = {name: traced for name, traced in case.traced.items() if name != dim.name}
     beside = ", ".join(f"{name} {size}" for name, size in others.items())
-    expression = f" If sizes belong together, write one as an expression of the other, such as {dim.name} + 1."
+    expression = f" With this package, a size that follows from another is written so: {dim.name} + 1."
     return Explanation(
         "range",
         f"{case.name} itself cannot run at {dim.name} {size}, the {end} of the range{beside and f', beside {beside}'} "
@@ -89,8 +99,9 @@ def _error_at(case: Case, sizes: dict[str, int]) -> str | None:
     """The first line of what the model raises at `sizes`, the others as traced; None if it runs."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    shared = {id(x): x for x in _weights(case)}
+    shared = {id(x): x for x in (*case.model.parameters(), *case.model.buffers())}
     every = {**case.traced, **sizes}
+    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # it logs what a model may not do
     try:
         model = copy.deepcopy(case.model, shared)  # which may keep a fake tensor in an attribute
         with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
@@ -98,8 +109,3 @@ def _error_at(case: Case, sizes: dict[str, int]) -> str | None:
     except Exception as error:
         return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return None
-
-
-def _weights(case: Case) -> Iterator[torch.Tensor]:
-    yield from case.model.parameters()
-    yield from case.model.buffers()

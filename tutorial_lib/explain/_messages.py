@@ -7,7 +7,7 @@ class Rule(NamedTuple):
     """An error of one of `types` (names, of base classes as well) whose message has `pattern` in it.
 
     `cause` and `fix` are templates for the groups of the pattern and for `where`, the user's line if upstream
-    names it. A group `line` is quoted instead of the matched line. With `raised_by`, one of the last three
+    names it. A group `line` is quoted instead of the matched line. With `raised_by`, one of the last `frames`
     frames has to be in such a file.
     """
 
@@ -17,6 +17,7 @@ class Rule(NamedTuple):
     cause: str
     fix: str
     raised_by: str = ""
+    frames: int = 3
 
 
 EXPORTS = r"/torch/(_export|export)/"
@@ -169,11 +170,12 @@ RULES = (
     ),
     Rule(
         "packed sequence",
-        "TypeError RuntimeError",
-        r".",
+        "TypeError",
+        r"argument 'size' failed to unpack the object",
         "pack_padded_sequence needs the values of the lengths, which are not known while tracing.",
         "Run the recurrent layer over the padded batch, and drop what stands behind each length with a mask.",
-        raised_by=r"/torch/nn/utils/rnn\.py$",
+        raised_by=r"/torch/nn/(?:utils|modules)/rnn\.py$",
+        frames=8,
     ),
     Rule(
         "quantized by torch.ao",

@@ -135,7 +135,7 @@ def _translated(chain: list[BaseException]) -> Explanation | None:
     for rule in (*RULES, *READ):
         for error, text in zip(reversed(chain), texts, strict=True):
             match = re.search(rule.pattern, text, flags=re.MULTILINE) if _is_a(error, rule.types) else None
-            if match and (not rule.raised_by or _raised_by(error, rule.raised_by)):
+            if match and (not rule.raised_by or _raised_by(error, rule.raised_by, rule.frames)):
                 groups = {name: _plain(value or "") for name, value in match.groupdict().items()} | {"where": where}
                 line = text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
                 telling = line if len(line) <= LONGEST_QUOTE else text[match.start() :].partition("\n")[0]
@@ -149,8 +149,9 @@ def _is_a(error: BaseException, types: str) -> bool:
     return bool({base.__name__ for base in type(error).__mro__} & set(types.split()))
 
 
-def _raised_by(error: BaseException, pattern: str) -> bool:
-    files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)[-3:]]
+def _raised_by(error: BaseException, pattern: str, frames: int) -> bool:
+    """Whether one of the last `frames` frames that `error` came through is in a file with `pattern` in its path."""
+    files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)[-frames:]]
     return any(re.search(pattern, file) for file in files)
 
 
@@ -322,7 +323,7 @@ def _multiple(v: _Violation) -> _Explained:
         for together in (matches, *([match] for match in matches)):
             sizes = _sizes_of(together[0])
             holds = [size for size in sizes if all(_holds(match, size) is not False for match in together)]
-            if step := common_step(sizes, holds):
+            if step := _common_step(sizes, holds):
                 return _only_multiples(v, together[0], step)
     return None
 
@@ -349,7 +350,7 @@ def _sizes_of(match: re.Match[str]) -> range:
     return range(low, min(high, low + TRIED) + 1)
 
 
-def common_step(sizes: range, holds: list[int]) -> int | None:
+def _common_step(sizes: range, holds: list[int]) -> int | None:
     """The number that divides just the sizes in `holds`, if there is one above 1."""
     if len(holds) < 2 or len(holds) == len(sizes):
         return None

@@ -60,6 +60,13 @@ def option_names() -> frozenset[str]:
     return frozenset(torch._inductor.list_options())
 
 
+@functools.cache
+def switches() -> frozenset[str]:
+    """Names of those Inductor settings that are True or False."""
+    current: dict[str, Any] = config.get_config_copy()  # type: ignore[attr-defined]
+    return frozenset(name for name, value in current.items() if isinstance(value, bool))
+
+
 @contextlib.contextmanager
 def patched(values: Mapping[str, Any]) -> Iterator[None]:
     """Inductor's configuration with `values`, for the length of a ``with`` block, and no tables on stderr."""

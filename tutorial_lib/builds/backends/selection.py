@@ -108,6 +108,11 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
     for option in options:
         if option not in existing:
             raise OptionError(_no_such_option(name, option, existing))
+    if name == "inductor":
+        switches = inductor.switches()
+        wrong = next((option for option in options if option in switches and type(options[option]) is not bool), None)
+        if wrong is not None:
+            raise OptionError(f"{wrong} is {options[wrong]!r}; use True or False.")
     if name == "inductor" and options.get("triton.cudagraphs"):
         raise OptionError(
             "triton.cudagraphs gives results that the next call overwrites, and does nothing ahead of time; "

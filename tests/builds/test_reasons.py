@@ -1,0 +1,181 @@
+"""What is said of models that cannot be built for their ranges, and what is built all the same."""
+
+import contextlib
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OptionError, ShapeError, TensorSpec, perceptron
+from tutorial_lib.builds import saving
+from tutorial_lib.checks.sizes_taken import explain_range
+
+WIDTH = DynamicDim("width", 6, 18, 60)
+
+
+def of(model, *specs):
+    return Case(
+        type(model).__name__.lower(), model, tuple(TensorSpec(f"x{n or ''}", spec) for n, spec in enumerate(specs))
+    )
+
+
+def refused(path, case, backend="eager"):
+    with pytest.raises(BuildError) as caught, contextlib.redirect_stderr(io.StringIO()):
+        PATHS[path](case, backend)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+class Thirds(nn.Module):
+    def forward(self, x):
+        first, second, third = x.chunk(3, dim=-1)
+        return first * second + third
+
+
+class Skip(nn.Module):
+    """Half the size and back: the skip connection fits for even sizes only."""
+
+    def forward(self, x):
+        small = nn.functional.avg_pool1d(x, 2)
+        return x + small.repeat_interleave(2, dim=-1)
+
+
+class Groups(nn.Module):
+    def forward(self, x):
+        return x.reshape(x.shape[0], x.shape[1] // 6, 6).sum(-1)
+
+
+@pytest.mark.parametrize(("model", "step", "rank"), [(Thirds(), 3, 2), (Skip(), 2, 3), (Groups(), 6, 2)])
+def test_a_model_that_takes_multiples_only_is_told_so_and_export_takes_the_step(path, model, step, rank):
+    shape = (2, 3)[: rank - 1]
+    message = refused(path, of(model, (*shape, WIDTH)))
+    assert f"multiples of {step} in width" in message
+    assert f"step={step}" in message
+    in_steps = DynamicDim("width", 2 * step, 3 * step, 9 * step, step=step)
+    assert PATHS["export"](of(model, (*shape, in_steps)), "eager").build.checked
+
+
+@pytest.mark.parametrize("model", [nn.Linear(8, 4), nn.Sequential(nn.ReLU())])
+def test_nothing_is_said_of_a_model_that_takes_every_size(model):
+    assert explain_range(of(model, (DynamicDim("batch", 1, 4, 64), 8))) is None
+
+
+class Reflect(nn.Module):
+    def forward(self, x):
+        return nn.functional.pad(x, (5, 5), mode="reflect")
+
+
+def test_an_end_that_the_model_itself_does_not_take_is_named(path):
+    message = refused(path, of(Reflect(), (2, 3, DynamicDim("width", 3, 12, 40))))
+    assert "reflect itself cannot run at width 3, the min of the range" in message
+
+
+class Shifted(nn.Module):
+    def forward(self, x, x1):
+        return x * (x1[1:] - x1[:-1])
+
+
+def test_sizes_that_belong_together_are_told_in_the_words_of_this_package(path):
+    words = "follows from another" if path == "jit" else "write n + 1 for m"
+    message = refused(path, of(Shifted(), (DynamicDim("n", 2, 6, 12),), (DynamicDim("m", 3, 7, 13),)))
+    assert words in message
+    assert "dynamic_shapes" not in message
+
+
+class Recurrent(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer(4, 6, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x)[0]
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_are_built_for_every_batch(path, layer):
+    program = PATHS[path](of(Recurrent(layer), (DynamicDim("batch", 1, 3, 7), 5, 4)), "eager")
+    assert not program.build.not_checked
+    assert program(torch.randn(6, 5, 4)).shape == (6, 5, 6)
+
+
+def test_steps_that_vary_are_told_as_what_they_are():
+    message = refused("export", of(Recurrent(nn.GRU), (2, DynamicDim("steps", 2, 5, 9), 4)))
+    assert "nn.GRU is unrolled step by step" in message
+
+
+class Packed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.LSTM(4, 6, batch_first=True)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self.layer(packed)[0], batch_first=True)[0]
+
+
+@pytest.mark.parametrize("name", ["jit", "export"])
+def test_packed_sequences_are_refused_with_what_to_do(name):
+    batch = DynamicDim("batch", 1, 3, 7)
+    lengths = TensorSpec("lengths", (batch,), torch.int64, high=5)
+    examples = lambda sizes: (torch.randn(sizes["batch"], 5, 4), torch.randint(1, 6, (sizes["batch"],)))  # noqa: E731
+    case = Case("packed", Packed(), (TensorSpec("x", (batch, 5, 4)), lengths), examples=examples)
+    assert "padded batch" in refused(name, case)
+
+
+class Chatty(nn.Module):
+    """A print cuts the graph in two, and nobody marks the tensor between the pieces."""
+
+    def forward(self, x):
+        y = x * 2
+        print("half way")
+        return (y + 1).relu()
+
+
+def test_what_a_program_with_a_graph_break_serves_does_not_depend_on_earlier_builds():
+    case = of(Chatty(), (DynamicDim("batch", 1, 3, 9), 4))
+    for _ in range(2):
+        with contextlib.redirect_stdout(io.StringIO()):
+            program = PATHS["jit"](case, "eager")
+            for size in range(1, 10):
+                (x,) = case.example(size)
+                assert torch.equal(program(x), (2 * x + 1).relu())
+
+
+class Upsampled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Conv2d(2, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.mix(nn.functional.interpolate(x, scale_factor=2.5, mode="nearest"))
+
+
+@pytest.mark.slow
+def test_where_freezing_fails_a_build_goes_without_and_says_so(inductor, monkeypatch):
+    monkeypatch.setattr("tutorial_lib.builds.backends.inductor.packing_gain", lambda threads: 9.0)
+    size = DynamicDim("size", 4, 8, 24)
+    case = of(Upsampled(), (DynamicDim("batch", 1, 2, 4), 2, size, 8))
+    program = PATHS["export"](case, "inductor")
+    assert program.build.options["freezing"] is False
+    assert any("freezing is off" in note for note in program.build.notes)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "word"),
+    [
+        (lambda case, folder: PATHS["export"](case.model, "eager"), ShapeError, "give it a Case"),
+        (lambda case, folder: PATHS["export"](case, "inductor", {"freezing": "yes"}), OptionError, "True or False"),
+        (
+            lambda case, folder: saving.save(PATHS["export"](case, "eager"), f"{folder}/a\0b"),
+            saving.ArtefactError,
+            "null",
+        ),
+        (lambda case, folder: saving.load(f"{folder}/a\0b"), saving.ArtefactError, "null"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_sentence(call, kind, word, tmp_path):
+    case = perceptron(tokens=(1, 4, 8), width=16)
+    with pytest.raises(kind, match=word) as caught:
+        call(case, tmp_path)
+    assert "\n" not in str(caught.value)
