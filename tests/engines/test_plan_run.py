@@ -48,29 +48,27 @@ TWO_PROFILES = replace(X, profiles=(((1, 8), (2, 8), (4, 8)), ((16, 8), (32, 8),
 @pytest.mark.parametrize("size", [1, 4, 32])
 def test_every_size_of_the_range_is_accepted(size):
     x = torch.ones(size, 8)
-    profile, ready = check_inputs(PLAN, [x], CPU)
-    assert profile == 0
-    assert ready["x"].data_ptr() == x.data_ptr()
-    assert check_inputs(PLAN, {"x": x}, CPU)[1]["x"].data_ptr() == x.data_ptr()
+    for inputs in ([x], {"x": x}):
+        profile, ready = check_inputs(PLAN, inputs, CPU)
+        assert (profile, ready["x"].data_ptr()) == (0, x.data_ptr())
 
 
 @pytest.mark.parametrize(
-    ("x", "said"),
+    ("x", "words"),
     [
         (torch.ones(33, 8), "x has size 33 in dim 0, and the plan was built for 1 to 32: stay in that range"),
         (torch.ones(0, 8), "x has size 0 in dim 0"),
         (torch.ones(4, 9), "x has size 9 in dim 1, and the plan was built for 8"),
     ],
 )
-def test_a_size_outside_the_range_is_refused(x, said):
-    assert said in refused(check_inputs, PLAN, [x], CPU, error=OutOfRange)
+def test_a_size_outside_the_range_is_refused(x, words):
+    assert words in refused(check_inputs, PLAN, [x], CPU, error=OutOfRange)
 
 
 @pytest.mark.parametrize(
-    ("x", "said"),
+    ("x", "words"),
     [
         ([[1.0] * 8], "x is a list; give a torch.Tensor"),
-        (None, "x is a NoneType"),
         (torch.ones(4, 8, dtype=torch.float16), r"convert it with x.to(torch.float32)"),
         (torch.ones(4, 8, device="meta"), "x is on meta; the plan runs on cpu: pass x.to('cpu')"),
         (torch.ones(8, 4).T, "x is not contiguous (strides (1, 4))"),
@@ -81,72 +79,54 @@ def test_a_size_outside_the_range_is_refused(x, said):
         (torch._neg_view(torch.ones(4, 8)), "x is negated or conjugated lazily"),
     ],
 )
-def test_any_other_tensor_is_refused(x, said):
-    assert said in refused(check_inputs, PLAN, [x], CPU, error=ShapeError)
+def test_any_other_tensor_is_refused(x, words):
+    assert words in refused(check_inputs, PLAN, [x], CPU, error=ShapeError)
+
+
+ONES = torch.ones(4, 8)
+RENAMED = plan_with(replace(X, name="arg1_1", argument="query"), replace(X, name="arg0_1", argument="key"))
 
 
 @pytest.mark.parametrize(
-    ("inputs", "said"),
+    ("plan", "inputs", "words"),
     [
-        ([], "0 inputs were given; the plan takes 1 (x)"),
-        ([torch.ones(4, 8)] * 2, "2 inputs were given"),
-        (torch.ones(4, 8), "the inputs are a Tensor; give a list of tensors"),
-        ("x", "the inputs are a str"),
-        (iter([torch.ones(4, 8)]), "give a list of tensors"),
-        ({}, "the plan also takes the inputs x; give all inputs by name"),
-        ({"x": torch.ones(4, 8), "z": torch.ones(1)}, "z is no input of the plan; it takes x"),
+        (PLAN, [], "0 inputs were given; the plan takes 1 (x)"),
+        (PLAN, ONES, "the inputs are a Tensor; give a list of tensors"),
+        (PLAN, iter([ONES]), "give a list of tensors"),
+        (PLAN, {}, "the plan also takes the inputs x; give all inputs by name"),
+        (PLAN, {"x": ONES, "z": ONES}, "z is no input of the plan; it takes x"),
+        (plan_with(X, replace(X, name="z")), [ONES, ONES], "the plan takes the inputs x, z; give them by name"),
+        (plan_with(X, W, S), [ONES], "the inputs x and the weights w and the sizes s; give them by name"),
+        (plan_with(X, W, S), {"x": ONES}, "the plan also takes the weights w and the sizes s"),
+        (RENAMED, {"arg0_1": ONES, "key": ONES, "query": ONES}, "arg0_1 was given twice"),
     ],
 )
-def test_inputs_that_are_not_those_of_the_plan_are_refused(inputs, said):
-    assert said in refused(check_inputs, PLAN, inputs, CPU, error=ShapeError)
+def test_inputs_that_are_not_those_of_the_plan_are_refused(plan, inputs, words):
+    assert words in refused(check_inputs, plan, inputs, CPU, error=ShapeError)
 
 
 def test_the_first_profile_that_holds_all_inputs_is_used():
-    plan = plan_with(TWO_PROFILES)
-    assert check_inputs(plan, [torch.ones(3, 8)], CPU)[0] == 0
-    assert check_inputs(plan, [torch.ones(20, 8)], CPU)[0] == 1
-    said = refused(check_inputs, plan, [torch.ones(8, 8)], CPU, error=OutOfRange)
-    assert "no optimization profile of the plan holds these inputs" in said
-    assert "profile 0: x has size 8 in dim 0, and the plan was built for 1 to 4;" in said
-    assert "profile 1: x has size 8 in dim 0, and the plan was built for 16 to 64" in said
-
-
-def test_two_inputs_have_to_be_in_the_same_profile():
     plan = plan_with(TWO_PROFILES, replace(TWO_PROFILES, name="z"))
-    assert check_inputs(plan, {"x": torch.ones(20, 8), "z": torch.ones(64, 8)}, CPU)[0] == 1
-    refused(check_inputs, plan, {"x": torch.ones(2, 8), "z": torch.ones(20, 8)}, CPU, error=OutOfRange)
-
-
-def test_two_inputs_have_to_be_named_since_the_plan_s_order_may_be_another():
-    plan = plan_with(X, replace(X, name="z"))
-    said = refused(check_inputs, plan, [torch.ones(4, 8), torch.ones(4, 8)], CPU, error=ShapeError)
-    assert "give them by name" in said
+    for profile, size in enumerate((3, 20)):
+        assert check_inputs(plan, {"x": torch.ones(size, 8), "z": torch.ones(size, 8)}, CPU)[0] == profile
+    words = refused(check_inputs, plan, {"x": torch.ones(8, 8), "z": torch.ones(3, 8)}, CPU, error=OutOfRange)
+    assert "profile 0: x has size 8 in dim 0, and the plan was built for 1 to 4;" in words
+    assert "profile 1: x has size 8 in dim 0, and the plan was built for 16 to 64" in words
+    refused(check_inputs, plan, {"x": torch.ones(3, 8), "z": torch.ones(20, 8)}, CPU, error=OutOfRange)
 
 
 def test_inputs_are_known_by_the_model_s_names_too():
-    first, second = replace(X, name="arg1_1", argument="query"), replace(X, name="arg0_1", argument="key")
     query, key = torch.ones(4, 8), torch.ones(5, 8)
-    ready = check_inputs(plan_with(first, second), {"key": key, "query": query}, CPU)[1]
-    assert {name: tensor.data_ptr() for name, tensor in ready.items()} == {
-        "arg1_1": query.data_ptr(),
-        "arg0_1": key.data_ptr(),
-    }
-    named = {"arg0_1": key, "key": key, "query": query}
-    said = refused(check_inputs, plan_with(first, second), named, CPU, error=ShapeError)
-    assert "arg0_1 was given twice" in said
-
-
-def test_weights_and_sizes_have_to_be_named():
-    plan = plan_with(X, W, S)
-    said = refused(check_inputs, plan, [torch.ones(4, 8)], CPU, error=ShapeError)
-    assert "the plan also takes the weights w and the sizes s; give all inputs by name" in said
-    said = refused(check_inputs, plan, {"x": torch.ones(4, 8)}, CPU, error=ShapeError)
-    assert "the weights w and the sizes s" in said
+    ready = check_inputs(RENAMED, {"key": key, "query": query}, CPU)[1]
+    assert [(name, tensor.data_ptr()) for name, tensor in ready.items()] == [
+        ("arg1_1", query.data_ptr()),
+        ("arg0_1", key.data_ptr()),
+    ]
 
 
 def test_a_parameter_is_a_weight_although_it_requires_grad():
     weight = torch.nn.Parameter(torch.ones(8, 8))
-    ready = check_inputs(plan_with(X, W), {"w": weight, "x": torch.ones(4, 8)}, CPU)[1]
+    ready = check_inputs(plan_with(X, W), {"w": weight, "x": ONES}, CPU)[1]
     assert list(ready) == ["x", "w"]
     assert ready["w"].data_ptr() == weight.data_ptr()
     assert not ready["w"].requires_grad
@@ -154,28 +134,24 @@ def test_a_parameter_is_a_weight_although_it_requires_grad():
 
 @pytest.mark.parametrize("size", [4, [4], (4,), torch.tensor(4), torch.tensor([4], dtype=torch.int32)])
 def test_a_size_is_a_number_in_any_form(size):
-    ready = check_inputs(plan_with(X, S), {"x": torch.ones(4, 8), "s": size}, CPU)[1]
-    assert ready["s"].tolist() == [4]
-    assert ready["s"].dtype == torch.int64
-    assert ready["s"].device == CPU
+    ready = check_inputs(plan_with(X, S), {"x": ONES, "s": size}, CPU)[1]
+    assert torch.equal(ready["s"], torch.tensor([4]))
 
 
 @pytest.mark.parametrize(
-    ("size", "error", "said"),
+    ("size", "error", "words"),
     [
         (33, OutOfRange, "s has value 33 at index 0, and the plan was built for 2 to 32"),
-        (1, OutOfRange, "s has value 1 at index 0"),
         (4.0, ShapeError, "give one whole number or a list of them"),
         (True, ShapeError, "give one whole number"),
         ("4", ShapeError, "give one whole number"),
-        (torch.tensor(4.0), ShapeError, "give one whole number"),
         (torch.tensor(4, device="meta"), ShapeError, "s is on meta"),
         ([4, 4], ShapeError, "s has 2 values; give 1: [2 to 32]"),
         (2**64, ShapeError, "which int64 does not hold"),
     ],
 )
-def test_any_other_size_is_refused(size, error, said):
-    assert said in refused(check_inputs, plan_with(X, S), {"x": torch.ones(4, 8), "s": size}, CPU, error=error)
+def test_any_other_size_is_refused(size, error, words):
+    assert words in refused(check_inputs, plan_with(X, S), {"x": ONES, "s": size}, CPU, error=error)
 
 
 def test_a_plan_without_inputs_takes_none():
@@ -255,8 +231,8 @@ def test_each_check_comes_before_the_next(file, card, monkeypatch):
 
     card.capability = (8, 9)
     save(replace(on_turing, targets=("sm89",)), file, overwrite=True)
-    said = refused(run, file, inputs, trust=True)
-    assert f"was built by TensorRT for RTX {VERSION}, and 1.7.1.116 is installed here" in said
+    words = refused(run, file, inputs, trust=True)
+    assert f"was built by TensorRT for RTX {VERSION}, and 1.7.1.116 is installed here" in words
     trt.__version__ = VERSION
     assert "x is on cpu; the plan runs on cuda:0" in refused(run, file, inputs, trust=True, error=ShapeError)
     monkeypatch.setattr(running, "_device", lambda inputs: CPU)
@@ -280,8 +256,8 @@ def test_a_real_card_that_tensorrt_for_rtx_does_not_support_is_refused(file):
     if rtx_runs_on(capability):
         pytest.skip("this card is supported")
     save(PLAN, file)
-    said = refused(run, file, [torch.ones(4, 8, device="cuda")], trust=True)
-    assert f"TensorRT for RTX does not run on compute capability {capability[0]}.{capability[1]};" in said
+    words = refused(run, file, [torch.ones(4, 8, device="cuda")], trust=True)
+    assert f"TensorRT for RTX does not run on compute capability {capability[0]}.{capability[1]};" in words
 
 
 def test_memory_that_torch_only_keeps_is_given_back_first(file, card, on_card):
@@ -295,8 +271,8 @@ def test_what_a_plan_allocates_at_run_time_depends_on_the_inputs_and_is_named_wh
     plan = replace(PLAN, layers=(PlanLayer("allocate_0", "allocate", inputs=("float32 [-1,8]",)),))
     card.free = GIB
     assert len(on_card(fake_tensorrt_rtx.module(), plan, [torch.ones(4, 8)])) == 1
-    said = refused(on_card, fake_tensorrt_rtx.module(fail="execute_async_v3"), plan, [torch.ones(4, 8)])
-    assert "it allocates memory at run time: free some, or give smaller inputs" in said
+    words = refused(on_card, fake_tensorrt_rtx.module(fail="execute_async_v3"), plan, [torch.ones(4, 8)])
+    assert "it allocates memory at run time: free some, or give smaller inputs" in words
 
 
 # ---- the calls of TensorRT's API, on a stand-in

@@ -40,8 +40,6 @@ DOWNLOAD_MB, DISK_MB = 100, 220
 SCRATCH_MB = 450
 """Disk space while installing: the download, and what is unpacked from it."""
 SCRATCH = "installing-"
-FORMER = re.compile(r"frontend-torch-\d+\.\d+-\w+-\d+|stub-libnvinfer-\w+-\w+-\w+")
-"""Folders of an earlier version of this project, which had no TensorRT and a stub in its place."""
 INTERRUPTED = 130
 
 
@@ -119,12 +117,6 @@ def _parents() -> Iterator[Path]:
     yield cache_folder()
 
 
-def installed_versions(folder: Path) -> dict[str, str]:
-    """Versions of the packages in `folder`, by normalised name."""
-    packages = distributions(path=[os.fspath(folder)])
-    return {re.sub(r"[-_.]+", "-", package.metadata["Name"]).lower(): package.version for package in packages}
-
-
 def located() -> Frontend:
     """The installed packages that belong to this torch.
 
@@ -148,12 +140,12 @@ def located() -> Frontend:
 
 def _difference(folder: Path, pinned: Mapping[str, str]) -> str | None:
     """In what `folder` differs from the pins; None if it does not."""
-    installed = installed_versions(folder)
+    packages = distributions(path=[os.fspath(folder)])
+    installed = {re.sub(r"[-_.]+", "-", package.metadata["Name"]).lower(): package.version for package in packages}
     for name, version in pinned.items():
-        if installed.get(name) != version:
-            return (
-                f"{name} in {folder} is {installed.get(name, 'missing')}, and torch {torch.__version__} needs {version}"
-            )
+        actual = installed.get(name, "missing")
+        if actual != version:
+            return f"{name} in {folder} is {actual}, and torch {torch.__version__} needs {version}"
     return None
 
 
@@ -170,7 +162,6 @@ def install() -> str:
     """
     path = requirements()
     pinned = pins(path)
-    _remove_former()
     for folder in folders():
         if folder.is_dir() and _difference(folder, pinned) is None:
             return f"{Frontend(folder, pinned)} is installed."
@@ -216,15 +207,6 @@ def _announcement(folder: Path, pinned: Mapping[str, str]) -> str:
         f"NVIDIA's licence for TensorRT for RTX applies; it comes with the package, in {folder}/"
         f"tensorrt_rtx_cu13-{version}.dist-info. `make lab ENGINES=0` leaves all of this out."
     )
-
-
-def _remove_former() -> None:
-    """Remove what an earlier version of this project installed for its preview."""
-    for parent in _parents():
-        with contextlib.suppress(OSError):
-            for folder in parent.iterdir():
-                if FORMER.fullmatch(folder.name) and not folder.is_symlink():
-                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_abandoned(parent: Path) -> None:

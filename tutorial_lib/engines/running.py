@@ -64,10 +64,10 @@ def check_inputs(
     ready = {tensor.name: _checked(tensor, named[tensor.name], device) for tensor in plan.inputs}
     problems = []
     for index in range(max((len(tensor.profiles) for tensor in plan.inputs), default=1)):
-        problem = next(filter(None, (_outside(t, t.profiles[index], ready[t.name]) for t in plan.inputs)), None)
-        if problem is None:
+        outside = [_outside(tensor, tensor.profiles[index], ready[tensor.name]) for tensor in plan.inputs]
+        if not any(outside):
             return index, ready
-        problems.append(problem)
+        problems.append(next(filter(None, outside)))
     if len(problems) == 1:
         raise OutOfRange(f"{problems[0]}: stay in that range, or build it again with a wider one.")
     listed = "; ".join(f"profile {index}: {problem}" for index, problem in enumerate(problems))
@@ -75,28 +75,26 @@ def check_inputs(
 
 
 def _named(plan: Plan, inputs: Any) -> Mapping[str, Any]:
+    """The inputs by the plan's names."""
     names = [tensor.name for tensor in plan.inputs]
-    if isinstance(inputs, Mapping):
-        names_of_plan = {tensor.argument: tensor.name for tensor in plan.inputs if tensor.argument}
-        renamed = [names_of_plan.get(name, name) for name in inputs]
-        if twice := [str(name) for name in names if renamed.count(name) > 1]:
-            raise ShapeError(f"{_list(twice)} was given twice, by the plan's name and the model's; give it once.")
-        inputs = dict(zip(renamed, inputs.values(), strict=True))
-        if unknown := [str(name) for name in inputs if name not in names]:
-            raise ShapeError(f"{_list(unknown)} is no input of the plan; it takes {_list(names)}.")
-        if missing := [name for name in names if name not in inputs]:
-            raise ShapeError(f"the plan also takes {_kinds(plan, missing)}; give all inputs by name.")
-        return inputs
-    if isinstance(inputs, str | bytes | torch.Tensor) or not isinstance(inputs, Sequence):
-        raise ShapeError(f"the inputs are a {type(inputs).__name__}; give a list of tensors, or a dictionary by name.")
-    data = [tensor.name for tensor in plan.inputs if _is_data(tensor)]
-    if hidden := [name for name in names if name not in data]:
-        raise ShapeError(f"the plan also takes {_kinds(plan, hidden)}; give all inputs by name, in a dictionary.")
-    if len(inputs) != len(data):
-        raise ShapeError(f"{len(inputs)} inputs were given; the plan takes {len(data)} ({_list(data)}).")
-    if len(data) > 1:
-        raise ShapeError(f"the plan takes {_list(data)}; give them by name, in a dictionary: their order may differ.")
-    return dict(zip(data, inputs, strict=True))
+    if not isinstance(inputs, Mapping):
+        if isinstance(inputs, str | bytes | torch.Tensor) or not isinstance(inputs, Sequence):
+            kind = type(inputs).__name__
+            raise ShapeError(f"the inputs are a {kind}; give a list of tensors, or a dictionary by name.")
+        if len(names) > 1 or not all(map(_is_data, plan.inputs)):  # whose order may not be the model's
+            raise ShapeError(f"the plan takes {_kinds(plan, names)}; give them by name, in a dictionary.")
+        if len(inputs) != len(names):
+            raise ShapeError(f"{len(inputs)} inputs were given; the plan takes {len(names)} ({_list(names)}).")
+        return dict(zip(names, inputs, strict=True))
+    names_of_plan = {tensor.argument: tensor.name for tensor in plan.inputs if tensor.argument}
+    renamed: list[str] = [names_of_plan.get(name, name) for name in inputs]
+    if twice := [name for name in names if renamed.count(name) > 1]:
+        raise ShapeError(f"{_list(twice)} was given twice, by the plan's name and the model's; give it once.")
+    if unknown := [str(name) for name in renamed if name not in names]:
+        raise ShapeError(f"{_list(unknown)} is no input of the plan; it takes {_list(names)}.")
+    if missing := [name for name in names if name not in renamed]:
+        raise ShapeError(f"the plan also takes {_kinds(plan, missing)}; give all inputs by name.")
+    return dict(zip(renamed, inputs.values(), strict=True))
 
 
 def _is_data(tensor: PlanTensor) -> bool:
