@@ -187,7 +187,7 @@ def test_activation_memory_grows_with_max(reports):
 
 def test_progress_passes_every_stage_and_grows_while_tensorrt_builds(installed):
     seen = []
-    build(own_models.deep(8), "export", [4], report=seen.append)
+    build(own_models.deep(8), "export", [4], progress=seen.append)
     stages = list(dict.fromkeys(progress.stage for progress in seen))
     assert stages == ["starting", "tracing", "converting", "building", "calling"]
     building = [progress for progress in seen if progress.stage == "building" and progress.total]

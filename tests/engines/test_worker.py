@@ -94,7 +94,7 @@ def test_two_threads_are_answered_one_after_the_other_by_one_process(warm):
     pid, answers, texts = warm.pid, {}, set()
 
     def ask(path):
-        answers[path] = build(small(), path, mode="graph", report=lambda progress: texts.add(progress.text))
+        answers[path] = build(small(), path, mode="graph", progress=lambda progress: texts.add(progress.text))
 
     threads = [threading.Thread(target=ask, args=(path,)) for path in ("jit", "input", "export")]
     for thread in threads:
@@ -115,7 +115,7 @@ def test_a_request_that_waits_for_its_turn_can_be_cancelled(warm):
         if progress.stage == "tracing":
             begun.set()
 
-    thread = threading.Thread(target=lambda: first.append(build(own_models.deep(4), "export", report=tell)))
+    thread = threading.Thread(target=lambda: first.append(build(own_models.deep(4), "export", progress=tell)))
     thread.start()
     assert begun.wait(60)
 
@@ -124,7 +124,7 @@ def test_a_request_that_waits_for_its_turn_can_be_cancelled(warm):
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        build(small(), "export", report=cancel)
+        build(small(), "export", progress=cancel)
     thread.join(120)
     assert first[0].failed is None
 
@@ -148,7 +148,7 @@ def test_cancelling_while_tensorrt_builds_ends_within_a_second_and_keeps_the_pro
     pid = warm.pid
     tell, moments = cancel_at("building")
     with pytest.raises(Cancelled):
-        build(own_models.deep(), "export", report=tell)
+        build(own_models.deep(), "export", progress=tell)
     assert time.monotonic() - moments[0] < 1
     assert warm.pid == pid
     assert works()
@@ -159,7 +159,7 @@ def test_cancelling_while_a_model_is_traced_replaces_the_process_within_two_seco
     pid = warm.pid
     tell, moments = cancel_at("tracing")
     with pytest.raises(Cancelled):
-        build(own_models.slow(), "export", report=tell)
+        build(own_models.slow(), "export", progress=tell)
     assert time.monotonic() - moments[0] < SOON
     assert not is_running(pid)
     assert works()
@@ -170,7 +170,7 @@ def test_whatever_a_listener_raises_ends_the_build_and_reaches_the_caller(warm):
     pid = warm.pid
     tell, _ = cancel_at("building", ZeroDivisionError("mine"))
     with pytest.raises(ZeroDivisionError, match="mine"):
-        build(own_models.deep(), "export", report=tell)
+        build(own_models.deep(), "export", progress=tell)
     assert warm.pid == pid
 
 
@@ -326,7 +326,7 @@ if __name__ == "__main__":
         print(worker.worker().pid, flush=True)
         time.sleep(0 if sys.argv[2] == "exit" else 300)
     else:
-        engines.build(own_models.slow() if sys.argv[1] == "tracing" else own_models.deep(), "export", report=tell)
+        engines.build(own_models.slow() if sys.argv[1] == "tracing" else own_models.deep(), "export", progress=tell)
 """
 
 

@@ -23,7 +23,7 @@ def reports(monkeypatch):
     """What TensorRT would build, as `path at sizes`, and when it was asked."""
     asked = []
 
-    def build(case, path, calls, options, report):
+    def build(case, path, calls, options, progress):
         asked.append(f"{path} at {calls} with {options}")
         return asked[-1]
 

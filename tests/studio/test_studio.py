@@ -832,7 +832,7 @@ def test_a_question_waits_for_a_run_and_does_not_end_it(studio, stoppable):
 def test_engines_are_built_of_the_shown_setting(studio, monkeypatch):
     requests = []
 
-    def build(case, path, calls, options, report):
+    def build(case, path, calls, options, progress):
         requests.append((str(case.dims["batch"]), path, calls))
         return path
 

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             target=args.target,
             keep_plans=out is not None,
             seconds=args.seconds,
-            report=show,
+            progress=show,
         )
         reports.append(report)
     clear_progress()

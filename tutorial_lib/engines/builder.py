@@ -18,7 +18,7 @@ import torch
 from tutorial_lib.builds import report
 from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.plan import Plan, PlanTensor
-from tutorial_lib.core.progress import Cancelled, Progress
+from tutorial_lib.core.progress import Cancelled, Listener, Progress
 from tutorial_lib.engines import log, targets
 from tutorial_lib.engines.errors import EngineRefused
 from tutorial_lib.engines.stand_in import StandIn
@@ -42,14 +42,14 @@ class Request:
         Whether the serialized plans are wanted.
     is_cancelled : callable
         Asked at every step of the builder; True stops it.
-    report : callable
+    progress : callable
         Called with a :class:`~tutorial_lib.core.progress.Progress`, also from threads of TensorRT's.
     """
 
     target: str | None = None
     keep_plans: bool = False
     is_cancelled: Callable[[], bool] = lambda: False
-    report: Callable[[Progress], None] = lambda progress: None
+    progress: Listener = lambda progress: None
 
 
 @dataclass
@@ -156,7 +156,7 @@ class Builder:
             layer.metadata = layer.name
             outputs = [layer.get_output(number) for number in range(layer.num_outputs)]
             self._shape_layers += all(tensor.is_shape_tensor for tensor in outputs)
-        self.request.report(Progress("building", 0, None, "TensorRT builds an engine"))
+        self.request.progress(Progress("building", 0, None, "TensorRT builds an engine"))
 
     def convert(
         self,
@@ -175,7 +175,7 @@ class Builder:
         Cancelled
             If the request was cancelled.
         """
-        self.request.report(Progress("converting", 0, None, "converting the graph to a TensorRT network"))
+        self.request.progress(Progress("converting", 0, None, "converting the graph to a TensorRT network"))
         self._log.lines.clear()
         start = time.perf_counter()
         self._network_done = 0.0
@@ -325,7 +325,7 @@ def _monitor(trt: Any) -> type[Any]:
             if now - self._last >= INTERVAL:
                 self._last = now
                 self._percent = max(self._percent, int(100 * share_done(self._phases)))
-                self._builder.request.report(Progress("building", self._percent, 100, f"TensorRT: {phase}"))
+                self._builder.request.progress(Progress("building", self._percent, 100, f"TensorRT: {phase}"))
             return not self._builder.request.is_cancelled()
 
         def phase_finish(self, phase: str) -> None:

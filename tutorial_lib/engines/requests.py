@@ -13,12 +13,13 @@ import torch
 
 from tutorial_lib.builds import report
 from tutorial_lib.core.models import Case
+from tutorial_lib.core.progress import Listener
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import install, targets
 from tutorial_lib.engines.errors import EngineProcessError
 from tutorial_lib.engines.report import BUILD, BUILDER, FRONT_END, MODES, EngineReport, FunctionReport
 from tutorial_lib.engines.tasks import BuildTask, FunctionTask, Sizes
-from tutorial_lib.engines.worker import SECONDS, ProcessEnded, Report, worker
+from tutorial_lib.engines.worker import SECONDS, ProcessEnded, worker
 from tutorial_lib.paths import PATHS
 
 
@@ -32,7 +33,7 @@ def build(
     mode: str = BUILD,
     keep_plans: bool = False,
     seconds: float = SECONDS,
-    report: Report = None,
+    progress: Listener | None = None,
 ) -> EngineReport:
     """The engines of one compile path, built by TensorRT for RTX in a process of its own. No GPU is needed.
 
@@ -57,7 +58,7 @@ def build(
         Whether each ``engine.plan.data`` holds the serialized plan, for :func:`tutorial_lib.engines.save`.
     seconds : float
         Time limit, the start of the process included.
-    report : callable, optional
+    progress : callable, optional
         Called with :class:`~tutorial_lib.core.progress.Progress`, about ten times a second. What it raises, such as
         :class:`~tutorial_lib.core.progress.Cancelled`, ends the build.
 
@@ -92,7 +93,7 @@ def build(
         folders=_folders(),
     )
     try:
-        return worker().ask(_pickled(task, case.name), seconds, report)
+        return worker().ask(_pickled(task, case.name), seconds, progress)
     except ProcessEnded as error:
         failed = f"the process that built {path} {error}."
         return EngineReport.of(

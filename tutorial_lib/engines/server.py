@@ -73,7 +73,7 @@ class Server:
     def _answer(self, answer: Answer, number: int, payload: bytes) -> tuple[str, Any]:
         """The kind of an answer, ``value``, ``raise`` or ``cancelled``, and its value or error."""
 
-        def report(progress: Progress) -> None:
+        def send(progress: Progress) -> None:
             self._send("progress", number, progress)
 
         def is_cancelled() -> bool:
@@ -82,11 +82,11 @@ class Server:
         def tell(text: str) -> None:
             if is_cancelled():
                 raise Cancelled
-            report(Progress("tracing", 0, None, text))
+            send(Progress("tracing", 0, None, text))
 
         try:
             with listening(tell):
-                return "value", answer(payload, Request(is_cancelled=is_cancelled, report=report))
+                return "value", answer(payload, Request(is_cancelled=is_cancelled, progress=send))
         except Cancelled:
             return "cancelled", None
         except TYPING_ERRORS as error:

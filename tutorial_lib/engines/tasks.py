@@ -95,7 +95,7 @@ class Tasks:
             with corners.budget(0.0):  # no engine runs here, so sizes above opt have nothing to tell
                 compiled = PATHS[task.path](case, backend="tensorrt", options=task.options)
             for size in task.calls:
-                request.report(Progress("calling", len(calls), len(task.calls), f"calling {task.path} at {size}"))
+                request.progress(Progress("calling", len(calls), len(task.calls), f"calling {task.path} at {size}"))
                 calls.append(_call(compiled, size, ran))
             build = compiled.build
             engines = build.engines

@@ -18,11 +18,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tutorial_lib.core.progress import Progress, stage
+from tutorial_lib.core.progress import Listener, Progress, stage
 from tutorial_lib.engines import install
 from tutorial_lib.engines.errors import EngineProcessError
 from tutorial_lib.engines.frontend import HIDDEN
@@ -34,8 +33,6 @@ PATIENCE = 1.5
 """Seconds that a cancelled request has for ending by itself."""
 POLL = 0.1
 """Seconds between two looks at whether a request was cancelled."""
-
-Report = Callable[[Progress], None] | None
 
 
 class ProcessEnded(EngineProcessError):
@@ -65,7 +62,7 @@ class Worker:
         """The number of the process while there is one."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
-    def ask(self, payload: bytes, seconds: float = SECONDS, report: Report = None) -> Any:
+    def ask(self, payload: bytes, seconds: float = SECONDS, listener: Listener | None = None) -> Any:
         """What the process answers to one request.
 
         Parameters
@@ -74,7 +71,7 @@ class Worker:
             A pickle of a task (:mod:`tutorial_lib.engines.tasks`).
         seconds : float
             Time limit, the start of the process included.
-        report : callable, optional
+        listener : callable, optional
             Called with :class:`~tutorial_lib.core.progress.Progress`, again and again. What it raises cancels the
             request.
 
@@ -84,12 +81,12 @@ class Worker:
             If the process crashed, was killed, or took longer than `seconds`.
         """
         while not self._turn.acquire(timeout=POLL):
-            _tell(report, Progress("starting", 0, None, "waiting for another build of engines"))
+            _tell(listener, Progress("starting", 0, None, "waiting for another build of engines"))
         try:
-            kind, value = self._answer(payload, seconds, report)
+            kind, value = self._answer(payload, seconds, listener)
             if kind == "outdated":  # it had imported a file that was changed since; a new process reads it again
                 self.stop()
-                kind, value = self._answer(payload, seconds, report)
+                kind, value = self._answer(payload, seconds, listener)
         finally:
             self._turn.release()
         if kind == "raise":
@@ -102,12 +99,12 @@ class Worker:
         if process:
             _kill(process)
 
-    def _answer(self, payload: bytes, seconds: float, report: Report) -> tuple[str, Any]:
+    def _answer(self, payload: bytes, seconds: float, listener: Listener | None) -> tuple[str, Any]:
         number, deadline = next(self._numbers), time.monotonic() + seconds
         try:
             self._send(("ask", number, payload))
-            return self._wait(number, deadline, seconds, report)
-        except BaseException:  # also an interrupt, and whatever `report` raises
+            return self._wait(number, deadline, seconds, listener)
+        except BaseException:  # also an interrupt, and whatever `listener` raises
             self._cancel(number)
             raise
 
@@ -139,10 +136,10 @@ class Worker:
             pickle.dump(self.frontend, process.stdin)
         return self._process
 
-    def _wait(self, number: int, deadline: float, seconds: float, report: Report) -> tuple[str, Any]:
+    def _wait(self, number: int, deadline: float, seconds: float, listener: Listener | None) -> tuple[str, Any]:
         last = Progress("starting", 0, None, "starting the process that builds engines")
         while True:
-            _tell(report, last)
+            _tell(listener, last)
             try:
                 message = self._messages.get(timeout=POLL)
             except queue.Empty:
@@ -192,11 +189,11 @@ class Worker:
         return f"ended with exit code {code} ({last})"
 
 
-def _tell(report: Report, progress: Progress) -> None:
+def _tell(listener: Listener | None, progress: Progress) -> None:
     """Report progress, to give whoever listens the chance to cancel."""
     stage(progress.text)
-    if report:
-        report(progress)
+    if listener:
+        listener(progress)
 
 
 def _receive(process: subprocess.Popen[bytes], messages: "queue.SimpleQueue[tuple[Any, ...]]") -> None:

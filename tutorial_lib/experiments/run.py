@@ -158,7 +158,7 @@ class _Run:
                 self._tell(ENGINES, index, f"{path}: {step.text}")
 
             with self._timed("engines"):
-                self._engines.append(engines.build(self._case, path, self._setting.calls, options, report=tell))
+                self._engines.append(engines.build(self._case, path, self._setting.calls, options, progress=tell))
             self._show_so_far()
 
     def build_paths(self, build: Callable[[Setting, Case, str], Compiled], look_after: float | None) -> None:
