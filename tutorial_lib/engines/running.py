@@ -86,11 +86,11 @@ def _named(plan: Plan, inputs: Any) -> Mapping[str, Any]:
         if len(inputs) != len(names):
             raise ShapeError(f"{len(inputs)} inputs were given; the plan takes {len(names)} ({_list(names)}).")
         return dict(zip(names, inputs, strict=True))
-    names_of_plan: dict[Any, str] = {tensor.argument: tensor.name for tensor in plan.inputs if tensor.argument}
-    renamed = [names_of_plan.get(name, name) for name in inputs]
+    names_of_plan = {tensor.argument: tensor.name for tensor in plan.inputs if tensor.argument}
+    renamed = [str(names_of_plan.get(name, name)) for name in inputs]
     if twice := [name for name in names if renamed.count(name) > 1]:
         raise ShapeError(f"{_list(twice)} was given twice, by the plan's name and the model's; give it once.")
-    if unknown := [str(name) for name in renamed if name not in names]:
+    if unknown := [name for name in renamed if name not in names]:
         raise ShapeError(f"{_list(unknown)} is no input of the plan; it takes {_list(names)}.")
     if missing := [name for name in names if name not in renamed]:
         raise ShapeError(f"the plan also takes {_kinds(plan, missing)}; give all inputs by name.")
