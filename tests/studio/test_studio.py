@@ -6,33 +6,21 @@ import re
 import signal
 import threading
 import time
-from collections import Counter
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from conftest import PATIENCE, Page, until
 
 from tutorial_lib import PATHS, BuildError, OptionError, PrecisionError, ShapeError, Sweep, engines
 from tutorial_lib.builds.backends import BackendUnavailable
-from tutorial_lib.core import progress
 from tutorial_lib.engines import EnginesUnavailable
 from tutorial_lib.measure.sweep import EAGER
-from tutorial_lib.studio import Studio, app, runner, views
-from tutorial_lib.studio import bench as bench_module
-from tutorial_lib.studio import display as display_module
-from tutorial_lib.studio.bench import Bench
+from tutorial_lib.studio import Studio, app, cached_runs, display, runner, views
 from tutorial_lib.studio.worker import RunCancelled
 
-PATIENCE = 60
-THREADS = {"tutorial_lib studio", "tutorial_lib studio, drawing"}
 DRAWN = views.figure, views.more
-
-
-def until(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+THREADS = {"tutorial_lib studio", "tutorial_lib studio, drawing"}
 
 
 def idle():
@@ -43,15 +31,24 @@ def threads():
     return {thread.name for thread in threading.enumerate()} - THREADS
 
 
+@pytest.fixture(scope="module")
+def died():
+    """Exceptions that ended threads; at the end, no thread of a studio is left behind."""
+    errors, hook, before = [], threading.excepthook, threads()
+    threading.excepthook = errors.append
+    yield errors
+    until(lambda: threads() <= before)
+    threading.excepthook = hook
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """No figures (they are tested in test_studio_views.py), and no long measuring."""
-    monkeypatch.setattr(bench_module, "MIN_SECONDS", 0)
-    monkeypatch.setattr(bench_module, "WORTH_A_LOOK", float("inf"))
-    for name in ("figure", "more"):
-        drawn = lambda *_: None  # noqa: E731
-        drawn.__name__ = name
-        monkeypatch.setattr(views, name, drawn)
+def orderly(died, monkeypatch):
+    """No figures (test_views.py has them). Every test ends idle, and no thread dies of an exception."""
+    monkeypatch.setattr(views, "figure", lambda *_: None)
+    monkeypatch.setattr(views, "more", lambda *_: None)
+    yield
+    idle()
+    assert died == []
 
 
 @pytest.fixture
@@ -60,281 +57,154 @@ def drawing(monkeypatch):
         monkeypatch.setattr(views, draw.__name__, draw)
 
 
-@pytest.fixture(scope="module")
-def died():
-    """Exceptions that ended threads; at the end, no thread of a studio is left behind."""
-    found, hook, before = [], threading.excepthook, threads()
-    threading.excepthook = found.append
-    yield found
-    until(lambda: threads() <= before)
-    threading.excepthook = hook
-
-
-@pytest.fixture(autouse=True)
-def orderly(died):
-    """Every test ends with nothing at work, and no thread dies of an exception."""
-    yield
-    idle()
-    assert died == []
-
-
 @pytest.fixture
 def studio(seed):
+    """One model on one path; a test that needs the others says so."""
     made = Studio(seed)
-    made.set(backend="eager", samples=1, sizes=(1, 4))
+    made.set(backend="eager", samples=1, sizes=(1, 4), paths="export")
     yield made
     made.close()
 
 
 @pytest.fixture
-def both(seed, masked, monkeypatch):
-    """A studio of two models."""
+def page(studio):
+    return Page(studio)
+
+
+@pytest.fixture
+def two_models(seed, masked, monkeypatch):
     monkeypatch.setattr(app, "MODELS", {"one": lambda: seed, "two": lambda: masked})
     made = Studio(device=seed.device)
-    made.set(backend="eager", samples=1, sizes=(1, 4))
+    made.set(backend="eager", samples=1, sizes=(1, 4), paths=("input", "export"))
     yield made
     made.close()
-
-
-@pytest.fixture
-def builds(monkeypatch):
-    """How often each path was built."""
-    counted = Counter()
-
-    def counting(path, build):
-        def counts(*arguments):
-            counted[path] += 1
-            return build(*arguments)
-
-        return counts
-
-    for path, build in PATHS.items():
-        monkeypatch.setitem(PATHS, path, counting(path, build))
-    return counted
-
-
-class Slow:
-    """The jit path, which goes on and on until it is let go, or (if it can be stopped) cancelled."""
-
-    def __init__(self, stoppable):
-        self.stoppable, self.build = stoppable, PATHS["jit"]
-        self.begun, self.go, self.runs = threading.Event(), threading.Event(), 0
-
-    def __call__(self, *arguments):
-        self.runs += 1
-        self.begun.set()
-        deadline = time.monotonic() + PATIENCE
-        while not self.go.wait(0.005):
-            assert time.monotonic() < deadline
-            if self.stoppable:
-                progress.stage("compiling without end")
-        return self.build(*arguments)
-
-
-@pytest.fixture(params=[True, False], ids=["stoppable", "unstoppable"])
-def slow(request, monkeypatch):
-    made = Slow(request.param)
-    monkeypatch.setitem(PATHS, "jit", made)
-    yield made
-    made.go.set()
-
-
-@pytest.fixture
-def stoppable(monkeypatch):
-    made = Slow(True)
-    monkeypatch.setitem(PATHS, "jit", made)
-    yield made
-    made.go.set()
-
-
-def broken(monkeypatch, *paths):
-    def fails(*_):
-        raise BuildError("the path is closed")
-
-    for path in paths:
-        monkeypatch.setitem(PATHS, path, fails)
-
-
-def entry(studio, end, name="batch"):
-    return studio._panel.ranges[name].entries[end]
-
-
-def text(widget):
-    """What a reader sees of an HTML widget."""
-    return " ".join(re.sub(r"<[^>]+>", " ", widget.value).split()).replace("&#x27;", "'")
-
-
-def stale(studio):
-    assert ("tl-stale" in studio._panel.tabs._dom_classes) == bool(studio._panel.stale.value)
-    return text(studio._panel.stale)
-
-
-def typed(studio):
-    return {**studio._form.values(), "problem": studio._panel.problem.value, "stale": studio._panel.stale.value}
 
 
 # ---- setting ----------------------------------------------------------------------------------------------------
 
 
-def test_set_types_into_the_panel_and_gives_what_it_comes_to(studio):
+def test_set_types_into_the_page_and_returns_the_setting(studio, page):
     setting = studio.set(batch=(2, 3, 6), precision="bf16", paths=("export", "jit"), sizes=[2, 6], samples=2)
     assert setting == studio.setting
-    assert setting.label == "2 / 3 / 6"
-    assert [entry(studio, end).value for end in ("min", "opt", "max")] == [2, 3, 6]
+    assert [page[f"batch {end}"].value for end in ("min", "opt", "max")] == [2, 3, 6]
     assert (setting.precision, setting.paths, setting.sizes, setting.samples) == ("bf16", ("jit", "export"), (2, 6), 2)
-    assert studio._panel.sizes.value == "2, 6"
-    assert [box.value for box in studio._panel.paths.values()] == [True, False, True]
+    assert page["sizes to measure"].value == "2, 6"
+    assert [page[path].value for path in PATHS] == [True, False, True]
+    assert studio.set(sizes=()).sizes == (2, 3, 4, 6)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "expected"),
-    [(None, (1, 2, 4, 8)), ("", (1, 2, 4, 8)), ("2, 8", (2, 8)), (8, (8,)), (range(2, 4), (2, 3))],
-)
-def test_sizes_may_be_given_as_they_are_typed(studio, sizes, expected):
-    assert studio.set(sizes=sizes).sizes == expected
-
-
-def test_options_may_be_given_as_they_are_typed(studio, inductor):
+def test_options_are_typed_as_python(studio, page, inductor):
     setting = studio.set(backend=inductor, options={"cpp.threads": 2, "max_autotune": False})
-    assert studio._panel.options.value == "cpp.threads=2, max_autotune=False"
-    assert studio.set(options="max_autotune=False, cpp.threads=2") == setting
-    assert studio.set(options=None).options == ()
+    assert page["options"].value == "cpp.threads=2, max_autotune=False"
+    page["options"].value = "max_autotune=False, cpp.threads=2"
+    assert studio.setting == setting
 
 
-WRONG = [
-    ({"batch": (1, 9, 8)}, ShapeError, "batch: opt is 9, above max 8; use 1 <= min <= opt <= max."),
-    ({"batch": (0, 4, 8)}, ShapeError, "batch: min is 0; the smallest size is 1."),
-    ({"batch": (1, 4)}, ShapeError, "batch: (1, 4) is not a range; give three sizes (min, opt, max)."),
-    ({"batch": 4}, ShapeError, "batch: 4 is not a range; give three sizes (min, opt, max)."),
-    ({"batch": (1, 4.0, 8)}, ShapeError, "batch: opt is 4.0; use a whole number of at least 1."),
-    ({"batch": "148"}, ShapeError, "batch: min is '1'; use a whole number of at least 1."),
+INVALID = [
+    ({"batch": (1, 9, 8)}, ShapeError, "batch: opt is 9, above max 8"),
+    ({"batch": (1, 4)}, ShapeError, "batch: (1, 4) is not a range"),
+    ({"batch": 4}, ShapeError, "batch: 4 is not a range"),
+    ({"batch": (1, 4.0, 8)}, ShapeError, "batch: opt is 4.0"),
     ({"length": (1, 4, 8)}, ShapeError, "there is no 'length' to set; use batch, model, "),
-    ({"sizes": (1, 9)}, ShapeError, "batch 9 cannot be measured: the range is 1 to 8."),
-    ({"sizes": "1, x"}, ShapeError, "the sizes to measure are '1, x'; give whole numbers"),
-    ({"samples": 0}, ShapeError, "rounds of measuring is 0; the smallest size is 1."),
-    ({"paths": ()}, ShapeError, "no path is chosen; choose at least one of jit, input, export."),
-    ({"paths": "aot"}, ShapeError, "there is no path 'aot'; use jit, input, export."),
-    ({"model": "vit"}, ShapeError, "there is no model 'vit'; use expand-reshape."),
-    ({"backend": "aot"}, BackendUnavailable, "there is no backend 'aot'; use tensorrt, inductor, eager or auto."),
-    ({"precision": "fp64"}, PrecisionError, "precision fp64: there is no precision 'fp64'"),
-    ({"options": {"a": 1}}, OptionError, "eager has no option 'a' in the installed version; it has none."),
-    ({"options": {"a": [1]}}, OptionError, "option a is [1]; give a number"),
-    ({"options": "a"}, OptionError, "options are 'a'; give names and values"),
+    ({"sizes": (1, 9)}, ShapeError, "batch 9 cannot be measured"),
+    ({"samples": 0}, ShapeError, "rounds of measuring is 0"),
+    ({"paths": ()}, ShapeError, "no path is chosen"),
+    ({"paths": "aot"}, ShapeError, "there is no path 'aot'"),
+    ({"model": "vit"}, ShapeError, "there is no model 'vit'"),
+    ({"backend": "aot"}, BackendUnavailable, "there is no backend 'aot'"),
+    ({"precision": "fp64"}, PrecisionError, "precision fp64"),
+    ({"options": {"a": 1}}, OptionError, "eager has no option 'a'"),
+    ({"options": {"a": [1]}}, OptionError, "option a is [1]"),
     ({"batch": (1, 4, 10**6), "sizes": ()}, ShapeError, "at batch 1000000 the input x alone would take 1 GB"),
     ({"batch": (2, 3, 6), "sizes": (2,), "samples": 0}, ShapeError, "rounds of measuring is 0"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "kind", "sentence"), WRONG)
-def test_set_leaves_all_as_it_was_when_a_change_is_wrong(studio, changes, kind, sentence):
-    before = typed(studio)
+@pytest.mark.parametrize(("changes", "kind", "sentence"), INVALID)
+def test_set_leaves_all_as_it_was_when_a_change_is_invalid(studio, page, changes, kind, sentence):
+    before = page.entries(), page.html
     with pytest.raises(kind) as refused:
         studio.set(**changes)
     assert str(refused.value).startswith(sentence)
-    assert typed(studio) == before
-
-
-def wrong_opt(studio):
-    entry(studio, "opt").value = 99
-
-
-def no_paths(studio):
-    for box in studio._panel.paths.values():
-        box.value = False
+    assert (page.entries(), page.html) == before
 
 
 TYPED = [
-    (wrong_opt, "batch: opt is 99, above max 8; use 1 <= min <= opt <= max."),
-    (lambda s: setattr(entry(s, "min"), "value", 0), "batch: min is 0; the smallest size is 1."),
-    (lambda s: setattr(entry(s, "max"), "value", 2), "batch: opt is 4, above max 2; use 1 <= min <= opt <= max."),
-    (lambda s: setattr(s._panel.sizes, "value", "1, 40"), "batch 40 cannot be measured: the range is 1 to 8."),
-    (
-        lambda s: setattr(s._panel.sizes, "value", "x"),
-        "the sizes to measure are 'x'; give whole numbers, as in 1, 4, 32.",
-    ),
-    (lambda s: setattr(s._panel.rounds, "value", -1), "rounds of measuring is -1; the smallest size is 1."),
-    (
-        lambda s: setattr(s._panel.options, "value", "a=1"),
-        "eager has no option 'a' in the installed version; it has none.",
-    ),
-    (no_paths, "no path is chosen; choose at least one of jit, input, export."),
+    ("batch opt", 99, "batch: opt is 99, above max 8"),
+    ("batch min", 0, "batch: min is 0"),
+    ("sizes to measure", "1, 40", "batch 40 cannot be measured"),
+    ("sizes to measure", "x", "the sizes to measure are 'x'"),
+    ("rounds", -1, "rounds of measuring is -1"),
+    ("options", "a=1", "eager has no option 'a'"),
+    ("export", False, "no path is chosen"),
 ]
 
 
-@pytest.mark.parametrize(("do", "sentence"), TYPED)
-def test_a_wrong_entry_is_a_sentence_and_build_waits_until_it_is_right(studio, do, sentence):
-    studio.set(paths="export")
+def test_an_invalid_entry_is_a_sentence_and_build_waits_until_it_is_valid(studio, page):
     result = studio.build()
-    before = studio._form.values()
-    do(studio)
-    assert text(studio._panel.problem) == f"Not yet: {sentence}".replace("<", "&lt;")
-    assert studio._panel.build.disabled
-    assert studio._panel.scratch.disabled
-    assert "these results are for 1 / 4 / 8" in stale(studio)
+    for label, value, sentence in TYPED:
+        before = page[label].value
+        page[label].value = value
+        assert page.problem.startswith(f"Not yet: {sentence}")
+        assert page["Build"].disabled
+        assert page["Build from scratch"].disabled
+        assert "these results are for 1 / 4 / 8" in page.stale
+        with pytest.raises((ShapeError, OptionError)):
+            studio.build()
+        page["Build"].click()  # what a browser does not let happen
+        studio.wait()
+        assert page.status.startswith(sentence)
+        page[label].value = before
+        assert page.problem == ""
+        assert not page["Build"].disabled
+        assert page.stale == ""
     assert studio.result is result
-    with pytest.raises((ShapeError, OptionError)):
-        studio.build()
-    studio._panel.build.click()  # what a browser does not let happen
-    studio.wait()
-    assert sentence.split(";")[0] in text(studio._panel.status)
-    assert studio.result is result
-    studio._form.write(before, lambda: None)
-    studio._changed()
-    assert text(studio._panel.problem) == ""
-    assert not studio._panel.build.disabled
-    assert stale(studio) == ""
 
 
-@pytest.mark.parametrize(("widget", "value"), [("backend", "tensorrt"), ("precision", "tf32")])
-def test_what_this_machine_lacks_can_be_chosen_and_says_why_not(studio, widget, value):
-    if studio._bench.device.type != "cpu":
+@pytest.mark.parametrize(("label", "value"), [("backend", "tensorrt"), ("precision", "tf32")])
+def test_what_this_machine_lacks_can_be_selected_and_says_why_not(studio, page, seed, label, value):
+    if seed.device.type != "cpu":
         pytest.skip("this machine has a GPU")
-    getattr(studio._panel, widget).value = value
-    assert text(studio._panel.problem).startswith(f"Not yet: {widget} {value}: ")
-    assert studio._panel.build.disabled
+    page[label].value = value
+    assert page.problem.startswith(f"Not yet: {label} {value}: ")
+    assert page["Build"].disabled
 
 
-def test_the_slider_and_the_entry_of_opt_follow_each_other(studio):
-    controls = studio._panel.ranges["batch"]
-    controls.slider.value = 6
-    assert entry(studio, "opt").value == 6
+def test_the_slider_and_the_entry_of_opt_follow_each_other(studio, page):
+    slider = page["slide batch opt"]
+    slider.value = 6
+    assert page["batch opt"].value == 6
     assert studio.setting.label == "1 / 6 / 8"
     studio.set(batch=(10, 20, 30), sizes=())
-    assert (controls.slider.min, controls.slider.value, controls.slider.max) == (10, 20, 30)
+    assert (slider.min, slider.value, slider.max) == (10, 20, 30)
     studio.set(batch=(1, 1, 1))
-    assert (controls.slider.min, controls.slider.value) == (1, 1)
-    entry(studio, "opt").value = 50
-    assert controls.slider.value == 1
+    page["batch opt"].value = 50
+    assert (slider.min, slider.value) == (1, 1)
 
 
-def test_the_sizes_that_are_measured_by_default_are_shown(studio):
-    assert studio._panel.sizes.placeholder == "automatic: 1, 2, 4, 8"
+def test_the_sizes_that_are_measured_by_default_are_shown(studio, page):
+    assert page["sizes to measure"].placeholder == "automatic: 1, 2, 4, 8"
     studio.set(batch=(3, 5, 9), sizes=())
-    assert studio._panel.sizes.placeholder == "automatic: 3, 4, 5, 8, 9"
+    assert page["sizes to measure"].placeholder == "automatic: 3, 4, 5, 8, 9"
 
 
-def test_another_model_comes_with_its_own_ranges(both):
-    assert list(both._panel.ranges) == ["batch"]
-    both._panel.model.value = "two"
-    assert {name: controls.values for name, controls in both._panel.ranges.items()} == {
-        "batch": (1, 2, 4),
-        "length": (1, 5, 9),
-    }
-    assert len(both._panel.ranges_box.children) == 2
-    assert both._panel.sizes.value == ""
-    assert both.setting.label == "batch 1 / 2 / 4, length 1 / 5 / 9"
-    entry(both, "max", "length").value = 2
-    assert "length: opt is 5, above max 2" in text(both._panel.problem)
-    both.set(model="one", batch=(2, 3, 4))
-    assert both.setting.label == "2 / 3 / 4"
-    assert text(both._panel.problem) == ""
-    with pytest.raises(ShapeError, match="there is no 'length'"):
-        both.set(length=(1, 2, 3))
+def test_another_model_comes_with_its_own_ranges(two_models):
+    page = Page(two_models)
+    assert page.labels("opt$") == ["batch opt", "slide batch opt"]
+    page["model"].value = "two"
+    assert page.labels("opt$") == ["batch opt", "slide batch opt", "length opt", "slide length opt"]
+    assert page["sizes to measure"].value == ""
+    assert two_models.setting.label == "batch 1 / 2 / 4, length 1 / 5 / 9"
+    page["length max"].value = 2
+    assert "length: opt is 5, above max 2" in page.problem
+    two_models.set(model="one", batch=(2, 3, 4))
+    assert two_models.setting.label == "2 / 3 / 4"
+    assert page.problem == ""
 
 
 def test_the_tutorials_models_are_offered():
     made = Studio(device="cpu")
-    assert "perceptron" in made._panel.model.options
+    assert {"expand-reshape", "perceptron", "vit"} <= set(Page(made)["model"].options)
     made.set(model="perceptron", backend="eager")
     assert made.setting.label == "1 / 64 / 1024"
     made.close()
@@ -343,254 +213,228 @@ def test_the_tutorials_models_are_offered():
 # ---- building ---------------------------------------------------------------------------------------------------
 
 
-def test_build_gives_the_result_and_shows_it(studio):
+def test_build_returns_the_result_and_shows_it(studio, page):
+    studio.set(paths=tuple(PATHS))
     result = studio.build()
     assert result is studio.result
     assert result.setting == studio.setting
     assert result.sweep.agrees
-    assert text(studio._panel.status).startswith("Done in ")
-    assert "jit" in text(studio._panel.table)
-    assert "eager" in text(studio._panel.built)
-    assert studio._panel.cancel.disabled
-    assert not studio._panel.pin.disabled
-    assert stale(studio) == ""
+    assert page.status.startswith("Done in ")
+    assert all(f"{path}: " in page.text for path in PATHS)  # what was built
+    assert page["Cancel"].disabled
+    assert not page["Pin"].disabled
+    assert page.stale == ""
 
 
-def test_a_click_builds_and_wait_waits_for_it(studio):
-    studio._panel.build.click()
+def test_a_click_builds_and_wait_waits_for_it(studio, page):
+    page["Build"].click()
     studio.wait()
     assert studio.result.setting == studio.setting
-    assert text(studio._panel.status).startswith("Done in ")
+    assert page.status.startswith("Done in ")
 
 
-def test_results_of_another_setting_are_marked_until_theirs_is_back(studio):
+def test_results_of_another_setting_are_marked_until_theirs_is_back(studio, page):
     studio.build()
-    entry(studio, "opt").value = 5
-    assert stale(studio) == ("Stale: these results are for 1 / 4 / 8, eager fp32. Press Build for the setting above.")
-    entry(studio, "opt").value = 4
-    assert stale(studio) == ""
+    page["batch opt"].value = 5
+    assert page.stale == "Stale: these results are for 1 / 4 / 8, eager fp32. Press Build for the setting above."
+    page["batch opt"].value = 4
+    assert page.stale == ""
     studio.set(samples=2)
-    assert stale(studio)
+    assert page.stale
     studio.build()
-    assert stale(studio) == ""
+    assert page.stale == ""
 
 
-def test_while_a_run_goes_on_stale_results_say_that_new_ones_come(studio, monkeypatch):
-    studio.build()
-    studio.set(batch=(1, 5, 8))
-    slow = Slow(True)
-    monkeypatch.setitem(PATHS, "jit", slow)
+def test_a_run_shows_what_it_does(studio, page, held):
     job = studio.start()
-    assert slow.begun.wait(PATIENCE)
-    until(lambda: "compiling" in text(studio._panel.status))
-    assert "<progress" in studio._panel.status.value
-    assert not studio._panel.cancel.disabled
-    slow.go.set()
+    assert held.begun.wait(PATIENCE)
+    until(lambda: "compiling" in page.status)
+    assert "<progress" in page.html
+    assert not page["Cancel"].disabled
+    held.go.set()
     job.result(PATIENCE)
-    assert stale(studio) == ""
+    assert "<progress" not in page.html
 
 
-def test_a_path_that_fails_fails_build_and_wait_and_the_others_are_shown(studio, monkeypatch):
-    broken(monkeypatch, "input")
-    with pytest.raises(BuildError, match=r"^input: the path is closed$"):
-        studio.build()
-    with pytest.raises(BuildError, match=r"^input: the path is closed$"):
-        studio.wait()
-    assert studio.result.sweep.table["path"].drop_duplicates().tolist() == [EAGER, "jit", "export"]
-    assert "input could not be built: the path is closed" in text(studio._panel.status)
-    assert "<details>" in studio._panel.status.value
-    assert "the path is closed" in text(studio._panel.table)
-    assert stale(studio) == ""
+def test_a_path_that_fails_fails_build_and_the_others_are_shown(studio, page, broken):
+    studio.set(paths=("input", "export"))
+    broken("input")
+    for fails in (studio.build, studio.wait, lambda: asyncio.run(studio.build_async())):
+        with pytest.raises(BuildError, match=r"^input: the path is closed$"):
+            fails()
+    assert list(studio.result.sweep.table["path"].unique()) == [EAGER, "export"]
+    assert page.status.startswith("Done in ")
+    assert "input could not be built: the path is closed Details Traceback" in page.status
+    assert "input was not built: the path is closed" in page.text
+    assert page.stale == ""
 
 
-def test_build_tries_again_what_failed(studio, monkeypatch):
-    with monkeypatch.context() as patch:
-        broken(patch, "input")
-        with pytest.raises(BuildError):
-            studio.build()
-    assert studio.build().failures == {}
-
-
-def test_where_all_paths_fail_the_last_good_result_stays(studio, monkeypatch):
+def test_where_all_paths_fail_the_last_good_result_stays(studio, page, broken):
     good = studio.build()
-    broken(monkeypatch, *PATHS)
-    studio.set(batch=(1, 5, 8))
-    with pytest.raises(BuildError, match=r"jit: the path is closed; input: .*; export: "):
+    broken(*PATHS)
+    studio.set(batch=(1, 5, 8), paths=("input", "export"))
+    with pytest.raises(BuildError, match="input: the path is closed; export: "):
         studio.build()
     assert studio.result is good
-    assert "these results are for 1 / 4 / 8" in stale(studio)
-    assert "jit could not be built" in text(studio._panel.status)
+    assert "these results are for 1 / 4 / 8" in page.stale
+    assert page.status.startswith("input could not be built")
 
 
-def test_an_exception_of_the_worker_reaches_build_wait_and_snapshot(studio, monkeypatch):
+def test_an_exception_of_the_worker_reaches_build_wait_and_snapshot(studio, page, monkeypatch):
     good = studio.build()
     with monkeypatch.context() as patch:
-        patch.setattr(Bench, "run", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("boom")))
+        patch.setattr(cached_runs, "run", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("boom")))
         for fails in (lambda: studio.build(fresh=True), studio.wait, studio.snapshot):
             with pytest.raises(RuntimeError, match="boom"):
                 fails()
-        assert text(studio._panel.status).startswith("Not measured: RuntimeError: boom Details Traceback")
-        assert studio._panel.cancel.disabled
-        studio._panel.scratch.click()
-        with pytest.raises(RuntimeError, match="boom"):
-            studio.wait()
+        assert page.status.startswith("Not measured: RuntimeError: boom Details Traceback")
+        assert page["Cancel"].disabled
     assert studio.result is good
     assert studio.build() is good  # reused: what failed before is over
-    studio.wait()
     assert studio.snapshot().result is good
 
 
-@pytest.mark.slow
-def test_what_is_known_is_there_at_once_and_builds_nothing(studio, builds):
+def test_a_cached_result_is_there_at_once_unless_it_is_built_from_scratch(studio, page, builds):
     first = studio.build()
     studio.set(batch=(1, 5, 8))
     studio.build()
     studio.set(batch=(1, 4, 8))
-    start = time.monotonic()
     assert studio.build() is first
-    assert time.monotonic() - start < 0.5
-    assert text(studio._panel.status) == f"Reused: built and measured at {runner.when(first)}."
-    assert builds == dict.fromkeys(PATHS, 2)
-
-
-def test_build_from_scratch_builds_what_is_known(studio, builds):
-    studio.set(paths="export")
-    first = studio.build()
+    assert page.status == f"Reused: built and measured at {runner.when(first)}."
+    assert builds == {"export": 2}
     assert studio.build(fresh=True) is not first
-    studio._panel.scratch.click()
+    page["Build from scratch"].click()
     studio.wait()
-    assert builds == {"export": 3}
+    assert builds == {"export": 4}
 
 
-def test_two_clicks_build_once(studio, builds):
-    studio._panel.build.click()
-    studio._panel.build.click()
+def test_two_clicks_build_once(studio, page, builds):
+    page["Build"].click()
+    page["Build"].click()
     studio.wait()
-    assert builds == dict.fromkeys(PATHS, 1)
+    assert builds == {"export": 1}
 
 
-def test_of_two_clicks_at_once_the_second_counts_whichever_arrives_first(studio, builds, monkeypatch):
+def test_of_two_clicks_at_once_the_second_counts_whichever_arrives_first(studio, page, builds, monkeypatch):
     monkeypatch.setattr(app, "SETTLE", 0.2)
-    studio._panel.scratch.click()
-    first = studio._clicked
+    page["Build from scratch"].click()
     monkeypatch.setattr(app, "SETTLE", 0)
-    studio._panel.build.click()
+    page["Build"].click()
     studio.wait()
     result = studio.result
-    first.join()
+    time.sleep(0.3)  # the first click would act now
     idle()
     assert studio.result is result
-    assert builds == dict.fromkeys(PATHS, 1)
+    assert builds == {"export": 1}
 
 
-def test_what_runs_already_is_not_started_again(studio, stoppable):
+def test_the_same_setting_is_not_started_again(studio, held):
     job = studio.start()
-    assert stoppable.begun.wait(PATIENCE)
+    assert held.begun.wait(PATIENCE)
     assert studio.start() is job
-    stoppable.go.set()
+    held.go.set()
     studio.wait(PATIENCE)
-    assert stoppable.runs == 1
+    assert held.runs == 1
 
 
-def test_the_newest_of_two_settings_wins(studio, slow):
+either = pytest.mark.parametrize("held", [True, False], ids=["stoppable", "unstoppable"], indirect=True)
+
+
+@either
+def test_the_newest_of_three_settings_wins(studio, page, held):
     old = studio.start()
-    assert slow.begun.wait(PATIENCE)
-    studio.set(batch=(1, 5, 8))
-    studio._panel.build.click()
-    studio._clicked.join()
-    slow.go.set()
-    studio.wait(PATIENCE)
-    with pytest.raises(RunCancelled):
-        old.result(PATIENCE)
-    assert studio.result.setting == studio.setting
-    assert studio.result.label.startswith("1 / 5 / 8")
-    assert stale(studio) == ""
-
-
-def test_back_to_the_first_setting_while_it_is_replaced(studio, stoppable):
-    studio.start()
-    assert stoppable.begun.wait(PATIENCE)
+    assert held.begun.wait(PATIENCE)
     studio.set(batch=(1, 5, 8))
     replaced = studio.start()
-    studio.set(batch=(1, 4, 8))
-    stoppable.go.set()
-    assert studio.build().label.startswith("1 / 4 / 8")
-    with pytest.raises(RunCancelled):
-        replaced.result(PATIENCE)
+    if not held.stoppable:
+        assert "these results are for 1 / 4 / 8, eager fp32. New ones are on their way." in page.stale
+    studio.set(batch=(1, 6, 8))
+    newest = studio.start()
+    held.go.set()
+    assert newest.result(PATIENCE) is studio.result
+    for job in (old, replaced):
+        with pytest.raises(RunCancelled):
+            job.result(PATIENCE)
+    assert studio.result.label.startswith("1 / 6 / 8")
+    assert page.stale == ""
 
 
-def test_results_that_stream_in_are_shown_and_the_last_one_stays(studio, monkeypatch):
+def test_results_that_stream_in_are_shown_and_the_last_one_stays(studio, page, monkeypatch):
     monkeypatch.setattr(runner, "REDRAW", 0)
-    seen, draw = [], display_module.Display.draw
-
-    def watched(self, streaming=None):
-        seen.append(streaming)
-        draw(self, streaming)
-
-    monkeypatch.setattr(display_module.Display, "draw", watched)
+    monkeypatch.setattr(runner, "REST", 0)
+    shown, table = [], views.table
+    monkeypatch.setattr(views, "table", lambda result, behind: shown.append(result) or table(result, behind))
     result = studio.build()
-    streamed = [one for one in seen if one is not None]
-    assert [len(one.builds) for one in streamed][:4] == [0, 1, 2, 3]
-    assert seen[-1] is None
-    assert studio._display.shown is result
+    assert [len(each.builds) for each in shown][:2] == [0, 1]
+    assert not any(each.final for each in shown[:-1])
+    assert shown[-1] is result
 
 
 # ---- cancelling -------------------------------------------------------------------------------------------------
 
 
-def test_cancel_says_so_at_once_and_keeps_the_last_good_result(studio, slow):
-    slow.go.set()
+@either
+def test_cancel_says_so_at_once_and_keeps_the_last_good_result(studio, page, held):
+    held.go.set()
     good = studio.build()
-    slow.go.clear()
-    slow.begun.clear()
+    held.hold()
     studio.set(batch=(1, 5, 8))
     job = studio.start()
-    assert slow.begun.wait(PATIENCE)
-    start = time.monotonic()
-    studio._panel.cancel.click()
-    assert text(studio._panel.status).startswith("Cancelled")
-    assert time.monotonic() - start < 1
-    assert studio._panel.cancel.disabled
-    if not slow.stoppable:
-        assert "may still be finishing; its result is discarded" in text(studio._panel.status)
+    assert held.begun.wait(PATIENCE)
+    page["Cancel"].click()
+    assert page.status.startswith("Cancelled")
+    assert page["Cancel"].disabled
+    if not held.stoppable:
+        assert "may still be finishing; its result is discarded" in page.status
         assert not job.done()
-        slow.go.set()
+        held.go.set()
     for wait in (lambda: job.result(PATIENCE), studio.wait):
         with pytest.raises(RunCancelled):
             wait()
-    until(lambda: text(studio._panel.status) == "Cancelled.")
+    until(lambda: page.status == "Cancelled.")
     assert studio.result is good
-    assert "these results are for 1 / 4 / 8" in stale(studio)
-    slow.go.set()
+    assert "these results are for 1 / 4 / 8" in page.stale
+    held.go.set()
     assert studio.build().setting == studio.setting
 
 
-def test_a_new_run_after_a_cancelled_one_is_not_told_of_it(studio, slow):
+@either
+def test_a_new_run_after_a_cancelled_one_ends_as_its_own(studio, page, held):
     studio.start()
-    assert slow.begun.wait(PATIENCE)
+    assert held.begun.wait(PATIENCE)
     studio.cancel()
     job = studio.start()
-    slow.go.set()
+    held.go.set()
     assert job.result(PATIENCE) is studio.result
     idle()
-    assert text(studio._panel.status).startswith("Done in ")
+    assert page.status.startswith("Done in ")
 
 
-def test_cancel_without_a_run_changes_nothing(studio):
+def test_a_first_look_goes_away_with_its_cancelled_run(studio, page, held, monkeypatch):
+    monkeypatch.setattr(runner, "REST", 0)
+    studio.start()
+    assert held.begun.wait(PATIENCE)
+    assert "eager ms" in page.text
     studio.cancel()
-    assert text(studio._panel.status) == "Ready: press Build."
+    assert "eager ms" not in page.text
+    assert "Nothing is built yet." in page.text
+    assert page["Pin"].disabled
+
+
+def test_cancel_without_a_run_changes_nothing(studio, page):
+    studio.cancel()
+    assert page.status == "Ready: press Build."
     result = studio.build()
     studio.cancel()
-    assert text(studio._panel.status).startswith("Done in ")
+    assert page.status.startswith("Done in ")
     studio.wait()
     assert studio.result is result
 
 
-def test_a_click_that_is_cancelled_before_it_began_never_begins(studio, builds):
-    studio._panel.build.click()
-    clicked = studio._clicked
+def test_a_click_that_is_cancelled_before_it_began_never_begins(studio, page, builds):
+    page["Build"].click()
     studio.cancel()
-    clicked.join()
+    time.sleep(2 * app.SETTLE)
     idle()
     assert builds == {}
     assert studio.result is None
@@ -604,9 +448,9 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupt_during_build_cancels_the_run(studio, stoppable, interruptible):
+def test_an_interrupt_during_build_cancels_the_run(studio, page, held, interruptible):
     def interrupt():
-        stoppable.begun.wait(PATIENCE)
+        held.begun.wait(PATIENCE)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -614,54 +458,44 @@ def test_an_interrupt_during_build_cancels_the_run(studio, stoppable, interrupti
     with pytest.raises(KeyboardInterrupt):
         studio.build()
     thread.join(PATIENCE)
-    until(lambda: text(studio._panel.status) == "Cancelled.")
+    until(lambda: page.status == "Cancelled.")
     assert studio.result is None
-    stoppable.go.set()
-    assert studio.build().sweep.agrees
 
 
-def test_build_async_leaves_the_event_loop_alive(studio, stoppable):
+def test_build_async_leaves_the_event_loop_alive(studio, page, held):
     async def both():
         async def types():
-            while not stoppable.begun.is_set():
+            while not held.begun.is_set():
                 await asyncio.sleep(0.001)
-            entry(studio, "opt").value = 5
-            stoppable.go.set()
+            page["batch opt"].value = 5
+            held.go.set()
 
         return await asyncio.gather(studio.build_async(), types())
 
     result, _ = asyncio.run(both())
     assert result is studio.result
-    assert "these results are for 1 / 4 / 8" in stale(studio)
+    assert "these results are for 1 / 4 / 8" in page.stale
 
 
-def test_build_async_raises_what_build_would(studio, monkeypatch):
-    broken(monkeypatch, "input")
-    with pytest.raises(BuildError, match="the path is closed"):
-        asyncio.run(studio.build_async())
-
-
-def test_an_interrupted_build_async_cancels_the_run_and_the_panel_says_so(studio, stoppable):
+def test_an_interrupted_build_async_cancels_the_run_and_the_page_says_so(studio, page, held):
     async def interrupted():
         task = asyncio.ensure_future(studio.build_async())
-        while not stoppable.begun.is_set():
+        while not held.begun.is_set():
             await asyncio.sleep(0.001)
         task.cancel()
         await task
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(interrupted())
-    until(lambda: text(studio._panel.status) == "Cancelled.")
-    assert studio._panel.cancel.disabled
+    until(lambda: page.status == "Cancelled.")
+    assert page["Cancel"].disabled
     assert studio.result is None
 
 
-def test_closing_a_studio_stops_what_runs(seed, stoppable):
-    made = Studio(seed)
-    made.set(backend="eager")
-    job = made.start()
-    assert stoppable.begun.wait(PATIENCE)
-    made.close()
+def test_closing_a_studio_stops_its_run(studio, held):
+    job = studio.start()
+    assert held.begun.wait(PATIENCE)
+    studio.close()
     with pytest.raises(RunCancelled):
         job.result(PATIENCE)
 
@@ -669,167 +503,123 @@ def test_closing_a_studio_stops_what_runs(seed, stoppable):
 # ---- pins -------------------------------------------------------------------------------------------------------
 
 
-def pin_buttons(studio):
-    return {button.description: button for row in studio._panel.pins.children for button in row.children[1:]}
-
-
-def test_a_pinned_result_stays_and_can_be_gone_back_to(studio):
-    studio.set(paths=("input", "export"))
+def test_a_pinned_result_stays_and_can_be_restored(studio, page):
     first = studio.build()
-    studio._panel.pin.click()
+    page["Pin"].click()
     assert studio.pins == {"A": first}
     assert studio.pin() == "A"  # it is pinned already
     studio.set(batch=(1, 5, 8), sizes=(2, 5))
     second = studio.build()
     assert studio.pin() == "B"
-    assert list(pin_buttons(studio)) == ["Back to A", "Unpin A", "Back to B", "Unpin B"]
+    assert page.labels(" [AB]$") == ["Back to A", "Unpin A", "Back to B", "Unpin B"]
+    page["batch opt"].value = 99  # restoring takes it away
     assert studio.restore("A") is first
-    assert studio.setting == first.setting
-    assert studio.result is first
-    assert stale(studio) == ""
-    pin_buttons(studio)["Back to B"].click()
-    assert studio.result is second
-    assert studio.setting == second.setting
-    pin_buttons(studio)["Unpin B"].click()
+    assert (studio.setting, studio.result, page.problem, page.stale) == (first.setting, first, "", "")
+    page["Back to B"].click()
+    assert (studio.setting, studio.result) == (second.setting, second)
+    page["Unpin B"].click()
     assert list(studio.pins) == ["A"]
     assert studio.result is second
     studio.unpin("A")
     assert studio.pins == {}
-    assert list(studio._panel.pins.children) == []
+    assert page.labels(" [AB]$") == []
 
 
-def test_a_pin_takes_a_wrong_entry_away(studio):
-    result = studio.build()
+def test_a_pin_of_another_model_brings_the_model_back(two_models):
+    page, result = Page(two_models), two_models.build()
+    two_models.pin()
+    two_models.set(model="two", paths="export")
+    two_models.build()
+    two_models.restore("A")
+    assert two_models.setting == result.setting
+    assert page["model"].value == "one"
+    assert page.labels("opt$") == ["batch opt", "slide batch opt"]
+    assert page.stale == ""
+
+
+def test_pins_are_few(studio, page, monkeypatch):
+    monkeypatch.setattr(display, "PINS", 1)
+    studio.build()
     studio.pin()
-    wrong_opt(studio)
-    studio.restore("A")
-    assert text(studio._panel.problem) == ""
-    assert not studio._panel.build.disabled
-    assert (studio.setting, stale(studio)) == (result.setting, "")
-
-
-def test_a_pin_of_another_model_brings_the_model_back(both):
-    result = both.build()
-    both.pin()
-    both.set(model="two", paths="export")
-    both.build()
-    both.restore("A")
-    assert both.setting == result.setting
-    assert both._panel.model.value == "one"
-    assert list(both._panel.ranges) == ["batch"]
-    assert stale(both) == ""
-    entry(both, "opt").value = 99
-    assert "opt is 99" in text(both._panel.problem)
-
-
-def test_pins_are_few(studio, monkeypatch):
-    monkeypatch.setattr(display_module, "PINS", 2)
-    for opt in (2, 3, 4):
-        studio.set(batch=(1, opt, 8), paths=("export",))
-        studio.build()
-        if opt < 4:
-            studio.pin()
-    with pytest.raises(ShapeError, match=r"2 results are pinned; unpin one first\."):
+    studio.set(sizes=(2,))
+    studio.build()
+    with pytest.raises(ShapeError, match="1 results are pinned; unpin one first"):
         studio.pin()
-    studio._panel.pin.click()
-    assert "2 results are pinned; unpin one first." in text(studio._panel.status)
+    page["Pin"].click()
+    assert "unpin one first" in page.status
     studio.unpin("A")
     assert studio.pin() == "A"
 
 
-@pytest.mark.parametrize("do", [Studio.unpin, Studio.restore])
-def test_a_letter_that_is_not_pinned_is_refused(studio, do):
-    with pytest.raises(ShapeError, match=r"nothing is pinned as 'C'; there are no pins\."):
-        do(studio, "C")
-
-
-def test_without_a_result_there_is_nothing_to_pin_save_or_show(studio, tmp_path):
+def test_what_is_not_there_is_refused(studio, tmp_path):
+    for do in (lambda: studio.unpin("C"), lambda: studio.restore("C")):
+        with pytest.raises(ShapeError, match="nothing is pinned as 'C'; there are no pins"):
+            do()
     for do in (studio.pin, studio.snapshot, lambda: studio.save(tmp_path)):
-        with pytest.raises(ShapeError, match=r"there is no result yet; press Build, or call build\(\), first\."):
+        with pytest.raises(ShapeError, match="there is no result yet"):
             do()
 
 
-def test_going_back_to_a_pin_while_another_setting_is_built(studio, slow):
-    slow.go.set()
+@either
+def test_restoring_a_pin_cancels_the_run(studio, page, held):
+    held.go.set()
     first = studio.build()
     studio.pin()
-    slow.go.clear()
-    slow.begun.clear()
+    held.hold()
     studio.set(batch=(1, 5, 8))
     job = studio.start()
-    assert slow.begun.wait(PATIENCE)
+    assert held.begun.wait(PATIENCE)
     assert studio.restore("A") is first
-    slow.go.set()
+    held.go.set()
     with pytest.raises(RunCancelled):
         job.result(PATIENCE)
     idle()
-    assert studio.result is first
-    assert (studio.setting, stale(studio)) == (first.setting, "")
-    assert text(studio._panel.status) == f"Reused: built and measured at {runner.when(first)}."
-    studio.wait()
+    assert (studio.result, studio.setting, page.stale) == (first, first.setting, "")
+    assert page.status.startswith("Reused: ")
 
 
 # ---- asking -----------------------------------------------------------------------------------------------------
 
 
-def test_ask_answers_for_the_result_that_is_shown(studio):
+def test_ask_answers_for_the_shown_result_or_else_for_the_page(studio, page, monkeypatch):
+    monkeypatch.setattr(display, "QUESTIONS", 2)
+    assert {answer.outcome for answer in studio.ask(3)} == {"served"}
     studio.build()
     studio.set(batch=(1, 20, 40))
     assert {answer.outcome for answer in studio.ask(20)} == {"refused"}
-    assert "refused" in text(studio._panel.answers)
     assert {answer.outcome for answer in studio.ask(8)} == {"served"}
-    assert len(studio._display._answers) == 2
+    assert re.findall(r"batch (\d+) export (\w+)", page.text) == [("8", "served"), ("20", "refused")]
 
 
-def test_ask_before_the_first_build_answers_for_the_panel(studio):
-    assert {answer.outcome for answer in studio.ask(3)} == {"served"}
-
-
-def test_the_button_asks_with_what_may_happen_outside(studio):
-    studio.build()
-    panel = studio._panel
-    panel.ask_size.value, panel.outside.value = 12, "build another engine (jit)"
-    panel.ask.click()
-    until(lambda: "built" in text(panel.answers))
-    panel.outside.value = "run it in PyTorch"
-    panel.ask.click()
-    until(lambda: "without compiling, as asked" in text(panel.answers))
-    assert len(studio._bench.program(studio.setting, "jit").build.engines) == 2
-
-
-def test_only_the_last_answers_stay_in_view(studio, monkeypatch):
-    monkeypatch.setattr(display_module, "ASKED", 2)
-    studio.set(paths=("export",))
-    for size in (2, 3, 5):
-        studio.ask(size)
-    assert re.findall(r"batch (\d)", text(studio._panel.answers)) == ["5", "3"]
+def test_the_button_asks_with_what_may_happen_outside(studio, page):
+    page["size"].value, page["outside the range"].value = 12, "run it in PyTorch"
+    page["Ask"].click()
+    until(lambda: "without compiling, as asked" in page.text)
 
 
 @pytest.mark.parametrize(
     ("size", "sentence"), [(0, "batch is 0; the smallest size is 1."), (10**6, "at batch 1000000 the input x alone")]
 )
-def test_a_size_that_cannot_be_asked_is_a_sentence(studio, size, sentence):
+def test_a_size_that_cannot_be_asked_is_a_sentence(studio, page, size, sentence):
     with pytest.raises(ShapeError, match=re.escape(sentence)):
         studio.ask(size)
-    assert text(studio._panel.answers).startswith(sentence)
-    studio._panel.ask_size.value = size
-    studio._panel.answers.value = ""
-    studio._panel.ask.click()
-    until(lambda: text(studio._panel.answers).startswith(sentence))
+    page["size"].value = size
+    page["Ask"].click()
+    until(lambda: sentence in page.text)
 
 
-def test_a_question_waits_for_a_run_and_does_not_end_it(studio, stoppable):
+def test_a_question_waits_for_a_run_and_does_not_end_it(studio, page, held):
     job = studio.start()
-    assert stoppable.begun.wait(PATIENCE)
-    studio._panel.ask_size.value = 3
-    studio._panel.ask.click()
-    assert text(studio._panel.answers) == "waiting for another run"
-    stoppable.go.set()
+    assert held.begun.wait(PATIENCE)
+    page["size"].value = 3
+    page["Ask"].click()
+    assert "waiting for another run" in page.text
+    held.go.set()
     assert job.result(PATIENCE).sweep.agrees
-    until(lambda: "served" in text(studio._panel.answers))
+    until(lambda: "batch 3 export served" in page.text)
 
 
-def test_engines_are_built_of_the_shown_setting(studio, monkeypatch):
+def test_engines_are_built_of_the_shown_setting(studio, page, monkeypatch):
     requests = []
 
     def build(case, path, calls, options, progress):
@@ -838,91 +628,78 @@ def test_engines_are_built_of_the_shown_setting(studio, monkeypatch):
 
     monkeypatch.setattr(engines, "build", build)
     monkeypatch.setattr(views, "engine_reports", " ".join)
-    assert studio.engines([3]) == tuple(PATHS)
-    studio._panel.ask_size.value = 12
-    studio._panel.engines.click()
+    assert studio.engines([3]) == ("export",)
+    page["size"].value = 12
+    page["Build TensorRT's engines"].click()
     idle()
-    assert requests == [("batch 1/4/8", path, (size,)) for size in (3, 12) for path in PATHS]
+    assert requests == [("batch 1/4/8", "export", (3,)), ("batch 1/4/8", "export", (12,))]
 
 
-def test_engines_that_cannot_be_built_are_a_sentence_in_the_panel(studio, monkeypatch):
+def test_engines_that_cannot_be_built_are_a_sentence(studio, page, monkeypatch):
     def build(*_, **__):
         raise EnginesUnavailable("no builder here.")
 
     monkeypatch.setattr(engines, "build", build)
     with pytest.raises(EnginesUnavailable, match="no builder here"):
         studio.engines()
-    assert text(studio._panel.engine_reports).endswith("no builder here.")
+    assert "no builder here." in page.text
 
 
 # ---- taking along -----------------------------------------------------------------------------------------------
 
 
-def test_script_is_python_of_the_setting_in_the_panel(studio):
+def test_the_script_is_python_of_the_setting_in_the_page(studio, page):
     studio.set(batch=(2, 5, 7), sizes=())
     code = studio.script()
     compile(code, "script", "exec")
-    assert "tutorial_lib" not in re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE)
-    wrong_opt(studio)
+    assert '"batch": (2, 5, 7)' in code
+    page["batch opt"].value = 99
     with pytest.raises(ShapeError, match="opt is 99"):
         studio.script()
 
 
-def test_save_writes_results_figures_and_script(studio, tmp_path, drawing):
+def test_save_writes_results_figures_and_script(studio, tmp_path, drawing, monkeypatch):
     result = studio.build()
-    files = studio.save(tmp_path / "new" / "folder")
-    assert sorted(file.name for file in files) == [
-        f"expand-reshape-eager.{e}" for e in ("csv", "json", "png", "py", "svg")
-    ]
-    assert sorted((tmp_path / "new" / "folder").iterdir()) == sorted(files)
+    folder = tmp_path / "new" / "folder"
+    files = studio.save(folder)
+    assert sorted(files) == sorted(folder.iterdir())
     by = {file.suffix: file for file in files}
+    assert {file.stem for file in files} == {"expand-reshape-eager"}
     assert Sweep.from_json(by[".json"]).verdict == result.sweep.verdict
     assert len(pd.read_csv(by[".csv"])) == len(result.sweep.table)
     assert by[".png"].read_bytes().startswith(b"\x89PNG")
     assert ElementTree.parse(by[".svg"]).getroot().tag.endswith("svg")
     compile(by[".py"].read_text(), "script", "exec")
-    assert studio.save(tmp_path / "new" / "folder") == files
-
-
-def test_a_file_is_written_whole_or_not_at_all(studio, tmp_path, monkeypatch):
-    studio.set(paths="export")
-    studio.build()
-    files = {file: file.read_bytes() for file in studio.save(tmp_path / "out")}
+    contents = {file: file.read_bytes() for file in files}
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left on device"):
-        studio.save(tmp_path / "out")
-    assert {file: file.read_bytes() for file in (tmp_path / "out").iterdir()} == files
+        studio.save(folder)
+    assert {file: file.read_bytes() for file in folder.iterdir()} == contents  # whole or not at all
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(studio, tmp_path):
-    studio.set(paths="export")
-    studio.build()
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="file") as failed:
-        studio.save(tmp_path / "file" / "folder")
-    assert "\n" not in str(failed.value)
-
-
-def test_a_snapshot_is_of_the_result_and_its_pins(studio, drawing):
-    studio.set(paths="export")
+def test_a_snapshot_is_of_the_result_and_its_pins(studio):
     first = studio.build()
     studio.pin()
     studio.set(batch=(1, 5, 8))
     second = studio.build()
-    shown = studio.snapshot()
-    assert (shown.result, [result for _, result in shown.behind]) == (second, [first])
-    assert str(shown).startswith("Latency and agreement over batch")
+    snapshot = studio.snapshot()
+    assert (snapshot.result, [result for _, result in snapshot.behind]) == (second, [first])
+    assert str(snapshot).startswith("Latency and agreement over batch")
 
 
-def test_the_figure_is_drawn_with_the_result(studio, drawing):
+def test_figures_and_downloads_are_drawn_when_their_tab_is_looked_at(studio, page, drawing):
     studio.build()
-    assert "<img" in studio._panel.figure.value
-    assert studio._panel.more.value == ""  # not before its tab is opened
-    studio._panel.tabs.selected_index = 1
-    until(lambda: "<img" in studio._panel.more.value)
+    assert page.html.count("<img") == 1
+    page.tabs.selected_index = 1
+    until(lambda: page.html.count("<img") == 2)
+    assert "download=" not in page.html
+    page.tabs.selected_index = 4
+    until(lambda: "download=" in page.html)
+    assert "Copy as script" in page.text
+    assert {"JSON", "CSV", "SVG", "PNG"} <= set(re.findall(r">(\w+)</a>", page.html))
 
 
-def test_a_notebook_gets_the_panel_and_a_text_for_readers_without_a_kernel(studio):
+def test_a_notebook_gets_the_page_and_a_text_for_readers_without_a_kernel(studio):
     bundle = studio._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert "run this cell" in bundle["text/plain"]
@@ -933,110 +710,97 @@ def test_a_notebook_gets_the_panel_and_a_text_for_readers_without_a_kernel(studi
 
 def test_a_case_of_ones_own_with_two_dims(masked):
     made = Studio(masked)
-    made.set(backend="eager", samples=1, length=(2, 4, 6))
+    made.set(backend="eager", samples=1, length=(2, 4, 6), paths="export")
     result = made.build()
     assert set(result.sweep.table["length"]) == {4}
     assert sorted(set(result.sweep.table["batch"])) == [1, 2, 4]
     assert {answer.sizes["length"] for answer in made.ask(3)} == {4}
-    entry(made, "opt", "length").value = 7
-    assert "length: opt is 7, above max 6" in text(made._panel.problem)
     made.close()
 
 
-@pytest.mark.slow
-def test_two_studios_take_turns_and_keep_their_results_apart(studio, masked):
+def test_two_studios_take_turns_and_cancel_only_their_own_run(studio, masked, held):
     other = Studio(masked)
-    for one in (studio, other):
-        one.set(backend="eager", samples=1, paths=("input", "export"))
-    for opt in (2, 3, 5):
-        studio.set(batch=(1, opt, 8))
-        other.set(length=(1, opt, 9))
-        jobs = studio.start(), other.start()
-        one, two = (job.result(PATIENCE) for job in jobs)
-        assert one is studio.result
-        assert two is other.result
-        assert one.label.startswith(f"1 / {opt} / 8")
-        assert two.label.startswith(f"batch 1 / 2 / 4, length 1 / {opt} / 9")
-        assert stale(studio) == stale(other) == ""
-    other.close()
-
-
-def test_cancelling_one_studio_leaves_the_other_at_work(studio, masked, stoppable):
-    other = Studio(masked)
-    other.set(backend="eager", samples=1)
+    other.set(backend="eager", samples=1, paths="export")
     job = studio.start()
-    assert stoppable.begun.wait(PATIENCE)
+    assert held.begun.wait(PATIENCE)
     waiting = other.start()
-    assert "waiting for another run" in text(other._panel.status)
+    assert "waiting for another run" in Page(other).status
     studio.cancel()
-    stoppable.go.set()
+    held.go.set()
     assert waiting.result(PATIENCE) is other.result
     with pytest.raises(RunCancelled):
         job.result(PATIENCE)
     assert studio.result is None
+    jobs = studio.start(), other.start(fresh=True)
+    assert [each.result(PATIENCE) for each in jobs] == [studio.result, other.result]
+    assert studio.result.setting.model != other.result.setting.model
     other.close()
 
 
-def test_two_hundred_random_operations_end_idle_with_the_last_request(both, monkeypatch, builds):
+def test_two_hundred_random_operations_end_idle_with_the_last_request(two_models, monkeypatch, builds):
     monkeypatch.setattr(engines, "build", lambda case, path, *_, **__: path)
     monkeypatch.setattr(views, "engine_reports", " ".join)
     monkeypatch.setattr(app, "SETTLE", 0.001)
-    choose, panel = random.Random(7), both._panel
+    chance, page = random.Random(7), Page(two_models)
 
     def valid():
-        low = choose.randint(1, 3)
-        ranges = dict.fromkeys(panel.ranges, (low, choose.randint(low, 4), choose.randint(4, 6)))
-        both.set(**ranges, sizes=(), paths=choose.sample(list(PATHS), choose.randint(1, 3)))
+        low = chance.randint(1, 3)
+        dims = [label.removesuffix(" min") for label in page.labels(" min$")]
+        ranges = dict.fromkeys(dims, (low, chance.randint(low, 4), chance.randint(4, 6)))
+        two_models.set(**ranges, sizes=(), paths=chance.sample(list(PATHS), chance.randint(1, 3)))
 
     def invalid():
+        changes = chance.choice([{"batch": (5, 4, 8)}, {"paths": ()}, {"backend": "x"}, {"options": {"a": 1}}])
         with pytest.raises((ShapeError, BackendUnavailable, OptionError)):
-            both.set(**choose.choice([{"batch": (5, 4, 8)}, {"paths": ()}, {"backend": "x"}, {"options": "a"}]))
+            two_models.set(**changes)
 
     def types():
-        controls = choose.choice(list(panel.ranges.values()))
-        choose.choice(list(controls.entries.values())).value = choose.randint(-1, 9)
+        page[chance.choice(page.labels("^(batch|length) (min|opt|max)$"))].value = chance.randint(-1, 9)
 
     def path():
-        choose.choice(list(panel.paths.values())).value = choose.random() < 0.8
+        page[chance.choice(list(PATHS))].value = chance.random() < 0.8
 
     def slides():
-        slider = choose.choice(list(panel.ranges.values())).slider
-        slider.value = choose.randint(slider.min, slider.max)
+        slider = page[chance.choice(page.labels("^slide"))]
+        slider.value = chance.randint(slider.min, slider.max)
 
     def model():
-        panel.model.value = choose.choice(["one", "two"])
+        page["model"].value = chance.choice(["one", "two"])
 
     def pins():
-        if both.pins and choose.random() < 0.5:
-            choose.choice([both.unpin, both.restore])(choose.choice(list(both.pins)))
+        if two_models.pins and chance.random() < 0.5:
+            chance.choice([two_models.unpin, two_models.restore])(chance.choice(list(two_models.pins)))
         else:
-            panel.pin.click()
+            page["Pin"].click()
 
     def asks():
-        panel.ask_size.value = choose.randint(0, 12)
-        panel.outside.value = choose.choice(panel.outside.options)
-        panel.ask.click()
+        page["size"].value = chance.randint(0, 12)
+        page["outside the range"].value = chance.choice(page["outside the range"].options)
+        page["Ask"].click()
 
     def tab():
-        panel.tabs.selected_index = choose.randrange(5)
+        page.tabs.selected_index = chance.randrange(5)
 
     def pause():
-        time.sleep(choose.random() * 0.1)
+        time.sleep(chance.random() * 0.1)
 
-    clicks = [panel.build.click] * 3 + [panel.scratch.click, panel.cancel.click, both.cancel, panel.engines.click]
-    operations = [valid, valid, types, invalid, path, slides, model, pins, asks, tab, pause, pause, *clicks]
+    def click():
+        labels = ["Build", "Build", "Build", "Build from scratch", "Cancel", "Build TensorRT's engines"]
+        page[chance.choice(labels)].click()
+
+    operations = [valid, valid, types, invalid, path, slides, model, pins, asks, tab, pause, pause, *[click] * 7]
     for _ in range(200):
-        choose.choice(operations)()
-    both.set(model="one", batch=(1, 5, 8), paths=tuple(PATHS), sizes=(2,))
-    panel.build.click()
-    both.wait(PATIENCE)
+        chance.choice(operations)()
+    two_models.set(model="one", batch=(1, 5, 8), paths=tuple(PATHS), sizes=(2,))
+    page["Build"].click()
+    two_models.wait(PATIENCE)
     idle()
-    assert both.result.setting == both.setting
-    assert both.result.label.startswith("1 / 5 / 8")
-    assert both.result.sweep.agrees
-    assert stale(both) == ""
-    assert text(panel.status).startswith(("Done in ", "Reused: "))
-    assert panel.cancel.disabled
-    assert not panel.build.disabled
-    assert both._runner.error is None
+    assert two_models.result.setting == two_models.setting
+    assert two_models.result.label.startswith("1 / 5 / 8")
+    assert two_models.result.sweep.agrees
+    assert page.stale == ""
+    assert page.status.startswith(("Done in ", "Reused: "))
+    assert page["Cancel"].disabled
+    assert not page["Build"].disabled
+    assert two_models.snapshot().result is two_models.result  # no error is left
     assert builds.keys() == PATHS.keys()

@@ -1,10 +1,10 @@
 """The shape studio: set min / opt / max, rebuild, and watch latency and agreement across batch sizes.
 
-app       Studio: the controls, and the same from code
-panel     the widgets and where they stand     worker   one thread, the newest request wins
-form      the panel's entries as a setting     runner   runs, from the request to the last status
-display   what the panel shows of the results  bench    builds, measures, remembers
-views     results -> HTML and figures          take     files, script and snapshot
+app          Studio: the controls, and the same from code
+panel        the widgets and where they stand        worker       one thread, the newest request wins
+form         the panel's entries as a setting        runner       runs, from the request to the last status
+display      what the panel shows of the results     cached_runs  builds, measures, remembers
+views        results as HTML and figures             downloads    files, script and snapshot
 """
 
 from tutorial_lib.studio.app import Studio

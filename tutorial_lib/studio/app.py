@@ -17,18 +17,18 @@ from tutorial_lib.engines import EngineReport
 from tutorial_lib.experiments import recordings
 from tutorial_lib.experiments.result import Failure, Result
 from tutorial_lib.experiments.setting import Setting
-from tutorial_lib.studio import take, views
-from tutorial_lib.studio.bench import Answer, Bench
+from tutorial_lib.studio import downloads, views
+from tutorial_lib.studio.cached_runs import Answer, CachedRuns
 from tutorial_lib.studio.display import Display
-from tutorial_lib.studio.form import WRONG, Form
-from tutorial_lib.studio.panel import OUTSIDE, Panel, RangeControls, problem, status
+from tutorial_lib.studio.form import INVALID, Form
+from tutorial_lib.studio.panel import OUTSIDE, Panel, RangeControls
 from tutorial_lib.studio.runner import Runner
 from tutorial_lib.studio.worker import Job, Worker
 from tutorial_lib.upstream.exported_script import script
 
 DRAWER = Worker("tutorial_lib studio, drawing")
 SETTLE = 0.05
-"""Seconds between a click on Build and its reading of the entries."""
+"""Seconds between a click on Build and its reading of the entries (:meth:`Studio._soon`)."""
 
 
 class Studio:
@@ -52,20 +52,20 @@ class Studio:
 
     def __init__(self, case: Case | None = None, device: str | torch.device | None = None) -> None:
         cases: dict[str, Callable[[], Case]] = dict(MODELS) if case is None else {case.name: lambda: case}
-        self._bench = Bench(cases, as_device(device) if case is None else case.device)
+        self._runs = CachedRuns(cases, as_device(device) if case is None else case.device)
         self._panel = Panel(list(cases))
-        self._form = Form(self._panel, self._bench)
-        self._display = Display(self._panel, self._bench)
+        self._form = Form(self._panel, self._runs)
+        self._display = Display(self._panel, self._runs)
         self._lock = threading.RLock()  # handlers may run on any thread, beside the worker's
-        self._runner = Runner(self._bench, self._panel, self._display, self._lock, lambda: self._mark())
+        self._runner = Runner(self._runs, self._panel, self._display, self._lock, lambda: self._mark())
         self._current: Setting | None = None  # what is typed, if it can be built
         self._clicked: threading.Timer | None = None
-        self._panel.offer(self._bench.device)
+        self._panel.offer(self._runs.device)
         self._connect()
         self._show_ranges()
         self._changed()
         self._display.draw()
-        self._panel.status.value = status("Ready: press Build.")
+        self._panel.status.value = views.status("Ready: press Build.")
 
     # What a reader can do, from code.
 
@@ -152,8 +152,7 @@ class Studio:
         BaseException
             Whatever ended it early.
         """
-        clicked = self._clicked
-        if clicked:
+        if clicked := self._clicked:
             clicked.join()
         if self._runner.job:
             _complete(self._runner.job.result(seconds))
@@ -161,18 +160,18 @@ class Studio:
     def pin(self) -> str:
         """Keep the result in view, behind later ones; returns its letter."""
         with self._lock:
-            letter = self._display.pin()
+            letter = self._display.pin(self._display.last())
             self._pins_changed()
             return letter
 
-    def show_recorded(self, file: str | Path, **wanted: str) -> str:
+    def show_recorded(self, file: str | Path, **choice: str) -> str:
         """Pin a setting of a recorded run behind the live ones, labelled "recorded on ... at ..."; returns its letter.
 
         Parameters
         ----------
         file : str or Path
             What ``python -m tutorial_lib record`` wrote.
-        **wanted
+        **choice
             Which setting of it: ``model``, ``backend``, ``precision``, ``ranges``. Default: any of the shown model.
 
         Raises
@@ -180,10 +179,9 @@ class Studio:
         RecordedError
             If the file cannot be used, or not exactly one setting fits.
         """
-        found = recordings.load(file)
+        recording = recordings.load(file)
         with self._lock:
-            wanted = {"model": self._panel.model.value, **wanted}
-            letter = self._display.pin(found.run(**wanted))
+            letter = self._display.pin(recording.run(**{"model": self._panel.model.value, **choice}))
             self._pins_changed()
             return letter
 
@@ -215,7 +213,7 @@ class Studio:
         outside : str
             What a program may do outside its range: ``raise``, ``recompile`` (jit) or ``eager``.
         """
-        return self._runner.ask(self._in_question(), size, outside).result()
+        return self._runner.ask(self._asked_setting(), size, outside).result()
 
     def engines(self, calls: Sequence[int] = ()) -> tuple[EngineReport, ...]:
         """The engines that TensorRT for RTX builds for the shown setting, not run, and what `calls` would do.
@@ -225,28 +223,27 @@ class Studio:
         EnginesUnavailable
             If TensorRT for RTX is not installed here, or has no library for this machine.
         """
-        return self._runner.engines(self._in_question(), calls).result()
+        return self._runner.engines(self._asked_setting(), calls).result()
 
     def script(self) -> str:
         """The setting as a script that stands alone, without this package."""
         setting = self.setting
-        return script(self._bench.base(setting.model), setting)
+        return script(self._runs.base(setting.model), setting)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write the result as JSON and CSV, the figure as SVG and PNG, and the script; returns the files."""
-        folder, result = Path(folder), self._display.needed()
+        folder, result = Path(folder), self._display.last()
         folder.mkdir(parents=True, exist_ok=True)
         figure = views.figure(result, self._display.behind())
-        stem = f"{result.setting.model}-{result.backend}"
-        contents = take.contents(result, figure)
-        contents["py"] = script(self._bench.base(result.setting.model), result.setting)
+        contents = downloads.contents(result, figure)
+        contents["py"] = script(self._runs.base(result.setting.model), result.setting)
         files = []
         for suffix, content in contents.items():
-            files.append(folder / f"{stem}.{suffix}")
+            files.append(folder / f"{downloads.stem(result)}.{suffix}")
             save(files[-1], content)
         return files
 
-    def snapshot(self) -> "take.Snapshot":
+    def snapshot(self) -> downloads.Snapshot:
         """The result as a figure and a table that need no kernel.
 
         Raises
@@ -256,7 +253,7 @@ class Studio:
         """
         if self._runner.error:
             raise self._runner.error
-        return take.Snapshot(self._display.needed(), self._display.behind())
+        return downloads.Snapshot(self._display.last(), self._display.behind())
 
     def close(self) -> None:
         """Stop what runs, and take the panel away."""
@@ -278,16 +275,18 @@ class Studio:
         panel.scratch.on_click(self._handler(functools.partial(self._soon, lambda: self.start(fresh=True))))
         panel.cancel.on_click(self._handler(self.cancel))
         panel.pin.on_click(self._handler(self.pin))
-        panel.ask.on_click(
-            self._handler(
-                lambda: self._runner.ask(self._in_question(), panel.ask_size.value, OUTSIDE[panel.outside.value])
-            )
-        )
-        panel.engines.on_click(self._handler(lambda: self._runner.engines(self._in_question(), [panel.ask_size.value])))
+        panel.ask.on_click(self._handler(self._ask_clicked))
+        panel.engines.on_click(self._handler(self._engines_clicked))
         panel.tabs.observe(self._handler(self._draw_later), "selected_index")
 
+    def _ask_clicked(self) -> None:
+        self._runner.ask(self._asked_setting(), self._panel.ask_size.value, OUTSIDE[self._panel.outside.value])
+
+    def _engines_clicked(self) -> None:
+        self._runner.engines(self._asked_setting(), [self._panel.ask_size.value])
+
     def _handler(self, do: Callable[[], Any]) -> Callable[[Any], None]:
-        """`do` as a handler: under the lock, and with its errors in the panel, where a handler's are shown nowhere."""
+        """`do` as a handler: under the lock, and with its errors in the panel, since a handler's are shown nowhere."""
 
         def handle(_: Any) -> None:
             if self._form.writing:
@@ -295,17 +294,16 @@ class Studio:
             with self._lock:
                 try:
                     do()
-                except WRONG as error:
-                    self._panel.status.value = status(str(error))
+                except INVALID as error:
+                    self._panel.status.value = views.status(str(error))
                 except Exception as error:
-                    told = Failure.of(error)
-                    self._runner.error = error
-                    self._panel.status.value = status(told.sentence, details=told.details)
+                    self._runner.error, failure = error, Failure.of(error)
+                    self._panel.status.value = views.status(failure.sentence, details=failure.details)
 
         return handle
 
     def _soon(self, do: Callable[[], Any]) -> None:
-        """Do it when what was typed just before the click has arrived: ipykernel may bring that on another thread."""
+        """Do it when what was typed before the click has arrived, which ipykernel may bring on another thread."""
 
         def act() -> None:
             if self._clicked is threading.current_thread():  # no later click, and not cancelled
@@ -316,7 +314,7 @@ class Studio:
         self._clicked.start()
 
     def _show_ranges(self) -> None:
-        self._panel.show_ranges(self._bench.base(self._panel.model.value).dims)
+        self._panel.show_ranges(self._runs.base(self._panel.model.value).dims)
         for controls in self._panel.ranges.values():
             for entry in controls.entries.values():
                 entry.observe(self._handler(self._changed), "value")
@@ -333,14 +331,14 @@ class Studio:
 
     def _changed(self) -> None:
         """Judge the setting: a sentence while it is wrong, and a mark where the result is of another one."""
-        panel, wrong = self._panel, ""
+        panel, problem = self._panel, ""
         self._form.follow()
         try:
             self._current = self._form.read()
-        except WRONG as error:
-            self._current, wrong = None, str(error)
-        panel.problem.value = problem(wrong)
-        panel.build.disabled = panel.scratch.disabled = bool(wrong)
+        except INVALID as error:
+            self._current, problem = None, str(error)
+        panel.problem.value = views.problem(problem)
+        panel.build.disabled = panel.scratch.disabled = bool(problem)
         self._mark()
 
     def _mark(self) -> None:
@@ -361,7 +359,7 @@ class Studio:
 
         DRAWER.submit((id(self), "draw"), draw)
 
-    def _in_question(self) -> Setting:
+    def _asked_setting(self) -> Setting:
         """The setting that is asked about: that of the result, or else the one in the panel."""
         return self._display.result.setting if self._display.result else self.setting
 

@@ -9,10 +9,10 @@ from tutorial_lib.core.precision import PrecisionError
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.experiments.setting import Setting, freeze, read_options, read_sizes, show_options
 from tutorial_lib.measure.sweep import default_sizes
-from tutorial_lib.studio.bench import Bench
+from tutorial_lib.studio.cached_runs import CachedRuns
 from tutorial_lib.studio.panel import Panel
 
-WRONG = (ShapeError, BackendUnavailable, OptionError, PrecisionError)
+INVALID = (ShapeError, BackendUnavailable, OptionError, PrecisionError)
 """What a setting that cannot be built raises."""
 Values = dict[str, Any]
 """Everything that is typed, as it is typed, right or wrong."""
@@ -32,10 +32,10 @@ def _listed(value: Any) -> list[Any]:
 
 
 class Form:
-    """The entries of `panel`, with what `bench` knows of the models."""
+    """The entries of `panel`, for the models of `runs`."""
 
-    def __init__(self, panel: Panel, bench: Bench) -> None:
-        self._panel, self._bench = panel, bench
+    def __init__(self, panel: Panel, runs: CachedRuns) -> None:
+        self._panel, self._runs = panel, runs
         self.writing = False
         """True while code, and not a reader, changes the entries."""
 
@@ -62,8 +62,8 @@ class Form:
             If it cannot be built.
         """
         values = values or self.values()
-        ranged = self._bench.base(values["model"]).with_ranges(**values["ranges"])
-        return self._bench.settled(
+        ranged = self._runs.base(values["model"]).with_ranges(**values["ranges"])
+        return self._runs.settled(
             Setting(
                 values["model"],
                 tuple(ranged.dims.values()),
@@ -81,22 +81,23 @@ class Form:
         values, changes = self.values(), dict(changes)
         model = changes.pop("model", values["model"])
         if model != values["model"]:
-            dims = self._bench.base(model).dims
-            values |= {"model": model, "sizes": "", "ranges": {n: (d.min, d.opt, d.max) for n, d in dims.items()}}
+            dims = self._runs.base(model).dims
+            ranges = {name: (dim.min, dim.opt, dim.max) for name, dim in dims.items()}
+            values |= {"model": model, "sizes": "", "ranges": ranges}
         for name, value in changes.items():
             if name in READERS:
                 values[name] = READERS[name](value)
             elif name in values["ranges"]:
                 values["ranges"] = {**values["ranges"], name: tuple(value) if isinstance(value, Iterable) else value}
             else:
-                known = ", ".join([*values["ranges"], "model", *READERS])
-                raise ShapeError(f"there is no {name!r} to set; use {known}.")
+                names = ", ".join([*values["ranges"], "model", *READERS])
+                raise ShapeError(f"there is no {name!r} to set; use {names}.")
         return values
 
     def values_of(self, setting: Setting) -> Values:
         """What would have to be typed for `setting`."""
         ranges = {dim.name: (dim.min, dim.opt, dim.max) for dim in setting.ranges}
-        automatic = tuple(default_sizes(self._bench.base(setting.model).with_ranges(**ranges)))
+        automatic = tuple(default_sizes(self._runs.base(setting.model).with_ranges(**ranges)))
         return {
             "model": setting.model,
             "ranges": ranges,
@@ -130,7 +131,7 @@ class Form:
                 controls.follow()
         values = self.values()
         with contextlib.suppress(ShapeError):
-            sizes = default_sizes(self._bench.base(values["model"]).with_ranges(**values["ranges"]))
+            sizes = default_sizes(self._runs.base(values["model"]).with_ranges(**values["ranges"]))
             self._panel.sizes.placeholder = "automatic: " + ", ".join(map(str, sizes))
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The widgets of the studio and where they stand. Core ipywidgets only; what they do is in ``app``."""
+"""The widgets of the studio and where they stand, of core ipywidgets only. What they do is in ``app``."""
 
 import html
 from collections.abc import Callable, Mapping, Sequence
@@ -9,21 +9,12 @@ import ipywidgets as w
 from tutorial_lib.builds import backends
 from tutorial_lib.core import precision
 from tutorial_lib.core.shapes import LARGEST, DynamicDim
-from tutorial_lib.experiments.result import Result
 from tutorial_lib.paths import PATHS
 from tutorial_lib.studio import views
-from tutorial_lib.studio.bench import Answer
 
 TABS = ("Results", "Speed-up and build", "What was built", "Ask for a size", "Take it with you")
 OUTSIDE = {"refuse it": "raise", "build another engine (jit)": "recompile", "run it in PyTorch": "eager"}
 AUTO = "auto"
-LAYOUT = """
-.tl-studio .widget-html-content { line-height: 1.45; }
-.tl-studio .jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 0 0 auto; max-width: none; }
-.tl-studio .tl-take a { color: var(--jp-content-link-color, #0969da); text-decoration: underline; }
-.tl-status progress { width: 14em; vertical-align: middle; }
-"""
-"""CSS for where things stand; colours are in ``views``."""
 
 
 def _entry(description: str, width: str = "11em", **more: Any) -> w.IntText:
@@ -125,7 +116,7 @@ class Panel:
         )
         self.root = w.VBox(
             [
-                w.HTML(f"<style>{views.STYLE}{LAYOUT}</style>", layout={"display": "none"}),
+                w.HTML(f"<style>{views.STYLE}</style>", layout={"display": "none"}),
                 _row(self.model, self.backend, self.precision, _row(w.Label("paths"), *self.paths.values())),
                 self.ranges_box,
                 _row(self.sizes, self.rounds, self.options),
@@ -163,7 +154,7 @@ class Panel:
             *((_labelled(s.name, None if s.works else s.reason), s.name) for s in backends.statuses(device)),
         ]
         self.precision.options = [(_labelled(name, precision.why_not(name, device)), name) for name in precision.DTYPES]
-        self.backend.value, self.precision.value = AUTO, "fp32"  # new options leave nothing chosen
+        self.backend.value, self.precision.value = AUTO, "fp32"  # new options leave nothing selected
 
     def editable(self) -> list[w.Widget]:
         """Every widget that holds a part of the setting, except the model and the ranges."""
@@ -175,50 +166,3 @@ def _labelled(name: str, reason: str | None) -> str:
         return name
     short = reason if len(reason) <= 60 else reason[:57].rsplit(" ", 1)[0] + " ..."
     return f"{name}, not here: {short}"
-
-
-EMPTY = '<p class="tl-empty">Nothing is built yet. Choose min, opt and max, and press Build.</p>'
-
-
-def stale(result: Result, running: bool) -> str:
-    """The mark of results that belong to another setting than the one in the panel."""
-    what = "New ones are on their way." if running else "Press Build for the setting above."
-    return (
-        f'<div class="tl-stale-note" role="status">Stale: these results are for {html.escape(result.label)}. '
-        f"{what}</div>"
-    )
-
-
-def answers(asked: Sequence[Sequence[Answer]]) -> str:
-    """What the paths did with the sizes they were asked for, the latest first."""
-    rows = []
-    for group in asked:
-        for place, one in enumerate(group):
-            sizes = ", ".join(f"{name} {size}" for name, size in one.sizes.items())
-            first = f'<th scope="rowgroup" rowspan="{len(group)}">{html.escape(sizes)}</th>' if not place else ""
-            cells = (one.path, one.outcome, one.words, f"{one.seconds * 1000:.1f} ms")
-            rows.append(f"<tr>{first}{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>")
-    if not rows:
-        return ""
-    heads = "".join(f'<th scope="col">{head}</th>' for head in ("asked", "path", "outcome", "in which words", "after"))
-    return (
-        '<table class="tl-table tl-answers"><caption>What each path did</caption>'
-        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def status(text: str, share: float | None = None, seconds: float | None = None, details: str = "") -> str:
-    """The status line: what is going on, how far, for how long; details on demand."""
-    bar = ""
-    if share is not None:
-        bar = f'<progress max="1" value="{share:.3f}" aria-label="progress of the build"></progress> '
-    elapsed = "" if seconds is None else f" <small>{seconds:.1f} s</small>"
-    more = f"<details><summary>Details</summary><pre>{html.escape(details)}</pre></details>" if details else ""
-    return f'<div class="tl-status" role="status">{bar}{html.escape(text)}{elapsed}</div>{more}'
-
-
-def problem(sentence: str) -> str:
-    """What is wrong with the setting, as a sentence that is read out."""
-    if not sentence:
-        return ""
-    return f'<div class="tl-problem" role="alert"><b>Not yet:</b> {html.escape(sentence)}</div>'

@@ -6,24 +6,24 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from tutorial_lib.core.progress import Cancelled
 from tutorial_lib.engines import EngineReport
 from tutorial_lib.experiments.result import Failure, Result
 from tutorial_lib.experiments.run import run
 from tutorial_lib.experiments.setting import Setting
-from tutorial_lib.studio.bench import Answer, Bench
+from tutorial_lib.studio.cached_runs import Answer, CachedRuns
 from tutorial_lib.studio.display import Display
-from tutorial_lib.studio.panel import Panel, status
+from tutorial_lib.studio.panel import Panel
+from tutorial_lib.studio.views import status
 from tutorial_lib.studio.worker import Job, Worker
 
 WORKER = Worker("tutorial_lib studio")
 """For all studios: what is built and measured takes turns, so that no measurement runs beside another."""
 REDRAW = 1.0
 """Seconds between two drawings while results stream in."""
-TOLD = 0.25
-"""Seconds between two status lines, so that telling does not disturb what is measured."""
+TELL = 0.25
+"""Seconds between two status lines, so that these do not disturb what is measured."""
 REST = 0.3
 """Seconds that a browser on the same machine gets to show a new figure before the measurement goes on."""
 
@@ -31,9 +31,11 @@ REST = 0.3
 class Runner:
     """Hands runs to the worker, and tells `panel` and `display` how they go.
 
+    A run that is replaced is cancelled, so a run that is not cancelled is the newest one.
+
     Parameters
     ----------
-    bench, panel, display
+    runs, panel, display
         Of one studio.
     lock : RLock
         Held whenever widgets change.
@@ -41,11 +43,13 @@ class Runner:
         Called with the lock held when a run has begun or ended, or something new is shown.
     """
 
-    def __init__(self, bench: Bench, panel: Panel, display: Display, lock: Any, changed: Callable[[], None]) -> None:
-        self._bench, self._panel, self._display, self._lock, self._changed = bench, panel, display, lock, changed
-        self._turn = 0  # of the newest request; what an older run still brings is not shown
+    def __init__(
+        self, runs: CachedRuns, panel: Panel, display: Display, lock: threading.RLock, changed: Callable[[], None]
+    ) -> None:
+        self._runs, self._panel, self._display, self._lock, self._changed = runs, panel, display, lock, changed
+        self._kind = id(self), "run"
         self._started = self._told = 0.0
-        self._stage = 0.0, ""
+        self._share, self._stage = 0.0, ""
         self.job: Job[Result] | None = None
         self.error: BaseException | None = None
         """What ended the last run early."""
@@ -60,120 +64,100 @@ class Runner:
         with self._lock:
             if self.job and self.running and self.job.about == setting and not fresh:
                 return self.job
-            known = None if fresh else self._bench.known(setting)
-            if known:
-                return self.show(known)
-            self._turn += 1
-            self.error = None
-            run = functools.partial(self._run, self._turn, setting, fresh)
-            waiting = WORKER.busy
-            self._started, self._stage = time.monotonic(), (0.0, "waiting for another run" if waiting else "starting")
-            self._say_stage()
-            self.job = job = WORKER.submit((id(self), "run"), run, setting)
+            cached = None if fresh else self._runs.cached(setting)
+            if cached:
+                return self.show(cached)
+            self.job = self.error = None
+            self._started = time.monotonic()
+            self._share, self._stage = 0.0, "waiting for another run" if WORKER.busy else "starting"
+            self._show_stage()
+            job = WORKER.submit(self._kind, functools.partial(self._run, setting, fresh), setting)
+            self.job = job
+            job.when_done(lambda: self._ended(job))
+            threading.Thread(target=self._keep_time, args=(job,), daemon=True).start()
             self._panel.cancel.disabled = False
-            threading.Thread(target=self._tick, args=(self._turn, job), daemon=True).start()
             self._changed()
             return job
 
     def show(self, result: Result) -> Job[Result]:
         """Show a result that is there already, in place of what runs."""
         with self._lock:
-            self._turn += 1
-            WORKER.cancel((id(self), "run"))
             self.job, self.error = Job.of(result), None
-            self._end(result, f"Reused: built and measured at {when(result)}.")
+            WORKER.cancel(self._kind)
+            self._finish(result, f"Reused: built and measured at {when(result)}.")
             return self.job
 
     def cancel(self) -> None:
-        """Stop the run as soon as it can be stopped; what it still brings is discarded."""
+        """Stop the run as soon as it can be stopped; its result is discarded."""
         with self._lock:
-            if not self.running:
-                return
-            self._turn += 1
-            WORKER.cancel((id(self), "run"))
-            text = "Cancelled. A step that cannot be stopped may still be finishing; its result is discarded."
-            self._panel.status.value = status(text)
-            threading.Thread(target=self._ended, args=(self._turn, self.job), daemon=True).start()
-            self._idle()
+            if self.running:
+                text = "Cancelled. A step that cannot be stopped may still be finishing; its result is discarded."
+                self._panel.status.value = status(text)
+                WORKER.cancel(self._kind)
+                self._idle()
 
-    def _ended(self, turn: int, job: Job[Any]) -> None:
-        """Say so when a cancelled run has really ended."""
-        while not job.done():
-            time.sleep(0.05)
+    def _ended(self, job: Job[Result]) -> None:
+        """Say that a cancelled run has really ended, whoever cancelled it."""
         with self._lock:
-            if turn == self._turn:
+            if job is self.job and job.cancelled:
                 self._panel.status.value = status("Cancelled.")
+                self._idle()
 
-    def _run(self, turn: int, setting: Setting, fresh: bool, job: Job[Result]) -> Result:
+    def _run(self, setting: Setting, fresh: bool, job: Job[Result]) -> Result:
         def tell(share: float, text: str) -> None:
-            job.check()
-            self._tell(turn, share, text)
+            with self._lock:
+                job.check()
+                self._share, self._stage = share, text
+                if time.monotonic() - self._told > TELL:
+                    self._show_stage()
 
         def show(result: Result) -> None:
-            job.check()
-            if self._stream(turn, result):
+            with self._lock:
+                job.check()
+                due = time.monotonic() - self._display.drawn_at > REDRAW or not result.builds
+                if due:
+                    self._display.draw(result)
+                    self._changed()
+            if due:
                 time.sleep(REST)
 
         try:
-            result = self._bench.run(setting, tell=tell, show=show, fresh=fresh)
-            job.check()
+            result = self._runs.run(setting, tell=tell, show=show, fresh=fresh)
         except Cancelled:
             raise
         except BaseException as error:
-            self._fail(turn, error)
+            with self._lock:
+                job.check()
+                self.error, failure = error, Failure.of(error)
+                self._panel.status.value = status(f"Not measured: {failure.sentence}", details=failure.details)
+                self._idle()
             raise
         with self._lock:
-            if turn == self._turn:
-                self._end(result, f"Done in {time.monotonic() - self._started:.1f} s.")
+            job.check()
+            self._finish(result, f"Done in {time.monotonic() - self._started:.1f} s.")
         return result
 
-    def _tell(self, turn: int, share: float, text: str) -> None:
-        with self._lock:
-            if turn == self._turn:
-                self._stage = share, text
-                if time.monotonic() - self._told > TOLD:
-                    self._say_stage()
-
-    def _tick(self, turn: int, job: Job[Any]) -> None:
+    def _keep_time(self, job: Job[Result]) -> None:
         """Let the elapsed time go on while a step says nothing."""
-        while not job.done() and turn == self._turn:
+        while not job.done() and not job.cancelled:
             time.sleep(0.5)
             with self._lock:
-                if turn == self._turn and not job.done() and time.monotonic() - self._told > 0.4:
-                    self._say_stage()
-        with self._lock:
-            if turn == self._turn and job.cancelled:  # by whoever awaited it, who does not know of the panel
-                self._panel.status.value = status("Cancelled.")
-                self._idle()
+                if job is self.job and self.running and time.monotonic() - self._told > 0.4:
+                    self._show_stage()
 
-    def _say_stage(self) -> None:
+    def _show_stage(self) -> None:
         self._told = time.monotonic()
-        share, text = self._stage
-        self._panel.status.value = status(text, share, self._told - self._started)
+        self._panel.status.value = status(self._stage, self._share, self._told - self._started)
 
-    def _stream(self, turn: int, result: Result) -> bool:
-        """Show what is known so far, unless that was done a moment ago."""
-        with self._lock:
-            due = turn == self._turn and (time.monotonic() - self._display.drawn_at > REDRAW or not result.builds)
-            if due:
-                self._display.draw(result)
-                self._changed()
-            return due
-
-    def _end(self, result: Result, done: str) -> None:
-        failed = "; ".join(f"{path} could not be built: {told.sentence}" for path, told in result.failures.items())
-        details = "\n".join(told.details for told in result.failures.values())
+    def _finish(self, result: Result, done: str) -> None:
+        failed = "; ".join(f"{path} could not be built: {why.sentence}" for path, why in result.failures.items())
+        details = "\n".join(why.details for why in result.failures.values())
+        text = failed
         if result.sweep is not None:
             self._display.result = result
-        self._panel.status.value = status(f"{done} {failed}".strip() if result.sweep else failed, details=details)
+            text = f"{done} {failed}".strip()
+        self._panel.status.value = status(text, details=details)
         self._idle()
-
-    def _fail(self, turn: int, error: BaseException) -> None:
-        with self._lock:
-            if turn == self._turn:
-                self.error, told = error, Failure.of(error)
-                self._panel.status.value = status(f"Not measured: {told.sentence}", details=told.details)
-                self._idle()
 
     def _idle(self) -> None:
         self._panel.cancel.disabled = True
@@ -191,12 +175,12 @@ class Runner:
                 panel.answers.value = status(text, share)
 
             try:
-                told = self._bench.ask(setting, size, outside, tell)
+                answers = self._runs.ask(setting, size, outside, tell)
             except Exception as error:
                 panel.answers.value = status(Failure.of(error).sentence)
                 raise
-            self._display.answered(told)
-            return told
+            self._display.show_answers(answers)
+            return answers
 
         panel.answers.value = status("waiting for another run" if WORKER.busy else "asking")
         return WORKER.submit((id(self), "ask"), work)
@@ -207,8 +191,8 @@ class Runner:
 
         def work(job: Job[tuple[EngineReport, ...]]) -> tuple[EngineReport, ...]:
             try:
-                of_engines = replace(setting, measure=False, engines=True, calls=tuple(calls))
-                reports = run(of_engines, self._bench.case(setting), progress=lambda step: job.check()).engines
+                engines_only = replace(setting, measure=False, engines=True, calls=tuple(calls))
+                reports = run(engines_only, self._runs.case(setting), progress=lambda _: job.check()).engines
             except Exception as error:
                 panel.engine_reports.value = status(Failure.of(error).sentence)
                 raise

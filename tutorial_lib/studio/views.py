@@ -1,266 +1,217 @@
-"""Results as figures, tables and sentences: pure functions to HTML, without widgets.
+"""Results as figures, HTML and sentences, without widgets. Values are prepared here; ``views.html.jinja`` has the HTML.
 
-A result and the earlier ones that are pinned stand side by side everywhere: in the figure as faint lines, in the
-table as faint rows. All that comes from a user or a library is escaped.
+A result and the pinned ones stand side by side everywhere: in the figure as faint lines, in the table as faint rows.
 """
 
 import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from tutorial_lib.builds.report import Build, Engine
 from tutorial_lib.engines import EngineReport
 from tutorial_lib.engines.report import plan_lines, shape
-from tutorial_lib.experiments.result import Failure, Result
+from tutorial_lib.experiments.result import Result
 from tutorial_lib.figures import plots
 from tutorial_lib.measure.sweep import EAGER, Sweep
 
 Pinned = Sequence[tuple[str, Result]]
-"""Earlier results with the labels that they were pinned under."""
-Cells = dict[str, dict[int, Mapping[str, Any]]]
+"""Earlier results, each with its label."""
+Rows = dict[str, dict[int, Mapping[str, Any]]]
 """Rows of a sweep by path and size."""
 
-MISSING = "–"
-NUMBERS = {"engine", "operators", "seconds", "size", "weights as inputs"}
-LATER = f'<span title="{plots.LATER}">…</span>'
-
-STYLE = """
-.tl-studio { color: var(--jp-ui-font-color1, #222); font-size: 13px; line-height: 1.4; }
-.tl-studio img { display: block; height: auto; background: #fff; border-radius: 3px; }
-.tl-studio img.tl-stale, .tl-studio .tl-stale img { filter: grayscale(1); opacity: 0.45; }
-.tl-studio .tl-scroll { overflow-x: auto; }
-.tl-studio table.tl-table { border-collapse: collapse; font-size: 12px; margin: 4px 0 8px; color: inherit; }
-.tl-studio .tl-table caption { text-align: left; padding: 2px 0 4px; color: var(--jp-ui-font-color2, #555); }
-.tl-studio .tl-table tr { background: transparent; }
-.tl-studio .tl-table th, .tl-studio .tl-table td {
-  padding: 2px 4px; text-align: right; vertical-align: baseline; white-space: nowrap;
-  font-variant-numeric: tabular-nums; border: 0; border-bottom: 1px solid var(--jp-border-color2, #ddd); }
-.tl-studio .tl-table th { font-weight: 600; }
-.tl-studio .tl-table thead th { vertical-align: bottom; white-space: normal; }
-.tl-studio .tl-table thead th[scope=colgroup] { text-align: center; }
-.tl-studio .tl-table .tl-first { border-left: 1px solid var(--jp-border-color1, #bbb); }
-.tl-studio .tl-table .tl-text { text-align: left; white-space: normal; }
-.tl-studio .tl-table .tl-number { text-align: right; }
-.tl-studio .tl-answers th, .tl-studio .tl-answers td { text-align: left; white-space: normal; }
-.tl-studio .tl-table tr.tl-pin th, .tl-studio .tl-table tr.tl-pin td {
-  color: var(--jp-ui-font-color2, #666); font-size: 11px; font-weight: 400; }
-.tl-studio .tl-table tr.tl-pin th { white-space: normal; min-width: 105px; }
-.tl-studio .tl-ratio { display: block; color: var(--jp-ui-font-color1, #222); font-weight: 600; }
-.tl-studio .tl-no { font-weight: 700; color: var(--jp-error-color0, #b00020); }
-.tl-studio h4.tl-head { font-size: 13px; margin: 10px 0 2px; color: inherit; }
-.tl-studio ul.tl-list { margin: 0 0 6px; padding-left: 20px; }
-.tl-studio .tl-problem { border-left: 4px solid var(--jp-warn-color1, #c77700); padding: 2px 8px; margin: 4px 0; }
-.tl-studio .tl-failed { border-left-color: var(--jp-error-color1, #c62828); }
-.tl-studio .tl-status { color: var(--jp-ui-font-color1, #222); font-variant-numeric: tabular-nums; }
-.tl-studio .tl-stale-note, .tl-studio .tl-empty { font-style: italic; color: var(--jp-ui-font-color2, #555); }
-.tl-studio pre.tl-traceback { max-height: 260px; overflow: auto; font-size: 11px; white-space: pre-wrap; }
-"""
-"""The style sheet, with JupyterLab's colours where there are any; put what it styles into class ``tl-studio``."""
+FOLDER = Path(__file__).parent
+STYLE = (FOLDER / "style.css").read_text()
+"""The style sheet; put what it styles into an element of class ``tl-studio``."""
+TEMPLATES = Environment(
+    loader=FileSystemLoader(FOLDER),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.globals["LATER"] = plots.LATER
+HTML: Any = TEMPLATES.get_template("views.html.jinja").module
+"""A function for each macro of the template."""
+EMPTY = '<p class="tl-empty">Nothing is built yet. Choose min, opt and max, and press Build.</p>'
+NUMBERS = ("engine", "operators", "seconds", "size", "weights as inputs")
+"""Columns of the table of engines that are aligned to the right."""
 
 
 def figure(result: Result, pinned: Pinned = ()) -> Figure | None:
     """Latency and agreement, with the pinned results behind; None if nothing could be measured."""
-    return None if result.sweep is None else plots.panel(result.sweep, _behind(pinned))
+    return plots.panel(result.sweep, _sweeps(pinned)) if result.sweep else None
 
 
 def more(result: Result, pinned: Pinned = ()) -> Figure | None:
     """Speedup and build time, with the pinned results behind; None if nothing could be measured."""
-    return None if result.sweep is None else plots.panel_more(result.sweep, _behind(pinned))
+    return plots.panel_more(result.sweep, _sweeps(pinned)) if result.sweep else None
 
 
-def _behind(pinned: Pinned) -> list[tuple[str, Sweep]]:
-    return [(label, result.sweep) for label, result in pinned if result.sweep is not None]
+def _sweeps(pinned: Pinned) -> list[tuple[str, Sweep]]:
+    return [(label, result.sweep) for label, result in pinned if result.sweep]
+
+
+def image(figure: Figure, alt: str, stale: bool = False) -> str:
+    """A figure as an ``<img>`` that needs no other file, greyed if it is of an earlier setting."""
+    content = base64.b64encode(plots.svg(figure).encode()).decode()
+    return str(HTML.image(content, alt, stale, round(96 * figure.get_figwidth())))
 
 
 def alt(result: Result) -> str:
     """What the figure shows, in words and numbers."""
     if result.sweep is None:
         return f"Nothing is measured of {result.setting}."
-    table, about = result.sweep.table, plots.subtitle(result.sweep)
-    name = result.sweep.provenance["dims"][0]["name"]
+    table, name = result.sweep.table, _dim(result.sweep)["name"]
+    text = f"Latency and agreement over {name} of {plots.subtitle(result.sweep)}."
     compiled = table[table["path"] != EAGER]
-    said = [f"Latency and agreement over {name} of {about}."]
-    if len(compiled):
-        best = compiled.loc[compiled["speedup"].idxmax()]
-        said.append(f"Best speedup over eager: {best['speedup']:.2f} times, {best['path']} at {name} {best[name]}")
-    ratios = compiled["ratio"].astype(float).dropna()
-    if len(ratios):
-        worst = compiled.loc[ratios.idxmax()]
-        said[-1] += f"; largest error: {worst['ratio']:.2f} times eager's own, {worst['path']} at {name} {worst[name]}"
-    elif len(compiled):
-        said[-1] += f"; agreement is {plots.LATER}"
-    return " ".join(said) + ("" if said[-1].endswith(".") else ".")
-
-
-def image(figure: Figure, alt: str, stale: bool = False) -> str:
-    """A figure as an ``<img>`` that needs nothing else, greyed if it is of an earlier setting."""
-    content = base64.b64encode(plots.svg(figure).encode()).decode()
-    width = round(96 * figure.get_figwidth())
-    return (
-        f'<img alt="{escape(alt)}" class="{"tl-stale" if stale else "tl-figure"}" '
-        f'style="width: 100%; max-width: {width}px" src="data:image/svg+xml;base64,{content}">'
-    )
+    if compiled.empty:
+        return text
+    best = compiled.loc[compiled["speedup"].idxmax()]
+    text += f" Best speedup over eager: {best['speedup']:.2f} times, {best['path']} at {name} {best[name]}"
+    errors = compiled["ratio"].astype(float).dropna()
+    if errors.empty:
+        return f"{text}; agreement is {plots.LATER}."
+    worst = compiled.loc[errors.idxmax()]
+    return f"{text}; largest error: {worst['ratio']:.2f} times eager's own, {worst['path']} at {name} {worst[name]}."
 
 
 def table(result: Result, pinned: Pinned = ()) -> str:
-    """All numbers of the figure, one row for each size, and a faint one below it for each pinned result."""
-    return _numbers(result, pinned) + "".join(_failed(path, why) for path, why in result.failures.items())
-
-
-def _numbers(result: Result, pinned: Pinned) -> str:
+    """All numbers of the figure: a row for each size, and a faint one for each pinned result that has it."""
     if result.sweep is None:
-        return '<p class="tl-status">Nothing is measured.</p>'
-    dim = result.sweep.provenance["dims"][0]
-    behind = [(label, run, _cells(run.sweep)) for label, run in pinned if _comparable(result, run) and run.sweep]
-    cells = _cells(result.sweep)
-    paths = [p for p in dict.fromkeys(p for found in (cells, *(c for *_, c in behind)) for p in found) if p != EAGER]
-    body = []
-    for size in sorted({size for found in (cells, *(c for *_, c in behind)) for size in found[EAGER]}):
-        here = size in cells[EAGER]
-        body += [_row(f"{size}{' (opt)' * (size == dim['opt'])}", cells, size, paths)] if here else []
-        for label, run, found in behind:
-            if size in found[EAGER]:
-                now = cells if run.setting.model == result.setting.model else {}
-                short = label.partition(": ")[0] + ", recorded" * bool(run.recorded)  # the caption has the rest
-                body.append(_row(short if here else f"{size} · {short}", found, size, paths, now, pin=True))
-    return (
-        f'<div class="tl-scroll"><table class="tl-table">{_caption(result, [label for label, *_ in behind])}'
-        f"{_head(dim['name'], paths)}<tbody>{''.join(body)}</tbody></table></div>"
-    )
+        return f'<p class="tl-status">Nothing is measured.</p>{_failures(result)}'
+    dim, rows = _dim(result.sweep), _rows(result.sweep)
+    behind = [
+        (label, run, _rows(run.sweep)) for label, run in pinned if run.sweep and _dim(run.sweep)["name"] == dim["name"]
+    ]
+    everything = [rows, *(pinned_rows for _, _, pinned_rows in behind)]
+    paths = list(dict.fromkeys(path for each in everything for path in each if path != EAGER))
+    lines = []
+    for size in sorted({size for each in everything for size in each[EAGER]}):
+        if size in rows[EAGER]:
+            lines.append(_line(f"{size} (opt)" if size == dim["opt"] else f"{size}", rows, size, paths))
+        for label, run, pinned_rows in behind:
+            if size in pinned_rows[EAGER]:
+                letter = label.partition(": ")[0]  # the caption has the whole label
+                short = f"{letter}, recorded" if run.recorded else letter
+                newer = rows if run.setting.model == result.setting.model else {}
+                text = short if size in rows[EAGER] else f"{size} · {short}"
+                lines.append(_line(text, pinned_rows, size, paths, newer) | {"pinned": True})
+    caption = _caption(result, [label for label, *_ in behind])
+    return str(HTML.numbers(dim["name"], caption, paths, lines)) + _failures(result)
 
 
-def _comparable(result: Result, run: Result) -> bool:
-    names = [one.sweep.provenance["dims"][0]["name"] for one in (result, run) if one.sweep]
-    return len(names) == 2 and names[0] == names[1]
+def _dim(sweep: Sweep) -> dict[str, Any]:
+    first: dict[str, Any] = sweep.provenance["dims"][0]
+    return first
 
 
-def _cells(sweep: Sweep | None) -> Cells:
-    found: Cells = {EAGER: {}}
-    if sweep is not None:
-        name = sweep.provenance["dims"][0]["name"]
-        for row in sweep.table.to_dict("records"):
-            found.setdefault(row["path"], {})[int(row[name])] = row
-    return found
+def _rows(sweep: Sweep) -> Rows:
+    name, rows = _dim(sweep)["name"], Rows()
+    for row in sweep.table.to_dict("records"):
+        rows.setdefault(row["path"], {})[int(row[name])] = row
+    return rows
 
 
 def _caption(result: Result, behind: Sequence[str]) -> str:
     assert result.sweep is not None
     text = f"{plots.subtitle(result.sweep)}. Medians in ms; point at one for its 10th to 90th percentile."
-    text += "" if result.final else " A first look, until all is built: one sample of each."
+    if not result.final:
+        text += " A first look, until all is built: one sample of each."
     if result.sweep.table["warning"].map(bool, na_action="ignore").any():
         text += " A * marks one to distrust; pointing says why."
     if behind:
         text += f" Faint rows are pinned results ({'; '.join(behind)}); bold, such as 0.52x, is the time above over"
         text += " theirs, each as a multiple of eager's in its own run."
-    return f"<caption>{escape(text)}</caption>"
+    return text
 
 
-def _head(dim: str, paths: Sequence[str]) -> str:
-    groups = "".join(f'<th scope="colgroup" colspan="4" class="tl-first">{escape(path)}</th>' for path in paths)
-    each = '<th scope="col" class="tl-first">ms</th><th scope="col">speed&shy;up</th>'
-    each += '<th scope="col">error / eager’s</th><th scope="col">agrees</th>'
-    return (
-        f'<thead><tr><th scope="col" rowspan="2">{escape(dim)}</th>'
-        f'<th scope="col" rowspan="2" class="tl-first">eager ms</th>{groups}</tr><tr>{each * len(paths)}</tr></thead>'
-    )
+def _line(label: str, rows: Rows, size: int, paths: Sequence[str], newer: Rows | None = None) -> dict[str, Any]:
+    """One row of the table; with a ratio to the same cell of `newer`, where there is one."""
+    cells = []
+    for path in (EAGER, *paths):
+        row, new = rows.get(path, {}).get(size), (newer or {}).get(path, {}).get(size)
+        cells.append(None if row is None else _cell(row, new))
+    return {"label": label, "pinned": False, "eager": cells[0], "compiled": cells[1:]}
 
 
-def _row(label: str, cells: Cells, size: int, paths: Sequence[str], now: Cells | None = None, pin: bool = False) -> str:
-    found = [cells.get(path, {}).get(size) for path in (EAGER, *paths)]
-    newer = [(now or {}).get(path, {}).get(size) for path in (EAGER, *paths)]
-    parts = [f'<th scope="row">{escape(label)}</th>']
-    for number, (row, new) in enumerate(zip(found, newer, strict=True)):
-        parts.append(_median(row, new))
-        if number:
-            parts += [f"<td>{text}</td>" for text in _judged(row)]
-    return f'<tr class="tl-pin">{"".join(parts)}</tr>' if pin else f"<tr>{''.join(parts)}</tr>"
-
-
-def _median(row: Mapping[str, Any] | None, newer: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return f'<td class="tl-first">{MISSING}</td>'
-    title = f"{_ms(row['p10_ms'])} to {_ms(row['p90_ms'])} ms"
-    warning = row.get("warning")
-    warned = isinstance(warning, str) and bool(warning)
-    title += f"; {warning}" if warned else ""
-    # Both in units of eager's time beside them: the machine may have become slower between the two runs.
-    ratio = ""
+def _cell(row: Mapping[str, Any], newer: Mapping[str, Any] | None) -> dict[str, Any]:
+    warning = row["warning"] if isinstance(row.get("warning"), str) else ""
+    title, ratio = f"{_ms(row['p10_ms'])} to {_ms(row['p90_ms'])} ms", ""
     if newer and row["path"] != EAGER:
-        ratio = f'<span class="tl-ratio">{row["speedup"] / newer["speedup"]:.2f}x</span>'
-    text = f"{_ms(row['median_ms'])}{'*' if warned else ''}"
-    return f'<td class="tl-first" title="{escape(title)}">{text}{ratio}</td>'
+        # Both in units of eager's time beside them: the machine may have become slower between the two runs.
+        ratio = f"{row['speedup'] / newer['speedup']:.2f}x"
+    return {
+        "median": f"{_ms(row['median_ms'])}*" if warning else _ms(row["median_ms"]),
+        "title": f"{title}; {warning}" if warning else title,
+        "ratio": ratio,
+        "speedup": f"{row['speedup']:.2f}x",
+        "error": "" if pd.isna(row["ratio"]) else f"{row['ratio']:.2f}x",
+        "agrees": row["agrees"],
+    }
 
 
-def _judged(row: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    if row is None:
-        return MISSING, MISSING, MISSING
-    if pd.isna(row["ratio"]):
-        return f"{row['speedup']:.2f}x", LATER, LATER
-    agrees = "yes" if row["agrees"] else '<strong class="tl-no">NO</strong>'
-    return f"{row['speedup']:.2f}x", f"{row['ratio']:.2f}x", agrees
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:.3f}" if milliseconds < 100 else f"{milliseconds:.1f}"
 
 
-def _ms(value: float) -> str:
-    return f"{value:.3f}" if value < 100 else f"{value:.1f}"
-
-
-def _failed(path: str, why: Failure) -> str:
-    return (
-        f'<div class="tl-problem tl-failed"><strong>{escape(path)} was not built:</strong> {escape(why.sentence)}'
-        f'<details><summary>Traceback</summary><pre class="tl-traceback">{escape(why.details)}</pre></details></div>'
-    )
+def _failures(result: Result) -> str:
+    return "".join(str(HTML.failure(path, why)) for path, why in result.failures.items())
 
 
 def built(result: Result) -> str:
-    """What was really built, path by path: engines with their real ranges, and what else there is to know."""
-    blocks = [_build(build) for build in result.builds]
-    blocks += [_failed(path, why) for path, why in result.failures.items()]
-    return "".join(blocks) or '<p class="tl-status">Nothing is built.</p>'
+    """What was really built, path by path: engines with their real ranges, and notes."""
+    html = "".join(_build(build) for build in result.builds) + _failures(result)
+    return html or '<p class="tl-status">Nothing is built.</p>'
 
 
 def _build(build: Build) -> str:
     count = f"{len(build.engines)} engine{'s' if len(build.engines) != 1 else ''}"
     head = f"{build.path}: {count} by {build.backend} in {build.seconds:.1f} s"
-    head += "" if build.artefact_bytes is None else f", {_mb(build.artefact_bytes)}"
-    facts = [f"reused: {build.reused}"] if build.reused else []
-    facts += [f"left to PyTorch: {', '.join(build.left_to_pytorch)}"] if build.left_to_pytorch else []
-    return _block(head, build.engines, [*facts, *(f"note: {note}" for note in build.notes)])
+    if build.artefact_bytes is not None:
+        head += f", {_mb(build.artefact_bytes)}"
+    facts = [f"note: {note}" for note in build.notes]
+    if build.left_to_pytorch:
+        facts.insert(0, f"left to PyTorch: {', '.join(build.left_to_pytorch)}")
+    if build.reused:
+        facts.insert(0, f"reused: {build.reused}")
+    return _engines(head, build.engines, {}, facts)
 
 
 def engine_reports(reports: Iterable[EngineReport]) -> str:
-    """The engines that TensorRT for RTX built, in the same form."""
+    """The engines that TensorRT for RTX built, in the form of :func:`built`."""
     return "".join(_engine_report(report) for report in reports)
 
 
 def _engine_report(report: EngineReport) -> str:
-    facts = [f"the build failed: {report.failed}"] if report.failed else []
+    facts = []
+    if report.failed:
+        facts.append(f"the build failed: {report.failed}")
     facts += [f"TensorRT's log: {line}" for line in report.log if line not in (report.failed or "")]
     for number, engine in enumerate(report.engines, start=1):
-        facts += [f"engine {number}: {line}" for line in plan_lines(engine.plan)] if engine.plan else []
-    facts += [f"left to PyTorch: {', '.join(report.left_to_pytorch)}"] if report.left_to_pytorch else []
-    facts += [*(f"call {call}" for call in report.calls), *(f"note: {note}" for note in report.notes)]
-    typed = {i.name: shape(i) for i in report.requested}
-    return _block(report.title, report.engines, facts, typed)
+        if engine.plan:
+            facts += [f"engine {number}: {line}" for line in plan_lines(engine.plan)]
+    if report.left_to_pytorch:
+        facts.append(f"left to PyTorch: {', '.join(report.left_to_pytorch)}")
+    facts += [f"call {call}" for call in report.calls]
+    facts += [f"note: {note}" for note in report.notes]
+    typed = {each.name: shape(each) for each in report.requested}
+    return _engines(report.title, report.engines, typed, facts)
 
 
-def _block(head: str, engines: Sequence[Engine], facts: Sequence[str], typed: Mapping[str, str] | None = None) -> str:
-    listed = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
-    listed = f'<ul class="tl-list">{listed}</ul>' if listed else ""
-    return f'<h4 class="tl-head">{escape(head)}</h4>{_engines(head, engines, typed or {})}{listed}'
-
-
-def _engines(head: str, engines: Sequence[Engine], typed: Mapping[str, str]) -> str:
-    """One row for each input that is not a weight, the model's own first; columns without content are left out."""
+def _engines(head: str, engines: Sequence[Engine], typed: Mapping[str, str], facts: Sequence[str]) -> str:
+    """A table with a row for each input that is no weight, the model's own first; empty columns are left out."""
     rows: list[dict[str, str]] = []
     for number, engine in enumerate(engines, start=1):
-        inputs = sorted((one for one in engine.inputs if one.kind != "weight"), key=lambda one: one.kind != "data")
+        inputs = sorted((each for each in engine.inputs if each.kind != "weight"), key=lambda each: each.kind != "data")
         weights = len(engine.inputs) - len(inputs)
-        whole = {
+        of_engine = {
             "opt from": engine.opt_source,
             "operators": str(engine.operators),
             "seconds": f"{engine.seconds:.2f}" if engine.seconds else "",
@@ -268,28 +219,17 @@ def _engines(head: str, engines: Sequence[Engine], typed: Mapping[str, str]) -> 
             "weights as inputs": str(weights) if weights else "",
             "when": "after the build, by a call" if engine.after_build else "",
         }
-        for place, one in enumerate(inputs):
-            kind = "" if one.kind == "data" else f" ({one.kind})"
-            own = {"engine": str(number), "input": f"{one.name}{kind}", "typed": typed.get(one.name, "")}
-            own["real min/opt/max"] = f"{shape(one)} {one.dtype}"
-            rows.append({**own, **(whole if place == 0 else {})})
-    return _plain_table(head, rows)
-
-
-def _plain_table(label: str, rows: Sequence[Mapping[str, str]]) -> str:
-    columns = [name for name in dict.fromkeys(n for row in rows for n in row) if any(row.get(name) for row in rows)]
-    if not columns:
-        return ""
-    side = {name: "tl-number" if name in NUMBERS else "tl-text" for name in columns}
-    head = "".join(f'<th scope="col" class="{side[name]}">{escape(name)}</th>' for name in columns)
-    body = "".join(
-        "<tr>" + "".join(f'<td class="{side[name]}">{escape(row.get(name, ""))}</td>' for name in columns) + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="tl-scroll"><table class="tl-table" aria-label="{escape(label)}">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+        for each in inputs:
+            of_input = {
+                "engine": str(number),
+                "input": each.name if each.kind == "data" else f"{each.name} ({each.kind})",
+                "typed": typed.get(each.name, ""),
+                "real min/opt/max": f"{shape(each)} {each.dtype}",
+            }
+            rows.append(of_input | (of_engine if each is inputs[0] else dict.fromkeys(of_engine, "")))
+    names = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
+    columns = {name: "number" if name in NUMBERS else "text" for name in names}
+    return str(HTML.engines(head, columns, rows, facts))
 
 
 def _mb(count: int) -> str:
@@ -306,3 +246,23 @@ def seconds(result: Result) -> str:
 
 def _s(value: float) -> str:
     return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+
+
+def answers(questions: Sequence[Sequence[Any]]) -> str:
+    """What the paths did with the sizes that they were asked for, the latest question first."""
+    return str(HTML.answers(questions))
+
+
+def status(text: str, share: float | None = None, seconds: float | None = None, details: str = "") -> str:
+    """The status line: what is being done, which share of it is done, and for how long; details on demand."""
+    return str(HTML.status(text, share, seconds, details))
+
+
+def problem(sentence: str) -> str:
+    """What is wrong with the setting, as a sentence that a screen reader reads out."""
+    return str(HTML.problem(sentence)).strip()
+
+
+def stale(result: Result, running: bool) -> str:
+    """The mark of results that belong to another setting than the one in the panel."""
+    return str(HTML.stale(result.label, running))

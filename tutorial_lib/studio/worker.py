@@ -14,7 +14,11 @@ from tutorial_lib.core.progress import Cancelled
 
 T = TypeVar("T")
 POLL = 0.05
-"""Seconds between two looks of an ``await``: a kernel's interrupt is only seen between them."""
+"""Seconds between two looks of an ``await``.
+
+``asyncio.wrap_future`` instead would sleep until the end: a kernel's interrupt cancels the waiting task in a signal
+handler, which does not wake an event loop (seen with ipykernel 7.4).
+"""
 
 
 class RunCancelled(RuntimeError):
@@ -42,7 +46,7 @@ class Job(Generic[T]):
     def of(cls, result: T) -> "Job[T]":
         """A job that has ended with `result`."""
         job = cls(None, lambda _: result)
-        job._run()
+        job.run()
         return job
 
     @property
@@ -54,6 +58,10 @@ class Job(Generic[T]):
         """Whether it has ended, in whatever way."""
         return self._future.done()
 
+    def when_done(self, do: Callable[[], None]) -> None:
+        """Call `do` when it has ended, on the thread that ends it."""
+        self._future.add_done_callback(lambda _: do())
+
     def check(self) -> None:
         """To be called by the work wherever it can stop: raises :class:`Cancelled` if it should."""
         if self.cancelled:
@@ -62,6 +70,11 @@ class Job(Generic[T]):
     def cancel(self) -> None:
         """Ask the work to stop, at its next :meth:`check`."""
         self._stop.set()
+
+    def drop(self) -> None:
+        """Cancel it where it has not begun: it ends now."""
+        self.cancel()
+        self._future.set_exception(RunCancelled("this run was cancelled, or a newer one took its place."))
 
     def result(self, seconds: float | None = None) -> T:
         """What the work returned.
@@ -79,39 +92,36 @@ class Job(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait without blocking an event loop; if the waiting is interrupted, the work is cancelled."""
+        return self._wait().__await__()
 
-        async def wait() -> T:
-            try:
-                while not self.done():
-                    await asyncio.sleep(POLL)
-            except asyncio.CancelledError:
-                self.cancel()
-                raise
-            return self.result()
+    async def _wait(self) -> T:
+        try:
+            while not self.done():
+                await asyncio.sleep(POLL)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return self.result()
 
-        return wait().__await__()
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Do the work, on this thread."""
         try:
             self.check()
             result = self._work(self)
             self.check()
         except Cancelled:
-            self._drop()
+            self.drop()
         except BaseException as error:
             self._future.set_exception(error)
         else:
             self._future.set_result(result)
 
-    def _drop(self) -> None:
-        if not self._future.done():
-            self._future.set_exception(RunCancelled("this run was cancelled, or a newer one took its place."))
-
 
 class Worker:
     """A thread that does one job at a time.
 
-    A new job of a kind replaces one that waits, and cancels one that runs; jobs of different kinds take turns.
+    A new job of a kind replaces one that waits, and cancels one that runs; jobs of different kinds take turns. The
+    thread is a daemon, which those of an executor are not: a kernel that is told to stop need not wait for a compiler.
     """
 
     def __init__(self, name: str) -> None:
@@ -125,15 +135,9 @@ class Worker:
         """Hand in `work`, which is called with its :class:`Job`; returns at once."""
         job = Job(kind, work, about)
         with self._change:
-            replaced = self._waiting.pop(kind, None)
-            if replaced:
-                replaced.cancel()
-                replaced._drop()
-            if self._running and self._running.kind == kind:
-                self._running.cancel()
+            self.cancel(kind)
             self._waiting[kind] = job
-            if self._thread is None or not self._thread.is_alive():
-                # A daemon, so that a kernel which is told to stop need not wait for a compiler.
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
             self._change.notify()
@@ -144,24 +148,21 @@ class Worker:
         with self._change:
             waiting = self._waiting.pop(kind, None)
             if waiting:
-                waiting.cancel()
-                waiting._drop()
+                waiting.drop()
             if self._running and self._running.kind == kind:
                 self._running.cancel()
 
     @property
     def busy(self) -> bool:
         """Whether anything runs or waits."""
-        return bool(self._waiting) or self._running is not None
+        with self._change:
+            return bool(self._waiting) or self._running is not None
 
     def _work(self) -> None:
         while True:
             with self._change:
+                self._running = None
                 while not self._waiting:
                     self._change.wait()
                 self._running = self._waiting.pop(next(iter(self._waiting)))
-            try:
-                self._running._run()
-            finally:
-                with self._change:
-                    self._running = None
+            self._running.run()

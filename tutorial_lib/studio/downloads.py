@@ -1,8 +1,6 @@
 """What a reader takes along: results and figures as files, the script, and a picture that needs no kernel."""
 
 import base64
-import html
-from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -12,11 +10,11 @@ from tutorial_lib.figures import plots
 from tutorial_lib.studio import views
 
 TYPES = {"json": "application/json", "csv": "text/csv", "svg": "image/svg+xml", "png": "image/png"}
-COPY = (
-    "navigator.clipboard.writeText(this.closest('.tl-take').querySelector('pre').textContent)"
-    ".then(() => {this.nextElementSibling.textContent = 'Copied.'},"
-    " () => {this.nextElementSibling.textContent = 'The browser does not allow it; open the script and copy it.'})"
-)
+
+
+def stem(result: Result) -> str:
+    """The name of its files, without the suffix."""
+    return f"{result.setting.model}-{result.backend}"
 
 
 def contents(result: Result, figure: Figure | None) -> dict[str, str | bytes]:
@@ -30,34 +28,24 @@ def contents(result: Result, figure: Figure | None) -> dict[str, str | bytes]:
 
 
 def links(result: Result, figure: Figure | None) -> str:
-    """Links that download the files of a result; a browser makes the files itself."""
-    stem = f"{result.setting.model}-{result.backend}"
-    parts = []
+    """Links that download the files of a result; the page holds the files itself."""
+    shown = []
     for suffix, content in contents(result, figure).items():
         data = base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
-        name = html.escape(f"{stem}.{suffix}")
-        parts.append(f'<a download="{name}" href="data:{TYPES[suffix]};base64,{data}">{suffix.upper()}</a>')
-    return (
-        f'<p class="tl-take">Download: {" · ".join(parts)}. Where the browser does not allow it, '
-        "<code>studio.save(folder)</code> writes the same files.</p>"
-    )
+        name = f"{stem(result)}.{suffix}"
+        shown.append({"name": name, "type": TYPES[suffix], "content": data, "suffix": suffix.upper()})
+    return str(views.HTML.downloads(shown))
 
 
 def copyable(script: str) -> str:
     """A script with a button that copies it."""
-    return (
-        '<div class="tl-take"><p>A script that builds and measures the same without this package: '
-        f'<button type="button" class="jupyter-button" onclick="{html.escape(COPY)}">Copy as script</button> '
-        '<span role="status"></span></p>'
-        f"<details><summary>The script ({len(script.splitlines())} lines)</summary>"
-        f"<pre>{html.escape(script)}</pre></details></div>"
-    )
+    return str(views.HTML.script(script))
 
 
 class Snapshot:
     """A figure and a table for readers without a kernel; the last line of a cell shows both."""
 
-    def __init__(self, result: Result, behind: Sequence[tuple[str, Result]] = ()) -> None:
+    def __init__(self, result: Result, behind: views.Pinned = ()) -> None:
         self.result = result
         self.behind = tuple(behind)
 

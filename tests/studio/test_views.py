@@ -1,0 +1,291 @@
+"""Results as HTML: the numbers are the sweep's, the text is the reader's, and neither can break the page."""
+
+import base64
+import math
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from plans import PLAN
+
+from tutorial_lib import PATHS, DynamicDim, sweep
+from tutorial_lib.builds.report import Engine, EngineInput
+from tutorial_lib.engines import Call, EngineReport
+from tutorial_lib.experiments.result import Failure, Result
+from tutorial_lib.experiments.setting import Setting
+from tutorial_lib.measure.sweep import EAGER, latencies
+from tutorial_lib.studio import views
+
+HOSTILE = "<script>alert(1)</script> \" ' & $x"
+
+
+class Page(HTMLParser):
+    """What a browser makes of HTML: text, tags with their attributes, cells by row, and tags that do not close."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.wrong, self.tags, self.texts, self.rows = [], [], [], [], []
+        self.feed(html)
+        assert not self.wrong + self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag != "img":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data.strip()
+
+    @property
+    def text(self):
+        return "".join(self.texts)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def result(built, seed):
+    programs = {path: built(path, "eager", seed) for path in PATHS}
+    measured = sweep(programs, [1, 4, 8], min_samples=3, min_seconds=0.001)
+    setting = Setting("expand-reshape", (DynamicDim("batch", 1, 4, 8),), backend="eager")
+    seconds = {"build jit": 3.0, "build input": 6.25, "measure": 13.1}
+    return Result(setting, measured, tuple(program.build for program in programs.values()), seconds=seconds)
+
+
+@pytest.fixture(scope="module")
+def pin(built, seed, result):
+    measured = sweep({"jit": built("jit", "eager", seed)}, [2, 4], min_samples=3, min_seconds=0.001)
+    return "A: 1 / 2 / 8", replace(result, sweep=measured, builds=result.builds[:1])
+
+
+@pytest.fixture
+def failing(result):
+    why = Failure(f"the compiler is missing: {HOSTILE}", f"Traceback:\n  {HOSTILE}")
+    return replace(result, failures={"export": why})
+
+
+def with_table(result, **columns):
+    return replace(result, sweep=replace(result.sweep, table=result.sweep.table.assign(**columns)))
+
+
+X = EngineInput("x", "float32", (1, 7), (4, 7), (8, 7))
+ONE = EngineInput("x", "float32", (1, 7), (1, 7), (1, 7))
+ENGINES = EngineReport(
+    case="seed",
+    path="jit",
+    mode="build",
+    target=None,
+    requested=(replace(X, min=(2, 7)),),
+    engines=(
+        Engine((X,), "the size of the first call", 5, 0.0, plan=PLAN),
+        Engine((ONE,), "a call", 5, 0.0, after_build=True),
+    ),
+    calls=(
+        Call({"batch": 1}, "built", "", None, (2,), (2,), None),
+        Call({"batch": 9}, "refused", "it", HOSTILE, (), (), None),
+    ),
+    left_to_pytorch=("aten.cat",),
+    failed=None,
+    explanation=None,
+    log=(),
+    notes=("engine 1, batch: min is 1, not 2",),
+    versions={"torch-tensorrt-rtx": "2.13.0", "tensorrt-rtx": "1.5.0.114"},
+    options={},
+    seconds=0.0,
+    tracing_seconds=0.0,
+)
+
+
+def test_the_table_has_the_numbers_of_the_sweep(result):
+    rows = Page(views.table(result)).rows[2:]
+    assert [row[0] for row in rows] == ["1", "4 (opt)", "8"]
+    table = result.sweep.table.set_index(["path", "batch"])
+    for row, size in zip(rows, (1, 4, 8), strict=True):
+        assert row[1].rstrip("*") == f"{table.loc[(EAGER, size), 'median_ms']:.3f}"
+        for number, path in enumerate(PATHS):
+            measured = table.loc[(path, size)]
+            median, speedup, ratio, agrees = row[2 + 4 * number : 6 + 4 * number]
+            assert median.rstrip("*") == f"{measured['median_ms']:.3f}"
+            assert (speedup, ratio, agrees) == (f"{measured['speedup']:.2f}x", f"{measured['ratio']:.2f}x", "yes")
+
+
+def test_a_median_carries_its_percentiles_and_its_warning(result):
+    warned = with_table(result, warning="unstable: 40%")
+    page = Page(views.table(warned))
+    row = warned.sweep.table.query("path == 'jit'").iloc[0]
+    titles = [attrs.get("title") for attrs in page.all("td")]
+    assert f"{row['p10_ms']:.3f} to {row['p90_ms']:.3f} ms; unstable: 40%" in titles
+    assert page.rows[2][1].endswith("*")
+    assert "distrust" in page.text
+
+
+def test_a_difference_is_said_in_words(result):
+    rows = Page(views.table(with_table(result, agrees=False, ratio=9.5))).rows
+    assert rows[2][4:6] == ["9.50x", "NO"]
+
+
+def test_pinned_results_have_rows_and_how_times_changed_in_units_of_eagers(result, pin):
+    page = Page(views.table(result, [pin]))
+    rows = page.rows[2:]
+    assert [row[0] for row in rows] == ["1", "2 · A", "4 (opt)", "A", "8"]
+    assert "A: 1 / 2 / 8" in page.text  # the caption
+    new, old = (each.sweep.table.set_index(["path", "batch"]).loc[("jit", 4)] for each in (result, pin[1]))
+    assert rows[3][2].replace("*", "") == f"{old['median_ms']:.3f}{old['speedup'] / new['speedup']:.2f}x"
+    assert rows[3][6:] == ["–"] * 8  # only jit is pinned
+    assert [attrs.get("class") for attrs in page.all("tr")][2:] == [None, "tl-pin", None, "tl-pin", None]
+    recorded = replace(pin[1], recorded="recorded on a GPU")
+    assert Page(views.table(result, [(pin[0], recorded)])).rows[5][0] == "A, recorded"
+
+
+def test_results_of_another_model_or_dimension_are_not_compared(result, pin):
+    label, other = pin
+    another_model = replace(other, setting=replace(other.setting, model="another"))
+    assert 'class="tl-ratio"' not in views.table(result, [(label, another_model)])
+    dims = [{"name": "length", "min": 1, "opt": 4, "max": 8}]
+    table = other.sweep.table.rename(columns={"batch": "length"})
+    moved = replace(other.sweep, table=table, provenance={**other.sweep.provenance, "dims": dims})
+    assert views.table(result, [(label, replace(other, sweep=moved))]) == views.table(result)
+
+
+def test_tables_are_told_to_screen_readers(result, pin):
+    page = Page(views.table(result, [pin]))
+    assert len(page.all("caption")) == 1
+    assert {attrs.get("scope") for attrs in page.all("th")} == {"col", "colgroup", "row"}
+    assert [attrs["colspan"] for attrs in page.all("th") if attrs["scope"] == "colgroup"] == ["4"] * 3
+
+
+def test_what_streams_in_has_no_verdict_yet(built, seed, result):
+    measured = latencies(seed, {"jit": built("jit", "eager", seed)}, [1, 4])
+    streaming = replace(result, sweep=measured, builds=result.builds[:1], seconds={}, final=False)
+    page = Page(views.table(streaming))
+    assert [row[4:6] for row in page.rows[2:]] == [["…", "…"]] * 2
+    assert "first look" in page.text
+    assert views.alt(streaming).endswith("agreement is measured after the last build.")
+    assert "nan" not in (page.text + views.alt(streaming)).lower()
+
+
+def test_what_failed_is_a_sentence_with_its_traceback_on_demand(failing):
+    for view in (views.table, views.built):
+        page = Page(view(failing))
+        assert f"export was not built: the compiler is missing: {HOSTILE}" in page.text
+        assert f"Traceback:\n  {HOSTILE}" in page.text
+        assert len(page.all("details")) == len(page.all("summary")) == 1
+
+
+def test_where_nothing_could_be_built_there_is_no_figure(failing):
+    nothing = replace(failing, sweep=None, builds=())
+    assert views.figure(nothing) is None
+    assert views.more(nothing) is None
+    assert "Nothing is measured" in views.table(nothing)
+    assert "Nothing is measured" in views.alt(nothing)
+    assert Page(views.built(nothing)).all("pre")
+
+
+def test_hostile_text_stays_text(result, pin):
+    metadata = {**result.sweep.provenance, "case": HOSTILE}
+    builds = (replace(result.builds[0], notes=(HOSTILE,), reused=HOSTILE, left_to_pytorch=(HOSTILE,)),)
+    bad = replace(result, sweep=replace(result.sweep, provenance=metadata), builds=builds)
+    figure = views.figure(bad, [(HOSTILE, pin[1])])
+    shown = [views.table(bad, [(HOSTILE, pin[1])]), views.built(bad), views.image(figure, views.alt(bad))]
+    shown += [views.engine_reports([ENGINES]), views.seconds(bad), views.status(HOSTILE, details=HOSTILE)]
+    for html in (*shown, views.problem(HOSTILE)):
+        page = Page(html)
+        assert not page.all("script")
+        assert HOSTILE in page.text + "".join(attrs.get("alt", "") for attrs in page.all("img"))
+
+
+def test_an_image_is_svg_with_a_text_alternative(result, pin):
+    (image,) = Page(views.image(views.figure(result, [pin]), views.alt(result), stale=True)).all("img")
+    kind, content = image["src"].split(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert ElementTree.fromstring(base64.b64decode(content)).tag.endswith("svg")
+    assert (image["class"], image["alt"]) == ("tl-stale", views.alt(result))
+    assert "max-width: 1200px" in image["style"]
+
+
+def test_the_text_alternative_has_the_main_numbers(result):
+    table = result.sweep.table[result.sweep.table["path"] != EAGER]
+    best, worst = table.loc[table["speedup"].idxmax()], table.loc[table["ratio"].idxmax()]
+    text = views.alt(result)
+    for said in ("batch 1/4/8", "backend eager", result.sweep.provenance["device"]):
+        assert said in text
+    assert f"{best['speedup']:.2f} times, {best['path']} at batch {best['batch']}" in text
+    assert f"{worst['ratio']:.2f} times eager's own, {worst['path']} at batch {worst['batch']}" in text
+
+
+def test_an_output_that_is_not_finite_is_the_largest_error(result):
+    is_jit = result.sweep.table["path"] == "jit"
+    bad = with_table(
+        result,
+        ratio=result.sweep.table["ratio"].mask(is_jit, math.inf),
+        rms=result.sweep.table["rms"].mask(is_jit, math.inf),
+        agrees=~is_jit,
+    )
+    assert "largest error: inf times eager's own, jit" in views.alt(bad)
+    assert "NO" in views.table(bad)
+    views.image(views.figure(bad), views.alt(bad))
+
+
+def test_built_shows_engines_with_real_ranges(result):
+    page = Page(views.built(result))
+    expected = [
+        [str(number), each.name, str(each).removeprefix(f"{each.name} "), engine.opt_source]
+        for build in result.builds
+        for number, engine in enumerate(build.engines, start=1)
+        for each in engine.data
+    ]
+    assert [row[:4] for row in page.rows if row[1] == "x"] == expected
+    for build in result.builds:
+        assert f"{build.path}: {len(build.engines)} engine" in page.text
+
+
+def test_built_marks_recompiled_engines_bytes_reuse_and_notes(result):
+    engine = replace(result.builds[1].engines[0], after_build=True, engine_bytes=2_500_000)
+    changes = {"reused": "a saved program", "notes": ("a note",), "artefact_bytes": 10**6}
+    build = replace(result.builds[1], engines=(engine,), **changes)
+    text = Page(views.built(replace(result, builds=(build,)))).text
+    for said in ("after the build, by a call", "2.5 MB", "1.0 MB", "reused: a saved program", "note: a note"):
+        assert said in text
+
+
+def test_engines_of_a_report_say_by_what_they_were_built_and_what_they_need():
+    page = Page(views.engine_reports((ENGINES,)))
+    assert page.text.strip().startswith("seed, jit: built by TensorRT for RTX 1.5.0.114, not run")
+    assert ["1", "x", "[2/4/8, 7]", "[1/4/8, 7] float32"] in [row[:4] for row in page.rows]
+    for said in (*map(str, ENGINES.calls), *ENGINES.notes, "aten.cat", "after the build, by a call"):
+        assert said in page.text
+    assert "engine 1: plan 11 bytes; memory: activation 85.7 MB, weights 7.09 MB" in page.text
+    assert "engine 2: " not in page.text
+    failed = replace(ENGINES, engines=(), calls=(), failed="TensorRT refused it.", log=(f"its own words {HOSTILE}",))
+    text = Page(views.engine_reports((failed,))).text
+    assert "not built by TensorRT for RTX 1.5.0.114" in text
+    assert "the build failed: TensorRT refused it." in text
+    assert f"TensorRT's log: its own words {HOSTILE}" in text
+
+
+def test_seconds_are_on_one_line_with_what_was_reused(result):
+    builds = (result.builds[0], replace(result.builds[1], reused="found on disk"))
+    line = views.seconds(replace(result, builds=builds))
+    assert line == "build jit 3.0 s, build input 6.2 s (reused: found on disk), measure 13 s; total 22 s"
+    assert views.seconds(replace(result, seconds={})) == ""
+
+
+def test_every_class_has_a_style_inside_the_studio(failing, pin):
+    html = views.table(failing, [pin]) + views.built(failing) + views.engine_reports([ENGINES])
+    used = {name for _, attrs in Page(html).tags for name in (attrs.get("class") or "").split()}
+    for name in used | {"tl-problem", "tl-status", "tl-stale-note", "tl-stale"}:
+        assert f".{name}" in views.STYLE
+    rules = [line for line in views.STYLE.split("\n") if "{" in line]
+    assert all(line.startswith((".tl-studio", "  ")) for line in rules)
