@@ -45,9 +45,10 @@ def test_without_a_folder_it_is_computed_each_time(folder):
     assert [remembered("answers.json", "key", lambda n=n: n) for n in (1, 2)] == [1, 2]
 
 
-def test_a_damaged_file_is_written_anew(folder):
+@pytest.mark.parametrize("content", ["", "{", "\x00\xff", "[]", "null", "5", '{"other": null}'])
+def test_a_damaged_file_is_written_anew(folder, content):
     folder.mkdir()
-    (folder / "answers.json").write_text("{")
+    (folder / "answers.json").write_text(content, encoding="latin-1")
     assert remembered("answers.json", "key", lambda: 1) == 1
     assert remembered("answers.json", "key", lambda: 2) == 1
 
