@@ -1,8 +1,8 @@
 """Builds engines with TensorRT's own builder, listens to what it says, and can stop it.
 
-:func:`install` changes Torch-TensorRT's interpreter in this process: TensorRT logs to a :class:`Listener`, which
-follows its progress as well, and a plan is not deserialized, since that needs a driver. Everything up to and
-including ``IBuilder.build_serialized_network`` is upstream's.
+:class:`Builder` changes Torch-TensorRT's interpreter in this process: TensorRT's log and progress come here, and a plan
+is not deserialized, since that needs a driver. Everything up to and including ``IBuilder.build_serialized_network`` is
+upstream's.
 """
 
 import importlib
@@ -78,24 +78,15 @@ def share_done(phases: Mapping[str, Phase]) -> float:
     return max((of(name) for name, phase in phases.items() if phase.parent is None), default=0.0)
 
 
-class _SerializedPlan:
-    """Stands for a CUDA engine that is not loaded."""
-
-    def __init__(self, data: Any) -> None:
-        self._data = bytes(data)
-
-    def serialize(self) -> bytes:
-        return self._data
-
-
 class _NoRuntime:
-    """Takes the place of ``trt.Runtime`` where no supported card is."""
+    """Takes the place of ``trt.Runtime``, which needs a driver: a plan stays the bytes that it is."""
 
     def __init__(self, logger: Any) -> None:
         pass
 
-    def deserialize_cuda_engine(self, data: Any) -> _SerializedPlan:
-        return _SerializedPlan(data)
+    def deserialize_cuda_engine(self, data: Any) -> types.SimpleNamespace:
+        plan = bytes(data)
+        return types.SimpleNamespace(serialize=lambda: plan)
 
 
 class Builder:
@@ -113,10 +104,8 @@ class Builder:
             "torch-tensorrt-rtx": importlib.import_module("torch_tensorrt").__version__,
             "tensorrt-rtx": self._trt.__version__,
         }
-        self._network_layers = self._shape_layers = 0
-        self._inputs: tuple[PlanTensor, ...] = ()
-        self._outputs: tuple[PlanTensor, ...] = ()
-        self._network_done = 0.0
+        self._network: dict[str, Any] = {}  # what a Plan says of the network that it was made from
+        self._network_done = 0.0  # time.perf_counter(), or 0 while the network is not complete
         self._log = _logger(self._trt)()
         self._monitor = _monitor(self._trt)(self)
         self._patch()
@@ -148,14 +137,18 @@ class Builder:
         With that, the plan can tell what its layers were made from.
         """
         self._network_done = time.perf_counter()
-        self._inputs = tuple(_tensor(network.get_input(number), profiles) for number in range(network.num_inputs))
-        self._outputs = tuple(_tensor(network.get_output(number), ()) for number in range(network.num_outputs))
-        self._network_layers, self._shape_layers = network.num_layers, 0
+        shape_layers = 0
         for index in range(network.num_layers):
             layer = network.get_layer(index)
             layer.metadata = layer.name
-            outputs = [layer.get_output(number) for number in range(layer.num_outputs)]
-            self._shape_layers += all(tensor.is_shape_tensor for tensor in outputs)
+            if all(layer.get_output(number).is_shape_tensor for number in range(layer.num_outputs)):
+                shape_layers += 1
+        self._network = {
+            "network_layers": network.num_layers,
+            "shape_layers": shape_layers,
+            "inputs": tuple(_tensor(network.get_input(number), profiles) for number in range(network.num_inputs)),
+            "outputs": tuple(_tensor(network.get_output(number), ()) for number in range(network.num_outputs)),
+        }
         self.request.progress(Progress("building", 0, None, "TensorRT builds an engine"))
 
     def convert(
@@ -193,11 +186,8 @@ class Builder:
             activation_bytes=max(facts.activation_bytes, default=0),
             weight_bytes=facts.weight_bytes,
             scratch_bytes=facts.scratch_bytes,
-            network_layers=self._network_layers,
-            shape_layers=self._shape_layers,
             layers=facts.layers,
-            inputs=self._inputs,
-            outputs=self._outputs,
+            **self._network,
             targets=targets.built_for(self.request.target, self.versions["tensorrt-rtx"]),
             conversion_seconds=self._network_done - start,
             build_seconds=end - self._network_done,
@@ -227,8 +217,8 @@ class Builder:
 
     def _messages(self, severity: int) -> tuple[str, ...]:
         """What TensorRT said of this severity or a graver one, each sentence once."""
-        said = dict.fromkeys(text for level, text in self._log.lines if level <= severity)
-        return tuple(text for text in said if NO_DRIVER not in text)
+        messages = dict.fromkeys(text for level, text in self._log.lines if level <= severity)
+        return tuple(text for text in messages if NO_DRIVER not in text)
 
     def _refusal(self, error: Exception) -> EngineRefused:
         """One sentence from the exception and TensorRT's log, and what it means where that is known."""

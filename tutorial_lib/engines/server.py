@@ -57,8 +57,9 @@ class Server:
             if self._is_outdated():
                 self._send("answer", number, "outdated", None)
             else:
-                self._send("answer", number, *self._answer(answer, number, payload))
+                kind, value = self._answer(answer, number, payload)
                 self._is_outdated()  # from now on, what this request imported is watched, too
+                self._send("answer", number, kind, value)
 
     def _read(self) -> None:
         with contextlib.suppress(Exception):
