@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # for editors and mypy; `_NAMES` says the same to Python
     )
     from tutorial_lib.core.precision import PrecisionError
     from tutorial_lib.core.shapes import DynamicDim, ShapeError, TensorSpec
+    from tutorial_lib.experiments.examination import examine
     from tutorial_lib.measure.sweep import Sweep, grid, sweep
     from tutorial_lib.paths import PATHS
     from tutorial_lib.studio import Studio
@@ -62,6 +63,7 @@ __all__ = [
     "advise",
     "choose",
     "engines",
+    "examine",
     "expand_reshape",
     "grid",
     "paths",
@@ -87,6 +89,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "core.nets": ("AnySizeVisionTransformer", "ExpandReshapeModel", "Perceptron", "TextEncoder", "VisionTransformer"),
     "core.precision": ("PrecisionError",),
     "core.shapes": ("DynamicDim", "ShapeError", "TensorSpec"),
+    "experiments.examination": ("examine",),
     "measure.sweep": ("Sweep", "grid", "sweep"),
     "paths": ("PATHS",),
     "studio": ("Studio",),

@@ -83,6 +83,13 @@ def test_sizes_that_belong_together_are_told_in_the_words_of_this_package(path):
     assert "dynamic_shapes" not in message
 
 
+@pytest.mark.parametrize("name", ["input", "export"])
+def test_an_input_of_another_name_than_forwards_argument_is_told(name):
+    case = Case("layer", nn.Linear(4, 2), (TensorSpec("x", (DynamicDim("batch", 1, 2, 4), 4)),))
+    message = refused(name, case)
+    assert "called x, and the arguments of the model's forward input" in message
+
+
 class Recurrent(nn.Module):
     def __init__(self, layer):
         super().__init__()

@@ -191,7 +191,7 @@ def test_a_table_of_positions_that_is_shorter_than_the_range():
     assert found.kind == "range"
     assert "takes b only up to 8" in found.cause
     assert "b <= 32" in found.cause
-    assert "table of positions" in found.fix
+    assert "table" in found.fix
     export(positions, R(5, 4), x=batch(high=8))
 
 
@@ -543,7 +543,7 @@ def test_two_sizes_that_do_not_fit():
     found = told(lambda: R(1, 401, 3) + R(1, 197, 3))
     assert found.kind == "sizes"
     assert "401 and 197 in dimension 1" in found.cause
-    assert "table" in found.cause
+    assert "table" in found.fix
     for call in (
         lambda: export(lambda self, x: x + self.table, R(5, 4), x=batch()),
         lambda: jit(lambda self, x: x + self.table, R(5, 4)),

@@ -1,5 +1,6 @@
 """Why a build failed, for the person who built: upstream's error explained, and the model itself looked at."""
 
+import inspect
 import io
 import re
 from contextlib import redirect_stderr
@@ -22,6 +23,8 @@ def explain_failure(error: Exception, case: Case, path: str) -> Explanation:
     Upstream names a guard, which may be far from the reason, so the model is first tried at other sizes.
     """
     explanation = explain(error)
+    if explanation.kind == "dynamic_shapes":
+        return _names_differ(explanation, case)
     of_model = None if explanation.kind in UPSTREAM_IS_RIGHT else explain_range(case)
     if of_model and not (explanation.kind == "fixed size" and of_model.kind == "range"):
         return replace(of_model, quote=explanation.quote)
@@ -36,6 +39,16 @@ def explain_failure(error: Exception, case: Case, path: str) -> Explanation:
         explanation,
         cause=_with_names_of_the_case(explanation.cause, case, path),
         fix_here=_with_names_of_the_case(explanation.fix_here, case, path),
+    )
+
+
+def _names_differ(explanation: Explanation, case: Case) -> Explanation:
+    arguments = ", ".join(inspect.signature(case.model.forward).parameters)
+    inputs = ", ".join(spec.name for spec in case.inputs)
+    return replace(
+        explanation,
+        cause=f"The inputs are called {inputs}, and the arguments of the model's forward {arguments}.",
+        fix_here="Give each TensorSpec the name of its argument, in their order.",
     )
 
 

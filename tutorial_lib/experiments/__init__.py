@@ -1,6 +1,7 @@
 """What to build and measure, on which devices, and the files that keep what came of it."""
 
 from tutorial_lib.experiments.campaign import build_ahead, run_all
+from tutorial_lib.experiments.examination import examine
 from tutorial_lib.experiments.processes import Processes
 from tutorial_lib.experiments.recordings import Recorded, RecordedError
 from tutorial_lib.experiments.result import Result
@@ -16,6 +17,7 @@ __all__ = [
     "ResultsFileError",
     "Setting",
     "build_ahead",
+    "examine",
     "run",
     "run_all",
 ]

@@ -329,9 +329,8 @@ RULES = (
         "RuntimeError",
         r"size of tensor a \((?P<a>\w+)[^)]*\) must match the size of tensor b \((?P<b>\w+)[^)]*\) at non-singleton "
         r"dimension (?P<n>\d+)",
-        "Two tensors do not fit: {a} and {b} in dimension {n}{where}. Often one is a table of fixed length, such as "
-        "positions for one image size, and the other comes from the input.",
-        "Slice or interpolate the table to the input's size, or give inputs of the size it was made for. " + EAGER,
+        "Two tensors do not fit: {a} and {b} in dimension {n}{where}.",
+        "If one is a table of fixed length, slice or interpolate it to the input's size. " + EAGER,
     ),
     Rule(
         "sizes",

@@ -416,7 +416,7 @@ def _bounded(v: _Violation) -> _Explained:
     return (
         "range",
         f"The model takes {_plain(match['name'])} {takes}, and the range asked for is wider ({asked}){v.where}.",
-        "Ask for that range, or move the limit in the model: a table of positions, a slice or an `if` on the size."
+        "Ask for that range, or find what sets the limit: it may be a table, a slice or an `if` on the size."
         + v.suggested,
         match,
         "",
