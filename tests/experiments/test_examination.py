@@ -82,10 +82,11 @@ def test_the_command_examines_a_model_of_ones_own_and_fails_if_something_is_foun
     file = tmp_path / "mine.py"
     file.write_text(
         "from torch import nn\n"
-        "from tutorial_lib import Case, DynamicDim, TensorSpec\n\n\n"
+        "from tutorial_lib import Case, DynamicDim, TensorSpec\n\n"
+        "BATCH = DynamicDim('batch', 1, 2, 4)\n\n\n"
         "class Mixed(nn.Module):\n    def forward(self, x):\n        return x - x.mean(0)\n\n\n"
-        'def rows():\n    return Case("rows", nn.ReLU(), (TensorSpec("input", (DynamicDim("batch", 1, 2, 4), 3)),))\n\n\n'
-        'def mixed():\n    return Case("mixed", Mixed(), (TensorSpec("x", (DynamicDim("batch", 1, 2, 4), 3)),))\n'
+        'def rows():\n    return Case("rows", nn.ReLU(), (TensorSpec("input", (BATCH, 3)),))\n\n\n'
+        'def mixed():\n    return Case("mixed", Mixed(), (TensorSpec("x", (BATCH, 3)),))\n'
     )
     assert main(["examine", "--model", f"{file}::rows", "--device", "cpu"]) == 0
     assert capsys.readouterr().out == "rows: nothing found\n"
