@@ -13,8 +13,6 @@ import upstream
 from tutorial_lib import expand_reshape, perceptron
 from tutorial_lib.engines import build, build_all
 from tutorial_lib.engines.targets import PORTABLE
-from tutorial_lib.explain import explain
-from tutorial_lib.explain.explanation import UNKNOWN
 
 AHEAD = ("input", "export")
 numbers_of_1_5 = pytest.mark.skipif(upstream.MINOR < (2, 13), reason="the numbers are those of TensorRT for RTX 1.5")
@@ -56,7 +54,6 @@ def test_the_call_above_max_has_an_engine_built_for_4096_that_asks_for_gigabytes
     assert (late.data[0].min[0], late.data[0].opt[0], late.data[0].max[0]) == (1, 33, upstream.UNBOUNDED)
     if upstream.MINOR >= (2, 13):  # of 65536, as 2.11 asks, TensorRT for RTX 1.4 names 8 MB: too large a number for it
         assert late.plan.activation_bytes > 9.9e9
-    assert reports["jit"].activation_bytes == max(plan.activation_bytes for plan in reports["jit"].plans)
     for path in AHEAD:
         assert reports[path].calls[0].outcome == "refused"
 
@@ -93,11 +90,6 @@ def test_a_size_passed_as_a_number_is_a_shape_tensor_with_a_range_of_values(repo
     assert size.profiles == (((1,), (4,), (32,)),)
 
 
-def test_the_output_of_a_plan_is_that_of_the_model(reports, path):
-    for plan in reports[path].plans:
-        assert [(tensor.dtype, tensor.kind) for tensor in plan.outputs] == [("float32", "")]
-
-
 @numbers_of_1_5
 @pytest.mark.parametrize("path", AHEAD)
 def test_a_dynamic_engine_has_26_layers_for_shapes_that_a_static_one_has_not(reports, path):
@@ -123,7 +115,9 @@ def test_layers_of_a_plan_name_the_layers_of_the_network_that_they_were_made_fro
 
 def test_versions_targets_and_seconds_are_noted(installed, reports, path):
     report = reports[path]
+    assert [engine.engine_bytes for engine in report.engines] == [plan.plan_bytes for plan in report.plans]
     for plan in report.plans:
+        assert [(tensor.dtype, tensor.kind) for tensor in plan.outputs] == [("float32", "")]
         assert plan.tensorrt_version == installed.tensorrt_rtx
         assert plan.versions["torch-tensorrt-rtx"] == installed.torch_tensorrt
         assert plan.versions["torch"] == torch.__version__
@@ -137,12 +131,6 @@ def test_versions_targets_and_seconds_are_noted(installed, reports, path):
     built = sum(plan.conversion_seconds + plan.build_seconds for plan in report.plans)
     assert report.tracing_seconds == pytest.approx(report.seconds - built)
     assert installed.tensorrt_rtx in report.title
-
-
-def test_the_size_of_an_engine_is_that_of_its_plan(reports, path):
-    assert [engine.engine_bytes for engine in reports[path].engines] == [
-        plan.plan_bytes for plan in reports[path].plans
-    ]
 
 
 def test_a_model_in_half_precision_is_built_in_it(half, path):
@@ -271,27 +259,17 @@ def test_the_reason_that_stands_in_tensorrts_log_alone_is_found_there(installed)
     assert "[AttentionInput]" in report.explanation.quote
 
 
-@pytest.mark.parametrize("path", AHEAD)
-def test_a_number_taken_out_of_a_tensor_is_explained(installed, path):
-    report = failed(own_models.item(), path, mode="graph")
+@pytest.mark.parametrize(("path", "low"), [("input", 1), ("export", 1), ("export", 2)])
+def test_a_number_taken_out_of_a_tensor_is_explained_at_any_min(installed, path, low):
+    report = failed(own_models.item(low), path, mode="graph")
     assert report.explanation.kind == "number from a tensor"
     assert f"the {path} path cannot run: The model takes a number out of a tensor" in report.failed
     assert len(report.engines) == 1
 
 
-def test_such_a_number_is_noticed_at_any_min(installed):
-    report = failed(own_models.item(2), "export", mode="graph")
-    assert report.explanation.kind == "number from a tensor"
-
-
 def test_what_a_graph_break_passes_on_is_no_weight(installed):
     graph, *_ = build(own_models.item(), "jit", mode="graph").engines
     assert [(i.kind, i.min[0], i.max[0]) for i in graph.inputs if len(i.min) == 2] == [("intermediate", 1, 8)]
-
-
-def test_an_unknown_refusal_keeps_its_own_words(installed):
-    error = RuntimeError("IBuilder::buildSerializedNetwork: Error Code 99: never heard of")
-    assert explain(error).kind == UNKNOWN
 
 
 def test_engines_built_before_a_refusal_are_in_the_report(installed):
