@@ -83,6 +83,7 @@ class Job:
     reused: str | None = None
     started: float = field(default_factory=time.perf_counter)
     finished: bool = False
+    sizes_seen: Any = field(default_factory=lambda: collections.defaultdict(pgo.CodeState))  # by code, as Dynamo does
 
     def __post_init__(self) -> None:
         self.names = tensorrt.placeholder_names(self.case.inputs)
@@ -109,7 +110,7 @@ class Job:
                 precision.tf32(self.case.allows_tf32),
                 compat.upstream_warnings_ignored(),
                 torch._dynamo.config.patch(dynamo),
-                _no_history_of_sizes(),
+                _history_of_sizes(self.sizes_seen),
                 caches.patch(cache_key_tag=tag),
                 self._backend_in_force(),
             ):
@@ -315,14 +316,13 @@ class Job:
 
 
 @contextlib.contextmanager
-def _no_history_of_sizes() -> Iterator[None]:
-    """Compile as in a new process, without the sizes that Dynamo has seen of the same code before.
+def _history_of_sizes(sizes_seen: Any) -> Iterator[None]:
+    """Compile as in a process of its own, where Dynamo has seen the sizes of this program's calls and no others.
 
-    It makes a dimension dynamic that had two sizes, also for the next program of that code, so what a program with
-    graph breaks serves would depend on what was built before. The history is put back afterwards.
+    It makes a dimension dynamic that had two sizes, also for the next program of the same code, so what a program
+    with graph breaks serves would depend on what was built before. The process's own history is put back afterwards.
     """
-    none_yet: Any = collections.defaultdict(pgo.CodeState)
-    with mock.patch.object(pgo, "_CODE_STATE", none_yet), mock.patch.object(pgo, "_INIT_CODE_STATE", None):
+    with mock.patch.object(pgo, "_CODE_STATE", sizes_seen), mock.patch.object(pgo, "_INIT_CODE_STATE", None):
         yield
 
 
