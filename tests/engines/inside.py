@@ -6,7 +6,6 @@ Every function takes and returns plain values, because they cross a process boun
 import contextlib
 import logging
 import warnings
-from unittest import mock
 
 import torch
 from upstream import DEVICE
@@ -286,60 +285,6 @@ def upstream_engines(how, options, static=False):
             )
             torch_tensorrt.compile(model(), ir="dynamo", inputs=[spec], **options)
     return len(found), messages
-
-
-def cached_engines(options):
-    """Engines that reach the engine cache with `options`, and the warnings; TensorRT's builder is replaced."""
-    import torch_tensorrt
-    import torch_tensorrt.dynamo.conversion._conversion as conversion
-    from torch_tensorrt.dynamo._engine_cache import BaseEngineCache
-
-    class Cache(BaseEngineCache):
-        stored = 0
-
-        def __init__(self):
-            pass
-
-        def save(self, hash_value, blob, *args, **kwargs):
-            Cache.stored += 1
-
-        def load(self, hash_value, *args, **kwargs):
-            return None
-
-    interpreter, conversion.TRTInterpreter = (
-        conversion.TRTInterpreter,
-        lambda *args, **kwargs: mock.MagicMock(
-            run=lambda: mock.MagicMock(
-                weight_name_map=None,
-                engine=mock.MagicMock(serialize=lambda: b"", serialize_with_config=lambda _: b""),
-                input_names=["x"],
-                output_names=["output0"],
-                requires_output_allocator=False,
-                requires_native_multidevice=False,
-            )
-        ),
-    )
-
-    def build(module, inputs, settings, name, engine_cache):
-        conversion.interpret_module_to_result(module, inputs, settings, engine_cache=engine_cache)
-        return StandIn(module, inputs)
-
-    frontend.set_engine_build(build)
-    try:
-        with logged() as messages:
-            torch_tensorrt.compile(
-                model(),
-                ir="dynamo",
-                inputs=[batch_of(4)],
-                min_block_size=1,
-                custom_engine_cache=Cache(),
-                cache_built_engines=True,
-                reuse_cached_engines=True,
-                **options,
-            )
-    finally:
-        conversion.TRTInterpreter = interpreter
-    return Cache.stored, messages
 
 
 def cache_keys(heads=(12, 8), opts=(4, 4)):

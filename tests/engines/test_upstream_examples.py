@@ -14,8 +14,7 @@ MULTIPLIED_BY_PYTORCH = {"torch_executed_ops": {"torch.ops.aten.mul.Tensor"}}
 SECONDS = 400
 
 AS_TYPED = [
-    *((name, path) for name in ("first_model", "saved_classifier", "saved_convolution", "scores") for path in PATHS),
-    *((name, path) for name in ("gpt2", "elu", "perceptron") for path in PATHS),
+    *((name, path) for name in ("first_model", "saved_convolution", "scores") for path in PATHS),
     ("video", "input"),
     ("video", "export"),
 ]
@@ -83,12 +82,6 @@ def test_a_graph_that_is_cut_gives_two_engines_of_one_range(report, path):
     ranges = [(each.min[0], each.opt[0], each.max[0]) for e in result.engines[:2] for each in e.inputs]
     assert ranges == [(1, 8, 16)] * 2
     assert served(result) == [("served", (3, 4) if path == "jit" else (1, 2)), ("served", (1, 2))]
-
-
-@pytest.mark.long
-def test_gpt_2_serves_the_next_tokens_with_the_engine_of_the_prompt(report):
-    """Upstream's comment says that the second token compiles anew."""
-    assert served(report("gpt2", "jit", (8, 9, 1023))) == [("served", (1,))] * 3
 
 
 def test_weights_that_can_be_replaced_need_a_gpu_unless_they_are_inputs(report):

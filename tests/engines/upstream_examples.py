@@ -12,18 +12,6 @@ from tutorial_lib import Case, DynamicDim, TensorSpec, expand_reshape
 # ---- models ------------------------------------------------------------------------------------------------------
 
 
-class ImageClassifier(nn.Module):
-    """A convolution whose whole feature map goes to a linear layer: only the batch can vary."""
-
-    def __init__(self, side):
-        super().__init__()
-        self.features = nn.Conv2d(3, 16, 3, padding=1)
-        self.head = nn.Linear(16 * side * side, 10)
-
-    def forward(self, x):
-        return self.head(functional.relu(self.features(x)).flatten(1))
-
-
 class MaskedEncoder(nn.Module):
     """Embeds ids and switches off those that the mask hides, so both inputs have one batch."""
 
@@ -41,40 +29,6 @@ class Scores(nn.Module):
 
     def forward(self, query, key):
         return query @ key.mT
-
-
-class Gpt2(nn.Module):
-    """A small GPT-2 without a cache whose attention is written out: products, a causal mask and a softmax."""
-
-    def __init__(self, layers=2, width=64, heads=4, vocabulary=100, positions=1024):
-        super().__init__()
-        self.heads = heads
-        self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(positions, width)
-        self.blocks = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    "before": nn.LayerNorm(width),
-                    "qkv": nn.Linear(width, 3 * width),
-                    "out": nn.Linear(width, width),
-                    "after": nn.LayerNorm(width),
-                    "up": nn.Linear(width, 4 * width),
-                    "down": nn.Linear(4 * width, width),
-                }
-            )
-            for _ in range(layers)
-        )
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, input_ids):
-        place = torch.arange(input_ids.shape[1], device=input_ids.device)
-        visible = place[:, None] >= place[None, :]
-        x = self.tokens(input_ids) + self.positions(place)
-        for block in self.blocks:
-            q, k, v = (_heads(part, self.heads) for part in block["qkv"](block["before"](x)).chunk(3, dim=-1))
-            scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~visible, float("-inf"))
-            x = x + block["out"]((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
-            x = x + block["down"](functional.gelu(block["up"](block["after"](x)), approximate="tanh"))
-        return self.norm(x) @ self.tokens.weight.mT
 
 
 def _heads(x, count):
@@ -173,17 +127,8 @@ def _any_image():
     return TensorSpec("x", (DynamicDim("batch", 1, 8, 16), 3, *sides))
 
 
-def _sequence(low, opt, high, *names):
-    shape = 1, DynamicDim("length", low, opt, high)
-    return [TensorSpec(name, shape, torch.int64, high=100) for name in names]
-
-
 def first_model():
     return expand_reshape(batch=(1, 4, 32))
-
-
-def saved_classifier():
-    return _case("image classifier", lambda: ImageClassifier(224), _images(1, 8, 32))
 
 
 def saved_convolution():
@@ -208,10 +153,6 @@ def shared_batch():
 def scores():
     shape = 1, 12, DynamicDim("seq_len", 1, 7, 10), 64
     return _case("scores", Scores, TensorSpec("query", shape), TensorSpec("key", shape))
-
-
-def gpt2():
-    return _case("gpt-2", Gpt2, *_sequence(2, 7, 1023, "input_ids"))
 
 
 def video():
@@ -240,13 +181,3 @@ def text_and_image(image=(3586, 4096, 4096)):
 
 def broken_graph():
     return _case("broken graph", ShiftedRelu, _images(1, 8, 16))
-
-
-def elu():
-    shape = 1024, 1, DynamicDim("height", 32, 33, 34), DynamicDim("width", 32, 33, 34)
-    return _case("elu", nn.ELU, TensorSpec("input", shape)).in_precision("fp16")
-
-
-def perceptron():
-    layers = lambda: nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 1), nn.Sigmoid())  # noqa: E731
-    return _case("perceptron", layers, TensorSpec("input", (DynamicDim("batch", 1, 8, 1024), 10)))
