@@ -155,6 +155,7 @@ def test_masks_indices_and_sizes_beside_floats_are_compared(path):
     assert result.agrees
 
 
+@pytest.mark.slow
 def test_code_of_inductor_gives_sizes_back_as_python_ints_also_after_loading(inductor, tmp_path):
     from tutorial_lib.builds import saving
 

@@ -39,6 +39,7 @@ def test_ranges_that_are_not_typed_follow_the_ones_that_are(capsys):
     assert "[3, 196, 768]" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_second_model_runs_too(capsys):
     assert run("--model", "vit", "--backend", "eager", "--paths", "export", "--max", "2", "--batches", "1,2") == 0
     assert "images [1/2/2, 3, 224, 224]" in capsys.readouterr().out

@@ -31,6 +31,7 @@ def reports(monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 def test_a_result_has_all_that_is_needed_to_trust_it(seed):
     result = run(of(backend="auto", paths=("export",), sizes=()), seed, min_seconds=0)
     assert result.final

@@ -107,6 +107,7 @@ def test_the_first_notebook_opens_with_its_figures_and_runs(page, lab):
     no_complaint(page)
 
 
+@pytest.mark.slow
 def test_the_studio_from_a_typed_range_to_a_copied_script(page, lab, expect):
     open_notebook(page, lab, "03_shape_studio")
     expect(page.get_by_text("The shape studio is shown here while its kernel runs").first).to_be_visible()
