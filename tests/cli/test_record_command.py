@@ -12,6 +12,7 @@ from tutorial_lib.cli import commands
 from tutorial_lib.cli.commands import main
 from tutorial_lib.core import precision
 from tutorial_lib.experiments import recordings, results_file
+from tutorial_lib.experiments.campaign import measured
 
 QUICK = ["--quick", "--models", "perceptron", "--backends", "eager", "--paths", "export", "--device", "cpu"]
 
@@ -120,6 +121,20 @@ def test_time_that_is_up_leaves_a_file_from_which_the_same_command_goes_on(tmp_p
     assert [file.name for file in tmp_path.iterdir()] == ["run.jsonl"]
     assert run("--out", str(out), *QUICK) == 0
     assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_recording_of_not_all_settings_says_so_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
+    def run_all(settings, file, *, device, min_seconds, **_):
+        with results_file.opened(file) as results:
+            result = measured(MODELS["perceptron"], settings[0], device, min_seconds)
+            results.append(results_file.Line(results_file.key(settings[0], device, min_seconds), 1, result))
+
+    monkeypatch.setattr(commands, "run_all", run_all)
+    out = tmp_path / "run.json"
+    assert run("--out", str(out), *QUICK, "--precision", "fp32,bf16", "--minutes", "5") == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.json", "run.jsonl"]
+    assert recordings.load(out).warnings == ("1 of 2 settings were not reached in 5 minutes.",)
+    assert "The same command goes on with the 1 settings that are left." in capsys.readouterr().out
 
 
 @pytest.mark.slow
