@@ -315,8 +315,8 @@ class Advice:
             notes.append(f"{self.padding_refused} Policies that pad are left out.")
         if self._undecided:
             notes.append(
-                f"{self._undecided} may do as well and would be preferred then, but is expected to be slower: measure for "
-                "longer (seconds) or on a quiet machine to tell."
+                f"{self._undecided} may do as well and would be preferred then, but is expected to be slower: measure "
+                "for longer (seconds) or on a quiet machine to tell."
             )
         one_engine = [policy for policy in self.ranked if policy.name.startswith("one engine")]
         if len(one_engine) > 1 and self.objective.is_speed:
