@@ -45,11 +45,11 @@ def main() -> None:
     print(f"{report.device_name(device)}, torch {torch.__version__}, {case.name}, inductor, float32")
     print(f"{'path':15}{'batch':>6}{'direct us':>11}{'graph us':>10}{'faster':>9}{'new shape ms':>14}{'MB':>8}")
     for name in programs:
-        for size, recording in zip(sizes, graphs[name].recordings.values(), strict=True):
+        for size, capture in zip(sizes, graphs[name].captures.values(), strict=True):
             direct, graph = found[name, size, "direct"], found[name, size, "graph"]
             print(
                 f"{name:15}{size:>6}{1000 * direct.median_ms:>11.1f}{1000 * graph.median_ms:>10.1f}"
-                f"{latency.speedup(direct, graph):>8.2f}x{1000 * recording.seconds:>14.1f}{recording.megabytes:>8.1f}"
+                f"{latency.speedup(direct, graph):>8.2f}x{1000 * capture.seconds:>14.1f}{capture.megabytes:>8.1f}"
             )
 
 

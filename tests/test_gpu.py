@@ -62,8 +62,8 @@ def test_a_graph_is_recorded_once_for_each_shape(program, seed):
     for size in (1, 4, 8, 4, 1, 8, 3):
         inputs = seed.example(size, seed=size)
         assert torch.allclose(graphed(*inputs), seed.eager(*inputs), atol=1e-5)
-    assert [key[0][0][0] for key in graphed.recordings] == [1, 4, 8, 3]
-    assert all(one.seconds > 0 for one in graphed.recordings.values())
+    assert [key[0][0][0] for key in graphed.captures] == [1, 4, 8, 3]
+    assert all(one.seconds > 0 for one in graphed.captures.values())
 
 
 def test_a_result_of_a_graph_survives_the_next_call(program, seed):
@@ -85,9 +85,9 @@ def test_a_graph_s_inputs_may_be_anywhere(program, seed):
 def test_a_new_shape_costs_more_than_one_that_is_recorded(built, seed, inductor):
     graphed, inputs = Graphed(built("export", inductor, seed)), seed.example(4)
     graphed(*inputs)
-    (recording,) = graphed.recordings.values()
+    (capture,) = graphed.captures.values()
     replays = latency.measure({0: lambda: graphed(*inputs)}, GPU, min_seconds=0.05)[0]
-    assert 1000 * recording.seconds > 3 * replays.median_ms
+    assert 1000 * capture.seconds > 3 * replays.median_ms
 
 
 @pytest.mark.parametrize("path", list(PATHS))
@@ -95,7 +95,7 @@ def test_what_the_program_refuses_stays_refused(path, built, seed, inductor):
     graphed = Graphed(built(path, inductor, seed))
     with pytest.raises(OutOfRange):
         graphed(*seed.example(seed.dims["batch"].max + 1))
-    assert not graphed.recordings
+    assert not graphed.captures
 
 
 def test_a_graph_may_be_recorded_in_another_thread_than_the_build(built, seed, inductor):

@@ -13,7 +13,7 @@ def test_without_a_gpu_the_program_is_not_called_and_one_sentence_says_why():
         graphed(torch.ones(2))
     with pytest.raises(ValueError, match="NVIDIA GPU"):
         graphed()
-    assert not graphed.recordings
+    assert not graphed.captures
 
 
 def test_memory_is_of_gpus_only():

@@ -1,8 +1,8 @@
-"""CUDA graphs for programs with dynamic shapes: one graph for each shape, recorded on its first call.
+"""CUDA graphs for programs with dynamic shapes: one graph for each shape, captured on its first call.
 
-A CUDA graph is a fixed list of kernels with fixed addresses, which the GPU runs without the host: what a small batch
-spends in Python and in launching, it saves. It holds for one shape only, so a dynamic program needs one for
-each, each new one costs several calls, and all stay in memory.
+A CUDA graph is a fixed list of kernels with fixed addresses, which the GPU runs without the host. It saves the time
+that a small batch spends in Python and in launching kernels. It holds for one shape only, so a dynamic program needs
+one graph for each shape; each new one costs several calls, and all of them stay in memory.
 """
 
 import time
@@ -14,14 +14,14 @@ import torch
 from torch.utils import _pytree as pytree
 
 WARM_UP = 3
-"""Calls before a recording: libraries choose their kernels and allocate their workspaces then."""
+"""Calls before a capture: libraries choose their kernels and allocate their workspaces then."""
 
 Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Recording:
-    """One graph, the memory that it reads and writes, and what it took to record: seconds, and MB that stay."""
+class Capture:
+    """One graph, the memory that it reads and writes, and its cost: seconds, and MB of memory that stay."""
 
     graph: torch.cuda.CUDAGraph
     inputs: tuple[torch.Tensor, ...]
@@ -31,10 +31,10 @@ class Recording:
 
 
 class Graphed:
-    """A program that is recorded once for each shape of its inputs, and replayed from then on.
+    """A program that is captured once for each shape of its inputs, and replayed from then on.
 
-    Inputs are copied to where the graph reads, and results from where it writes, so that a result stays as it is when
-    the next call comes. A call that records is served like any other. Calls have to come from one thread at a time.
+    Inputs are copied to the memory that the graph reads, and results are copied out, so the next call does not change
+    them. A call that captures returns its result like any other. Calls must come from one thread at a time.
 
     Parameters
     ----------
@@ -44,14 +44,14 @@ class Graphed:
 
     Attributes
     ----------
-    recordings : dict
-        A :class:`Recording` for each shape so far.
+    captures : dict
+        A :class:`Capture` for each shape so far.
     """
 
     def __init__(self, program: Callable[..., Any]) -> None:
         self._program = program
         self._pool: Any = None
-        self.recordings: dict[Key, Recording] = {}
+        self.captures: dict[Key, Capture] = {}
 
     @torch.no_grad()
     def __call__(self, *inputs: torch.Tensor) -> Any:
@@ -65,22 +65,22 @@ class Graphed:
             From the program, if an input is not what it was built for.
         """
         key = tuple((tuple(x.shape), x.stride(), x.dtype, x.device) for x in inputs)
-        recording = self.recordings.get(key)
-        if recording is None:
+        if key not in self.captures:
             if not inputs or any(x.device.type != "cuda" for x in inputs):
-                raise ValueError("CUDA graphs are of an NVIDIA GPU; call this with tensors that are there.")
-            recording = self.recordings[key] = self._record(inputs)
-        for buffer, given in zip(recording.inputs, inputs, strict=True):
+                raise ValueError("CUDA graphs need an NVIDIA GPU; call this with tensors that are there.")
+            self.captures[key] = self._capture(inputs)
+        capture = self.captures[key]
+        for buffer, given in zip(capture.inputs, inputs, strict=True):
             buffer.copy_(given)
-        recording.graph.replay()
-        return pytree.tree_map_only(torch.Tensor, torch.clone, recording.output)
+        capture.graph.replay()
+        return pytree.tree_map_only(torch.Tensor, torch.clone, capture.output)
 
-    def _record(self, inputs: tuple[torch.Tensor, ...]) -> Recording:
+    def _capture(self, inputs: tuple[torch.Tensor, ...]) -> Capture:
         device = inputs[0].device
         torch.cuda.synchronize(device)
         start, before = time.perf_counter(), torch.cuda.memory_reserved(device)
         buffers = tuple(x.clone() for x in inputs)
-        stream = torch.cuda.Stream(device)  # a graph cannot be recorded on the default stream
+        stream = torch.cuda.Stream(device)  # a graph cannot be captured on the default stream
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
                 self._program(*buffers)
@@ -91,4 +91,4 @@ class Graphed:
         self._pool = self._pool or graph.pool()  # replayed one at a time, graphs can share their buffers
         torch.cuda.synchronize(device)
         megabytes = (torch.cuda.memory_reserved(device) - before) / 1e6
-        return Recording(graph, buffers, output, time.perf_counter() - start, megabytes)
+        return Capture(graph, buffers, output, time.perf_counter() - start, megabytes)
