@@ -178,9 +178,15 @@ def test_precision_stays_with_the_program(seed, tmp_path, monkeypatch):
         assert torch.backends.cuda.matmul.allow_tf32
 
 
+@pytest.fixture
+def package(built, seed, inductor):
+    """A program of Inductor's; a test that looks at temporary folders asks for this first."""
+    return built("export", inductor, seed)
+
+
 @pytest.mark.slow
-def test_a_package_is_unpacked_only_as_long_as_its_program_lives(built, seed, inductor, tmp_path, own_temporary_folder):
-    saving.save(built("export", inductor, seed), tmp_path / "seed.dynpt")
+def test_a_package_is_unpacked_only_as_long_as_its_program_lives(package, seed, tmp_path, own_temporary_folder):
+    saving.save(package, tmp_path / "seed.dynpt")
     assert temporary_folders() == set()
     loaded = saving.load(tmp_path / "seed.dynpt")
     assert all(name.startswith("aotinductor_") for name in temporary_folders())
@@ -192,11 +198,10 @@ def test_a_package_is_unpacked_only_as_long_as_its_program_lives(built, seed, in
 
 
 @pytest.mark.slow
-def test_options_of_a_loaded_program_read_as_they_did(built, seed, inductor, tmp_path):
-    here = built("export", inductor, seed)
-    saving.save(here, tmp_path / "one.dynpt")
-    options = saving.load(tmp_path / "one.dynpt").build.options
-    assert {name: repr(value) for name, value in options.items()} == here.build.to_dict()["options"]
+def test_options_of_a_loaded_program_read_as_they_did(package, tmp_path):
+    saving.save(package, tmp_path / "seed.dynpt")
+    options = saving.load(tmp_path / "seed.dynpt").build.options
+    assert {name: repr(value) for name, value in options.items()} == package.build.to_dict()["options"]
 
 
 # ---- what cannot be saved ---------------------------------------------------------------------------------------
@@ -517,14 +522,12 @@ def test_metadata_that_mean_nothing_are_refused(saved, refused, change):
 
 
 @pytest.mark.slow
-def test_code_that_cannot_be_loaded_is_one_sentence_and_leaves_nothing(
-    built, seed, inductor, tmp_path, own_temporary_folder
-):
+def test_code_that_cannot_be_loaded_is_one_sentence_and_leaves_nothing(package, tmp_path, own_temporary_folder):
     file = tmp_path / "seed.dynpt"
-    saving.save(built("export", inductor, seed), file)
+    saving.save(package, file)
     contents = members(file.read_bytes())
-    package = members(contents["program.pt2"])
-    broken = packed({name: b"?" if name.endswith(".so") else content for name, content in package.items()})
+    code = members(contents["program.pt2"])
+    broken = packed({name: b"?" if name.endswith(".so") else content for name, content in code.items()})
     file.write_bytes(signed({**contents, "program.pt2": broken}))
     before = temporary_folders()
     with pytest.raises(saving.ArtefactError, match=r"could not be loaded by inductor \(RuntimeError: .*build it") as e:

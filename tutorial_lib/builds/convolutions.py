@@ -1,9 +1,9 @@
 """Convolutions compiled for every size: the choice of a kernel by size, kept out of a program's guards.
 
 When a convolution is traced, torch asks which kernel would run, because kernels differ in the strides of their
-results. For float32 on a CPU the answer depends on sizes: ``batch >= 16``, and for a batch of 1 whether there are
-more than 20480 numbers. Both become guards, so a program for batches 1 to 32 is refused, or is compiled again in the
-middle of its range. Yet the question has one answer for all sizes almost always, and the kernel that computes is
+results. For float32 on a CPU the answer depends on sizes: ``batch >= 16``, and for a batch of 1 whether there are more
+than 20480 elements. Both conditions become guards, so a program for batches 1 to 32 is refused, or is compiled again
+in the middle of its range. Yet the strides are almost always the same for all sizes, and the kernel that computes is
 chosen anew in every call, compiled or not.
 """
 
@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manag
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 Choose = Callable[..., Any]
-"""The signature of ``torch._C._select_conv_backend``: input, weight and the convolution's arguments to a kernel."""
+"""The signature of ``torch._C._select_conv_backend``: from input, weight and other arguments to a kernel."""
 
 MACHINES = frozenset({"x86_64", "AMD64"})
 """Where the kernels and their strides are known; Arm has others."""
@@ -32,8 +32,8 @@ def for_any_size() -> Iterator[None]:
     """Compile convolutions on a CPU without guards on the choice of a kernel, for the length of a ``with`` block.
 
     Guards stay where strides could depend on the choice: for three-dimensional convolutions of a single channels-last
-    volume, or with a kernel of a single point; on processors other than x86-64; and where oneDNN is off. What a
-    program computes is not changed.
+    volume or with a kernel of size 1, on processors other than x86-64, and where oneDNN is off. The results of a
+    program do not change.
     """
     choose = functools.partial(_on_cpu, _torch._select_conv_backend)
     with mock.patch.object(torch._C, "_select_conv_backend", choose):
@@ -41,9 +41,9 @@ def for_any_size() -> Iterator[None]:
 
 
 def kernel_without_a_choice(choose: Choose, input: FakeTensor, weight: torch.Tensor, **arguments: Any) -> Any:
-    """A kernel with the strides of oneDNN's, after the guards that hold on every device.
+    """A kernel whose result has the strides of oneDNN's, after the guards that hold on every device.
 
-    A tensor without a device has no kernel to choose, so with that torch only checks the shapes.
+    Inside a kernel invocation a fake tensor is on the meta device, for which torch chooses no kernel but checks shapes.
     """
     with in_kernel_invocation_manager(input.fake_mode):
         kernel = choose(input, weight, **arguments)
@@ -58,11 +58,11 @@ def _on_cpu(choose: Choose, input: torch.Tensor, weight: torch.Tensor, **argumen
 
 
 def _have_strides_of_one_format(input: FakeTensor, weight: torch.Tensor) -> bool:
-    """Whether the kernels that torch may choose for these give results in one memory format, whatever the sizes.
+    """Whether all kernels that torch may choose here give results in one memory format, whatever the sizes.
 
     For float32 they are oneDNN's and ATen's own. Two-dimensional results are channels-last from both if the input or
-    the weight is; three-dimensional ones only from oneDNN's, which takes every batch above 1 (for a kernel of a single
-    point, that is so with several threads only). The other dtypes do not depend on sizes.
+    the weight is; three-dimensional ones only from oneDNN's, which takes every batch above 1 (for a kernel of size 1,
+    only with several threads). For other dtypes the choice does not depend on sizes.
     """
     if not (
         input.device.type == "cpu"

@@ -1,4 +1,4 @@
-"""Plain values from JSON, turned into the types that a dataclass names, or refused.
+"""Reads plain values from JSON as the types that a dataclass declares, or refuses them.
 
 Why not a library: msgspec ignores unknown fields of a dataclass, cattrs takes "3" and true for numbers, and both take
 NaN. A recording with any of these would be trusted.
@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 
 def read(kind: type[T], plain: Any, where: str = "") -> T:
-    """`plain`, as ``json.loads`` returns it, as a value of the type `kind`.
+    """Convert `plain`, as ``json.loads`` returns it, to the type `kind`.
 
     Parameters
     ----------
     kind : type
         A dataclass, bool, int, float, str, a union with None, ``dict[str, ...]``, or a tuple of these:
-        ``tuple[int, ...]`` of any length or ``tuple[int, str]`` of just that length. ``Any`` takes what there is.
+        ``tuple[int, ...]`` of any length or ``tuple[int, str]`` of exactly that length. ``Any`` accepts everything.
     plain : object
-        What was read. A dataclass is a dictionary with its fields; fields with a default may be missing.
+        A dataclass is a dictionary with its fields; fields with a default may be missing.
     where : str
-        How the value is called in errors.
+        The name of the value in errors.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The number format that a model computes in: fp32, TF32, bf16 or fp16.
 
 ========  ==============  =======================================================================
-name      weights and     how it is asked for
+name      weights and     how it is set
           inputs
 ========  ==============  =======================================================================
 fp32      float32         TF32 off for matrix products and convolutions
@@ -10,9 +10,9 @@ bf16      bfloat16        the model is cast
 fp16      float16         the model is cast
 ========  ==============  =======================================================================
 
-The model is cast, not the engine told: TensorRT 11 is strongly typed and takes the precision from the
-network (https://docs.nvidia.com/deeplearning/tensorrt, "Strongly Typed Networks"), and a baseline in
-eager PyTorch then computes in the same format.
+The precision is set by casting the model, not by a compiler option: TensorRT 11 is strongly typed and takes the
+precision from the network (https://docs.nvidia.com/deeplearning/tensorrt, "Strongly Typed Networks"), and the baseline
+in eager PyTorch computes in the same format.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, 
 
 
 class PrecisionError(ValueError):
-    """A precision that does not exist, or not on this device."""
+    """A precision that does not exist, or that this device does not have."""
 
 
 def why_not(name: str, device: torch.device) -> str | None:
@@ -43,9 +43,9 @@ def why_not(name: str, device: torch.device) -> str | None:
 
 
 def cast(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    """A copy of `model` with its floats in `dtype`.
+    """A copy of `model` with its floating-point tensors in `dtype`.
 
-    Complex numbers stay as they are: ``model.to(torch.bfloat16)`` would drop their imaginary parts.
+    Complex tensors stay as they are: ``model.to(torch.bfloat16)`` would drop their imaginary parts.
     """
     return copy.deepcopy(model)._apply(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 

@@ -1,4 +1,4 @@
-"""What a build or a sweep is doing, told to whoever started it, who may stop it there."""
+"""Progress of a build or a sweep, told to a listener, which may cancel the work."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ _listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", def
 
 @dataclass(frozen=True)
 class Progress:
-    """How far some work is.
+    """How far a piece of work has come.
 
     Attributes
     ----------
@@ -19,9 +19,9 @@ class Progress:
         ``converting``, ``building`` or ``calling``; a sweep ``comparing``, ``warming up`` or ``measuring``; the
         stages of a run are those of :mod:`tutorial_lib.experiments.run`.
     done, total : int, int or None
-        Steps of this stage; `total` is None where nobody knows how many there are.
+        Steps of this stage; `total` is None where their number is not known.
     text : str
-        The same for people.
+        The same as a sentence for people.
     """
 
     stage: str
@@ -35,14 +35,14 @@ Listener = Callable[[Progress], None]
 
 
 class Cancelled(BaseException):
-    """The work was stopped on request. Not an ``Exception``, so that no compiler takes it for a failure of its own."""
+    """The work was stopped on request. Not an ``Exception``, so compilers do not take it for their own failure."""
 
 
 @contextlib.contextmanager
 def listening(tell: Callable[[str], None]) -> Iterator[None]:
-    """Have `tell` called with every stage that this thread enters inside the ``with`` block.
+    """Call `tell` with every stage that this thread enters inside the ``with`` block.
 
-    It may raise :class:`Cancelled`: the work then ends at that stage, and leaves no lock or setting behind.
+    It may raise :class:`Cancelled`: the work then ends at that stage and leaves no lock or setting behind.
     """
     token = _listener.set(tell)
     try:
@@ -52,7 +52,7 @@ def listening(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def stage(text: str) -> None:
-    """Say that the next stage begins, such as ``tracing``; stages that cannot be stopped tell only their start."""
+    """Announce that the next stage begins, such as ``tracing``. The work can be cancelled only here."""
     tell = _listener.get()
     if tell:
         tell(text)

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch._dynamo.utils
@@ -25,7 +26,7 @@ from tutorial_lib.checks.results import UncomparableResult
 from tutorial_lib.core.files import remembered
 
 PACKING_GAIN = 1.2
-"""Packed weights have to be this much faster than PyTorch's own product before they are chosen."""
+"""How many times faster packed weights must be than PyTorch's own product before they are used."""
 NUMBERS = "tutorial_lib.numbers"
 """Key of a package's metadata that says which values of the result are Python numbers."""
 
@@ -33,12 +34,11 @@ NUMBERS = "tutorial_lib.numbers"
 def settings(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]:
     """Every Inductor setting of a build: the reader's `options` over the defaults of this tutorial.
 
-    The defaults make builds short without changing the code that is built: the compiler that
-    :func:`tutorial_lib.builds.backends.cpp_compiler.compiler` found, no precompiled headers (ahead of time they cost 10
-    s once and save 1 s a build), no optimization of the wrapper that is compiled around the kernels, and
-    no test compile of the vector instructions (CPUID is still asked). On a CPU,
-    ``freezing`` is on where packed weights measure faster (:func:`packing_gain`): weights then are
-    constants of the engine, and a product may round differently from eager's.
+    The defaults make builds short without changing the kernels: the compiler of
+    :func:`tutorial_lib.builds.backends.cpp_compiler.compiler`, no precompiled headers (ahead of time they cost 10 s
+    once and save 1 s a build), no optimization of the wrapper around the kernels, and no test compile of the vector
+    instructions (CPUID is still asked). On a CPU, ``freezing`` is on where packed weights measure faster
+    (:func:`packing_gain`): weights are then constants of the engine, and a product may round differently from eager's.
     """
     defaults: dict[str, Any] = {
         "cpp.cxx": (None, compiler()),
@@ -72,9 +72,8 @@ def patched(values: Mapping[str, Any]) -> Iterator[None]:
     """Inductor's configuration with `values`, for the length of a ``with`` block, and no tables on stderr."""
     with contextlib.ExitStack() as stack:
         if values.get("max_autotune"):
-            algorithms: Any = importlib.import_module("torch._inductor.select_algorithm")
-            stack.callback(setattr, algorithms, "PRINT_AUTOTUNE", algorithms.PRINT_AUTOTUNE)
-            algorithms.PRINT_AUTOTUNE = False
+            algorithms = importlib.import_module("torch._inductor.select_algorithm")
+            stack.enter_context(mock.patch.object(algorithms, "PRINT_AUTOTUNE", False))
         stack.enter_context(config.patch(dict(values)))
         yield
 
@@ -88,9 +87,9 @@ def cache_hits() -> int:
 def packing_gain(threads: int) -> float:
     """How many times faster oneDNN's packed linear is than PyTorch's linear on this CPU.
 
-    Measured once and remembered on disk, so that every kernel of a machine decides alike. The product is
-    that of the tutorial's first model at batch 4 (788 x 768 x 2304, float32). Which of the two
-    libraries wins depends on the maker of the CPU. Returns 0.0 where oneDNN is missing.
+    Measured once and stored on disk, so that every kernel on a machine decides alike. The product is that of the
+    tutorial's first model at batch 4 (788 x 768 x 2304, float32). Which of the two libraries wins depends on the maker
+    of the CPU. Returns 0.0 where oneDNN is missing.
     """
     if not torch.backends.mkldnn.is_available():
         return 0.0
@@ -100,27 +99,29 @@ def packing_gain(threads: int) -> float:
 
 def _measured_gain() -> float:
     x, weight, bias = torch.randn(788, 768), torch.randn(2304, 768), torch.randn(2304)
+    plain_ns, packed_ns = [], []
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-        calls: list[Callable[[], Any]] = [
-            lambda: torch.nn.functional.linear(x, weight, bias),
-            lambda: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], ""),
-        ]
-        times: list[list[int]] = [[], []]
         for _ in range(15):
-            for call, nanoseconds in zip(calls, times, strict=True):
-                call()
-                start = time.perf_counter_ns()
-                call()
-                nanoseconds.append(time.perf_counter_ns() - start)
+            plain_ns.append(_second_call_ns(lambda: torch.nn.functional.linear(x, weight, bias)))
+            packed_ns.append(
+                _second_call_ns(lambda: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], ""))
+            )
     except (RuntimeError, AttributeError):  # an operator that this build of torch lacks
         return 0.0
-    # On a busy machine either figure alone can mislead, so the smaller one counts.
-    return min(function(times[0]) / function(times[1]) for function in (min, statistics.median))
+    # On a busy machine either ratio alone can mislead, so the smaller one counts.
+    return min(min(plain_ns) / min(packed_ns), statistics.median(plain_ns) / statistics.median(packed_ns))
+
+
+def _second_call_ns(call: Callable[[], Any]) -> int:
+    call()
+    start = time.perf_counter_ns()
+    call()
+    return time.perf_counter_ns() - start
 
 
 def numbers_metadata(exported: torch.export.ExportedProgram) -> dict[str, Any]:
-    """The setting that lets a package say which values of its result are Python numbers, for :func:`with_numbers`.
+    """The setting that notes in a package which values of its result are Python numbers, for :func:`with_numbers`.
 
     Raises
     ------
@@ -132,18 +133,18 @@ def numbers_metadata(exported: torch.export.ExportedProgram) -> dict[str, Any]:
 
 
 def _numbers(exported: torch.export.ExportedProgram) -> dict[int, str]:
-    """Which values of the result are Python numbers, by their place; AOTInductor makes tensors of them."""
+    """The values of the result that are Python numbers, by their index; AOTInductor makes tensors of them."""
     types = {}
-    for place, output in enumerate(exported.graph_signature.output_specs):
+    for index, output in enumerate(exported.graph_signature.output_specs):
         value, kind = getattr(output.arg, "value", None), type(output.arg).__name__
         if kind == "SymIntArgument" or type(value) is int:
-            types[place] = "int"
+            types[index] = "int"
         elif kind == "SymBoolArgument" or type(value) is bool:
-            types[place] = "bool"
+            types[index] = "bool"
         elif kind == "SymFloatArgument" or isinstance(value, (float, str)):
             name = "str" if isinstance(value, str) else "float"
             raise UncomparableResult(
-                f"value {place} of the model's result is a Python {name}, which "
+                f"value {index} of the model's result is a Python {name}, which "
                 "AOTInductor does not give back: drop it from the result, or return a tensor."
             )
     return types
@@ -157,8 +158,8 @@ def with_numbers(program: Any) -> Callable[..., Any]:
 
     def call(*inputs: torch.Tensor) -> Any:
         values, tree = pytree.tree_flatten(program(*inputs))
-        for place, name in types.items():
-            values[int(place)] = {"int": int, "bool": bool}[name](values[int(place)])
+        for index, name in types.items():
+            values[int(index)] = {"int": int, "bool": bool}[name](values[int(index)])
         return pytree.tree_unflatten(values, tree)
 
     return call
@@ -167,22 +168,20 @@ def with_numbers(program: Any) -> Callable[..., Any]:
 def load(path: Path, device: torch.device) -> Callable[..., Any]:
     """Load a package for `device`. That runs the native code in it, so load only what this user built.
 
-    On a GPU, where calls take turns (:func:`tutorial_lib.builds.program.calls_wait`), it goes without AOTInductor's own
-    locks and events, which would keep its calls out of CUDA graphs.
+    On a GPU, where calls take turns (:func:`tutorial_lib.builds.program.calls_wait`), it does without AOTInductor's
+    own locks and events, which would keep its calls out of CUDA graphs.
 
-    torch unpacks it into the temporary folder, and removes that when the program is gone; `path` is needed no more.
+    torch unpacks it into the temporary folder and removes that with the program; `path` is no longer needed.
     """
-    codecache: Any = importlib.import_module("torch._inductor.codecache")
-    information = codecache.get_device_information
-    # Only to log whether this processor is another one, torch would compile tests with g++, for many seconds.
+    # torch would compile tests with g++, for many seconds, only to log whether this processor is another one.
     # (During a build it does not: the setting cpp.vec_isa_ok is in force.)
-    codecache.get_device_information = lambda device: {}
-    try:
-        with nothing_left_by_a_failed_load(path):
-            program = torch._inductor.aoti_load_package(str(path), run_single_threaded=device.type == "cuda")
-        return with_numbers(program)
-    finally:
-        codecache.get_device_information = information
+    codecache = importlib.import_module("torch._inductor.codecache")
+    with (
+        mock.patch.object(codecache, "get_device_information", return_value={}),
+        nothing_left_by_a_failed_load(path),
+    ):
+        program = torch._inductor.aoti_load_package(str(path), run_single_threaded=device.type == "cuda")
+    return with_numbers(program)
 
 
 @contextlib.contextmanager
@@ -198,7 +197,7 @@ def nothing_left_by_a_failed_load(path: Path) -> Iterator[None]:
 
 
 def _unpacked(path: Path) -> set[Path]:
-    """Folders of the temporary folder into which the package `path`, whose code has names of its own, was unpacked."""
+    """Temporary folders into which torch unpacked the package `path`; the names of its files are unique."""
     if not zipfile.is_zipfile(path):  # not there, or cut off
         return set()
     with zipfile.ZipFile(path) as archive:
