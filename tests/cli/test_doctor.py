@@ -15,7 +15,7 @@ import jupyter_core.paths
 import pytest
 import torch
 
-from tutorial_lib import BackendUnavailable, Status, status
+from tutorial_lib import Status
 from tutorial_lib.builds.backends import tensorrt
 from tutorial_lib.cli import doctor
 from tutorial_lib.cli.doctor import ABSENT, BUT, NOT_OK, OK, UNNEEDED, Check, Report, diagnose
@@ -523,61 +523,50 @@ def test_a_gpu_that_gives_no_answer_is_reported_once(monkeypatch):
     assert look("NVIDIA GPU").state == NOT_OK
 
 
-def test_tensorrt_for_rtx_on_hopper_is_not_ok_and_says_what_to_type(gpu, versions):
-    found = "TensorRT for RTX does not run on compute capability 9.0"
-    fix = "use data-centre TensorRT there: `make lab TENSORRT=standard`."
-    gpu(why_not={"tensorrt": f"{found}; {fix}"})
-    versions(**RTX)
-    (check,) = (check for check in diagnose().checks if check.name == "tensorrt on cuda:0")
-    assert_useful(check)
-    assert check.state == NOT_OK
-    assert (check.found, check.fix) == (found, fix)
+NOT_LOADED = "torch_tensorrt is installed but cannot be imported (no libnvinfer.so.11); on a Linux machine ..."
 
 
 @pytest.mark.parametrize(
-    ("installed", "file"), [(VERSIONS, "requirements-tensorrt.txt"), (RTX, "requirements-tensorrt-rtx.txt")]
-)
-def test_libraries_that_do_not_load_are_installed_again_from_the_flavours_file(gpu, versions, installed, file):
-    gpu(why_not={"tensorrt": "torch_tensorrt is installed but cannot be imported (why); on a Linux machine ..."})
-    versions(**installed)
-    (check,) = (check for check in diagnose().checks if check.name == "tensorrt on cuda:0")
-    assert f"`pip install --force-reinstall -r {file}`" in check.fix
-
-
-def test_libraries_of_tensorrt_that_do_not_load_are_not_ok(gpu, versions):
-    reason = (
-        "torch_tensorrt is installed but cannot be imported (Could not find libnvinfer.so.11); on a Linux machine ..."
-    )
-    gpu(why_not={"tensorrt": reason})
-    versions(**VERSIONS)
-    report = diagnose()
-    check = report.checks[-3]
-    assert_useful(check)
-    assert (check.name, check.state) == ("tensorrt on cuda:0", NOT_OK)
-    assert "libnvinfer.so.11" in check.found
-    assert "LD_LIBRARY_PATH" in check.fix
-
-
-def test_tensorrt_that_is_not_installed_on_a_gpu_machine_is_absent(gpu, versions):
-    gpu(why_not={"tensorrt": f"the package torch-tensorrt is not installed; {tensorrt.HOW_TO_GET_IT}."})
-    versions(**NEITHER)
-    check = diagnose().checks[-3]
-    assert_useful(check)
-    assert (check.name, check.state) == ("tensorrt on cuda:0", ABSENT)
-
-
-@pytest.mark.parametrize(
-    ("reason", "fix"),
+    ("backend", "reason", "installed", "state", "problem", "fix"),
     [
-        ("Inductor needs the package triton on a GPU, and it is not installed; `pip install triton`.", "triton"),
-        ("Triton needs a GPU of compute capability 7.0 or newer, and this one has 6.1.", "CUDA_VISIBLE_DEVICES="),
+        (
+            "tensorrt",
+            "TensorRT for RTX does not run on compute capability 9.0; use data-centre TensorRT: `make lab`.",
+            RTX,
+            NOT_OK,
+            "TensorRT for RTX does not run on compute capability 9.0",
+            "use data-centre TensorRT: `make lab`.",
+        ),
+        ("tensorrt", NOT_LOADED, VERSIONS, NOT_OK, "libnvinfer.so.11", "-r requirements-tensorrt.txt`"),
+        ("tensorrt", NOT_LOADED, RTX, NOT_OK, "libnvinfer.so.11", "-r requirements-tensorrt-rtx.txt`"),
+        (
+            "tensorrt",
+            f"the package torch-tensorrt is not installed; {tensorrt.HOW_TO_GET_IT}.",
+            NEITHER,
+            ABSENT,
+            "not installed",
+            "`make lab` installs it",
+        ),
+        (
+            "inductor",
+            "Inductor needs the package triton on a GPU, and it is not installed; `pip install triton`.",
+            NEITHER,
+            NOT_OK,
+            "needs the package triton",
+            "`pip install triton`",
+        ),
+        ("inductor", "Triton needs a newer GPU.", NEITHER, NOT_OK, "a newer GPU", "`export CUDA_VISIBLE_DEVICES=`"),
     ],
 )
-def test_inductor_that_does_not_work_on_the_gpu_is_not_ok(gpu, reason, fix):
-    gpu(why_not={"inductor": reason})
-    check = diagnose().checks[-2]
+def test_a_backend_that_does_not_work_on_the_gpu_says_why(
+    gpu, versions, backend, reason, installed, state, problem, fix
+):
+    gpu(why_not={backend: reason})
+    versions(**installed)
+    (check,) = (check for check in diagnose().checks if check.name == f"{backend} on cuda:0")
     assert_useful(check)
-    assert (check.name, check.state) == ("inductor on cuda:0", NOT_OK)
+    assert check.state == state
+    assert problem in check.found
     assert fix in check.fix
 
 
@@ -661,12 +650,6 @@ def test_an_engine_builder_is_named_with_its_versions(monkeypatch, tmp_path):
     assert check.found == f"TensorRT for RTX 1.2.3 and Torch-TensorRT {MINOR}.0 in {tmp_path}"
 
 
-def test_the_doctor_names_no_preview_and_asks_for_no_c_compiler():
-    report = str(diagnose())
-    assert "preview" not in report
-    assert "C compiler" not in {check.name for check in diagnose().checks}
-
-
 EXAMPLE = Report(
     (
         Check("a <b>", OK, "1 & 2 " * 40),
@@ -711,11 +694,3 @@ def test_the_exit_code_is_one_if_anything_is_not_ok(monkeypatch, capsys, states,
     args = parser.parse_args(["doctor"])
     assert args.run(args) == code
     assert capsys.readouterr().out == f"{report}\n"
-
-
-def test_the_backends_are_those_that_the_tutorial_itself_would_use():
-    try:
-        expected = tuple(status(name) for name in doctor.backends.BACKENDS)
-    except BackendUnavailable as error:  # pragma: no cover
-        pytest.skip(str(error))
-    assert [(s.name, s.works) for s in diagnose().backends] == [(s.name, s.works) for s in expected]

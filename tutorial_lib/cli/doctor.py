@@ -2,14 +2,14 @@
 
 Every check ends in one of these states, and only NOT OK makes the exit code 1:
 
-- OK: it is here and fits. OK, but: it works, and the sentence says what may surprise.
-- NOT OK: it breaks what this machine could otherwise do. It is needed everywhere and missing (a C++ compiler
-  is: without one, only ``eager`` is left), or it is here and does not fit, or it could not be checked.
-- absent: it is optional and not here; the sentence says what it is for and how to get it.
+- OK: it is installed and fits. OK, but: it works, and the sentence says what may surprise.
+- NOT OK: it keeps this machine from what it could do otherwise. It is missing and needed everywhere (as a C++ compiler
+  is: without one, only ``eager`` works), or it is installed and does not fit, or it could not be checked.
+- absent: it is optional and not installed; the sentence says what it is for and how to get it.
 - not needed here: nothing on this machine would use it.
 
-No model is built. What may crash (importing Torch-TensorRT) or hang (``nvidia-smi``) runs in a process of its
-own, and every check has a time limit, so that one that fails leaves the others alone.
+No model is built. What may crash (importing Torch-TensorRT) or hang (``nvidia-smi``) runs in a process of its own, and
+every check has a time limit, so that a check that fails does not affect the others.
 """
 
 import argparse
@@ -85,24 +85,31 @@ class Report:
     @property
     def verdict(self) -> str:
         """Which backends work here, after what to do first if something is NOT OK."""
-        names = [s.name for s in self.backends if s.works]
-        working = " and ".join(names).replace(" and ", ", ", max(len(names) - 2, 0))
-        others = "".join(f"; {s.name} does not: {_found_and_fix(s.reason)[0]}" for s in self.backends if not s.works)
-        says = "Which backends work here could not be found out."
+        working = [status.name for status in self.backends if status.works]
+        text = "Which backends work here could not be found out."
         if working:
-            who = f"{working} on {self.backends[0].device}{others}."
-            says = f"All three paths work here with {who}" if self.ok else f"Of the backends, these work here: {who}"
+            text = "All three paths work here with " if self.ok else "Of the backends, these work here: "
+            text += " and ".join(working).replace(" and ", ", ", len(working) - 2 if len(working) > 2 else 0)
+            text += f" on {self.backends[0].device}"
+            for status in self.backends:
+                if not status.works:
+                    text += f"; {status.name} does not: {_problem_and_fix(status.reason)[0]}"
+            text += "."
         broken = [check for check in self.checks if check.state == NOT_OK]
+        if not broken:
+            return text
         count = f"{len(broken)} things are" if len(broken) > 1 else "1 thing is"
-        return f"{count} NOT OK. First, for {broken[0].name}: {broken[0].fix} {says}" if broken else says
+        return f"{count} NOT OK. First, for {broken[0].name}: {broken[0].fix} {text}"
 
     def __str__(self) -> str:
-        names, states = (max(len(getattr(c, column)) for c in self.checks) for column in ("name", "state"))
-        margin, lines = " " * (states + names + 4), []
-        for c in self.checks:
-            text = _fold(c.found, COLUMNS - len(margin))
-            text += _fold(c.fix, COLUMNS - len(margin), initial_indent="-> ", subsequent_indent="   ")
-            lines += [f"{c.state:{states}}  {c.name:{names}}  {text[0]}", *(margin + line for line in text[1:])]
+        state_width = max(len(check.state) for check in self.checks)
+        name_width = max(len(check.name) for check in self.checks)
+        margin, lines = " " * (state_width + name_width + 4), []
+        for check in self.checks:
+            text = _fold(check.found, COLUMNS - len(margin))
+            text += _fold(check.fix, COLUMNS - len(margin), initial_indent="-> ", subsequent_indent="   ")
+            lines.append(f"{check.state:{state_width}}  {check.name:{name_width}}  {text[0]}")
+            lines += [margin + line for line in text[1:]]
         return "\n".join([*lines, "", *_fold(self.verdict, COLUMNS)])
 
     def _repr_html_(self) -> str:
@@ -123,15 +130,15 @@ class Report:
 
 
 def diagnose() -> Report:
-    """Look at everything: about a second, and more the first time that a C++ compiler or a GPU is tried."""
+    """Make every check: about a second, and more the first time that a C++ compiler or a GPU is tried."""
     with warnings.catch_warnings(action="ignore"):  # torch warns of a driver that is too old; a check says it
-        asked = _start(_statuses)
-        started = {name: _start(look, name) for name, look in CHECKS.items()}
-        checks = [_answer(name, future) for name, future in started.items()]
-        statuses = _answer("backends", asked)
+        statuses_future = _start(_statuses)
+        futures = {name: _start(look, name) for name, look in CHECKS.items()}
+        checks = [_answer(name, future) for name, future in futures.items()]
+        statuses = _answer("backends", statuses_future)
     if isinstance(statuses, Check):
         return Report((*checks, statuses), ())
-    return Report((*checks, *(_on_gpu(found) for found in statuses if found.device != "cpu")), statuses)
+    return Report((*checks, *(_on_gpu(status) for status in statuses if status.device != "cpu")), statuses)
 
 
 def _start(look: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -152,10 +159,12 @@ def _answer(name: str, future: Future[Any]) -> Any:
     try:
         return future.result(SECONDS)
     except Exception as error:
-        late = isinstance(error, TimeoutError | subprocess.TimeoutExpired)
-        reason = "no answer in time" if late else " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if isinstance(error, TimeoutError | subprocess.TimeoutExpired):
+            reason = "no answer in time"
         fix = "run `python -m tutorial_lib doctor` again, and report this line if it stays."
-        fix = INSTALL if isinstance(error, ImportError) else fix
+        if isinstance(error, ImportError):
+            fix = INSTALL
         return Check(name, NOT_OK, f"it could not be checked ({reason})", fix)
 
 
@@ -173,22 +182,25 @@ def check_plan(file: Path) -> Check:
     reason = targets.why_not_on(torch.cuda.get_device_capability(), plan.targets)
     reason = reason or fits(plan, torch.cuda.mem_get_info()[0])
     if reason:
-        problem, fix = _found_and_fix(reason)
+        problem, fix = _problem_and_fix(reason)
         return Check(name, NOT_OK, f"{content}. {problem}", fix)
     free = "which may be free on this card" if plan.allocates_at_run_time else "which are free on this card"
     return Check(name, OK, f"{content}, {free}")
 
 
 def _python(name: str) -> Check:
-    found = f"{platform.python_version()} at {sys.executable}"
+    text = f"{platform.python_version()} at {sys.executable}"
+    if _minor(platform.python_version()) in PYTHONS:
+        return Check(name, OK, text)
     fix = f"install Python {PYTHONS[-1]}, then run `make clean` and `make lab PYTHON=python{PYTHONS[-1]}`."
-    return Check(name, OK, found) if _minor(platform.python_version()) in PYTHONS else Check(name, NOT_OK, found, fix)
+    return Check(name, NOT_OK, text, fix)
 
 
 def _torch(name: str) -> Check:
-    found = f"{torch.__version__}, {f'for CUDA {torch.version.cuda}' if torch.version.cuda else 'a CPU build'}"
-    known = f"{found}; the tutorial is made for {', '.join(TORCHES)}"
-    return Check(name, OK, found) if install.torch_minor() in TORCHES else Check(name, NOT_OK, known, INSTALL)
+    text = f"{torch.__version__}, {f'for CUDA {torch.version.cuda}' if torch.version.cuda else 'a CPU build'}"
+    if install.torch_minor() in TORCHES:
+        return Check(name, OK, text)
+    return Check(name, NOT_OK, f"{text}; the tutorial is made for {', '.join(TORCHES)}", INSTALL)
 
 
 def _ready(name: str, look: Callable[[], object], missing: str) -> Check:
@@ -196,27 +208,30 @@ def _ready(name: str, look: Callable[[], object], missing: str) -> Check:
     try:
         return Check(name, OK, str(look()))
     except (cpp_compiler.NoCompiler, EnginesUnavailable) as error:
-        found, fix = _found_and_fix(str(error))
-        return Check(name, missing, found, fix or "run `make lab` on x86-64 Linux, with the torch of constraints.txt.")
+        problem, fix = _problem_and_fix(str(error))
+        return Check(
+            name, missing, problem, fix or "run `make lab` on x86-64 Linux, with the torch of constraints.txt."
+        )
 
 
 def _folder(name: str, folder: Callable[[], Path], variable: str, shared: str) -> Check:
     """A folder with code that will be run; `shared` is the state of one that its group may write to."""
-    here, fix = folder(), f"`export {variable}=FOLDER`, with a folder of your own."
+    path, fix = folder(), f"`export {variable}=FOLDER`, with a folder of your own."
     try:
-        with tempfile.TemporaryFile(dir=here) as file:
+        with tempfile.TemporaryFile(dir=path) as file:
             file.write(bytes(4096))
     except OSError as error:
-        return Check(name, NOT_OK, f"{here} cannot be written ({error.strerror})", fix)
-    about, gigabytes = here.stat(), shutil.disk_usage(here).free / 2**30
-    if hasattr(os, "geteuid") and about.st_uid != os.geteuid():
-        return Check(name, NOT_OK, f"{here} belongs to another user, who could put code there", fix)
-    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        state = NOT_OK if about.st_mode & stat.S_IWOTH else shared
-        fix = f"`chmod go-w {shlex.quote(str(here))}`, or {fix}"
-        return Check(name, state, f"others may write to {here}, and could put code there", fix)
-    found = f"{here}, {gigabytes:.1f} GB free"
-    return Check(name, OK, found) if gigabytes >= 1 else Check(name, BUT, found, f"free some space, or {fix}")
+        return Check(name, NOT_OK, f"{path} cannot be written ({error.strerror})", fix)
+    status = path.stat()
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        return Check(name, NOT_OK, f"{path} belongs to another user, who could put code there", fix)
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        state = NOT_OK if status.st_mode & stat.S_IWOTH else shared
+        fix = f"`chmod go-w {shlex.quote(str(path))}`, or {fix}"
+        return Check(name, state, f"others may write to {path}, and could put code there", fix)
+    gigabytes = shutil.disk_usage(path).free / 2**30
+    text = f"{path}, {gigabytes:.1f} GB free"
+    return Check(name, OK, text) if gigabytes >= 1 else Check(name, BUT, text, f"free some space, or {fix}")
 
 
 def _inductor_folder() -> Path:
@@ -228,12 +243,12 @@ def _inductor_folder() -> Path:
 
 def _package(name: str, major: str = "", fix: str = INSTALL, missing: str = NOT_OK) -> Check:
     """A package by its name, in its version `major` if that matters."""
-    found = _version(name)
-    if found is None:
+    version = _version(name)
+    if version is None:
         return Check(name, missing, "not installed", fix)
-    if major and found.split(".")[0] != major:
-        return Check(name, NOT_OK, f"{found}; the tutorial is made for {major}.x", fix)
-    return Check(name, OK, found)
+    if major and version.split(".")[0] != major:
+        return Check(name, NOT_OK, f"{version}; the tutorial is made for {major}.x", fix)
+    return Check(name, OK, version)
 
 
 def _kernel(name: str) -> Check:
@@ -242,11 +257,18 @@ def _kernel(name: str) -> Check:
     command = json.loads(spec.read_text())["argv"][0] if spec else "python"
     if command in ("python", "python3", f"python{_minor(platform.python_version())}"):
         return Check(name, OK, f"JupyterLab starts its own Python; {here}")  # jupyter_client puts it in place of these
-    started, real = shutil.which(command), os.path.realpath
-    if started and all(real(f(started)) == real(f(sys.executable)) for f in (str, os.path.dirname)):
-        return Check(name, OK, f"JupyterLab starts {command}; {here}")  # Pythons of one environment are links to one
+    if _is_this_python(shutil.which(command)):
+        return Check(name, OK, f"JupyterLab starts {command}; {here}")
     fix = f"`rm -r {spec and shlex.quote(str(spec.parent))}`, then `python -m ipykernel install --sys-prefix`."
     return Check(name, NOT_OK, f"JupyterLab starts {command}, and {here}", fix)
+
+
+def _is_this_python(path: str | None) -> bool:
+    """Whether it is a Python of this environment, where `python` and `python3` are links to each other."""
+    if path is None:
+        return False
+    mine = Path(sys.executable)  # all environments may link to the same Python, so the folder counts too
+    return Path(path).resolve() == mine.resolve() and Path(path).parent.resolve() == mine.parent.resolve()
 
 
 def _widgets_in_lab(name: str) -> Check:
@@ -263,49 +285,58 @@ def _in_jupyter(kind: str, name: str) -> Path | None:
 
 def _computer(name: str) -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gigabytes, threads = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, torch.get_num_threads()
-    found = f"{cores} cores, {threads} threads of PyTorch, {gigabytes:.1f} GB of memory"
-    fix = f"`export OMP_NUM_THREADS={cores}`; more threads than cores make latencies unsteady."
-    return Check(name, OK, found) if threads <= cores else Check(name, BUT, found, fix)
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    threads = torch.get_num_threads()
+    text = f"{cores} cores, {threads} threads of PyTorch, {gigabytes:.1f} GB of memory"
+    if threads <= cores:
+        return Check(name, OK, text)
+    return Check(name, BUT, text, f"`export OMP_NUM_THREADS={cores}`; more threads than cores make latencies unsteady.")
 
 
 def _chromium(name: str) -> Check:
-    found = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), "chromium", "google-chrome"))), None)
+    for command in (os.environ.get("CHROMIUM", ""), "chromium", "google-chrome"):
+        if path := shutil.which(command):
+            return Check(name, OK, path)
     fix = "for the browser tests, install it (`sudo apt install chromium`) or set CHROMIUM to its path."
-    return Check(name, OK, found) if found else Check(name, ABSENT, "none on the PATH", fix)
+    return Check(name, ABSENT, "none on the PATH", fix)
 
 
 def _driver(name: str) -> Check:
     newest, needed = _driver_cuda(), torch.version.cuda
     if newest is None:
         return Check(name, ABSENT, "none (no libcuda)", f"to use a GPU, {GET_DRIVER}.")
-    built = f"torch {torch.__version__} is {f'built for CUDA {needed}' if needed else 'a CPU build'}"
-    found = f"it runs CUDA up to {newest[0]}.{newest[1]}, and {built}"
+    torch_build = f"torch {torch.__version__} is {f'built for CUDA {needed}' if needed else 'a CPU build'}"
+    text = f"it runs CUDA up to {newest[0]}.{newest[1]}, and {torch_build}"
     if needed is None:
-        return Check(name, UNNEEDED, found)
+        return Check(name, UNNEEDED, text)
     if int(needed.split(".")[0]) <= newest[0]:  # CUDA's libraries run on every driver of the same first number
-        return Check(name, OK, found)
-    fix = "update the driver (Ubuntu: `sudo ubuntu-drivers install`), or install a torch for "
-    return Check(name, NOT_OK, found, f"{fix}CUDA {newest[0]} with the command that the selector on pytorch.org shows.")
+        return Check(name, OK, text)
+    fix = (
+        f"update the driver (Ubuntu: `sudo ubuntu-drivers install`), or install a torch for CUDA {newest[0]} with the "
+        "command that the selector on pytorch.org shows."
+    )
+    return Check(name, NOT_OK, text, fix)
 
 
 def _gpu(name: str) -> Check:
-    seen, reboot = torch.cuda.is_available(), "run `nvidia-smi`, then `sudo reboot`: an old driver may still be loaded."
+    reboot = "run `nvidia-smi`, then `sudo reboot`: an old driver may still be loaded."
     try:
         gpus = _gpus()
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return Check(name, NOT_OK, " ".join(str(error).split()), reboot)
-    found = "; ".join(gpus) or ("seen by torch, and there is no `nvidia-smi`" if seen else "none")
-    if seen:
-        return Check(name, OK, found)
+    listed = "; ".join(gpus)
+    if torch.cuda.is_available():
+        return Check(name, OK, listed or "seen by torch, and there is no `nvidia-smi`")
     if not gpus:
-        return Check(name, ABSENT, found, f"for TensorRT, and Inductor on a GPU, {GET_DRIVER}, then `make lab`.")
+        return Check(name, ABSENT, "none", f"for TensorRT, and Inductor on a GPU, {GET_DRIVER}, then `make lab`.")
     if torch.version.cuda is None:
         fix = "`make clean`, then `make lab`, which takes the build for CUDA where `nvidia-smi` finds a GPU."
-        return Check(name, ABSENT, f"{found}; torch {torch.__version__} is a CPU build and cannot use it", fix)
+        return Check(name, ABSENT, f"{listed}; torch {torch.__version__} is a CPU build and cannot use it", fix)
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return Check(name, ABSENT, f"{found}; CUDA_VISIBLE_DEVICES hides it", "`unset CUDA_VISIBLE_DEVICES` to use it.")
-    return Check(name, NOT_OK, f"{found}; torch {torch.__version__} cannot use it", reboot)
+        return Check(
+            name, ABSENT, f"{listed}; CUDA_VISIBLE_DEVICES hides it", "`unset CUDA_VISIBLE_DEVICES` to use it."
+        )
+    return Check(name, NOT_OK, f"{listed}; torch {torch.__version__} cannot use it", reboot)
 
 
 def _fitting_tensorrt(name: str) -> Check:
@@ -324,14 +355,13 @@ def _fitting_tensorrt(name: str) -> Check:
     if not flavours:
         return Check(name, UNNEEDED, f"none runs on compute capability {major}.{minor}")
     names = " or ".join(tensorrt.NAMES[flavour] for flavour in flavours)
-    found = f"{names}, on compute capability {major}.{minor}"
+    text = f"{names}, on compute capability {major}.{minor}"
     installed = tensorrt.flavour()
-    if installed in flavours:
-        return Check(name, OK, f"{found}; {tensorrt.NAMES[installed]} is installed")
     fix = " or ".join(f"{tensorrt.SWITCH[flavour]} for {tensorrt.NAMES[flavour]}" for flavour in flavours)
     if installed is None:
-        return Check(name, ABSENT, f"{found}; not installed", f"{fix}.")
-    return Check(name, NOT_OK, f"{found}; {tensorrt.NAMES[installed]} is installed", f"{fix}.")
+        return Check(name, ABSENT, f"{text}; not installed", f"{fix}.")
+    text += f"; {tensorrt.NAMES[installed]} is installed"
+    return Check(name, OK, text) if installed in flavours else Check(name, NOT_OK, text, f"{fix}.")
 
 
 def _torch_tensorrt(name: str) -> Check:
@@ -345,27 +375,31 @@ def _torch_tensorrt(name: str) -> Check:
         ("torch-tensorrt", "tensorrt") if flavour == "standard" else ("torch-tensorrt-rtx", "tensorrt-rtx")
     )
     installed, engine = _version(package), _version(library, f"{library}-cu13", f"{library}-cu12")
-    found = f"{installed}, {library} {engine or 'missing'}, torch {torch.__version__}"
+    text = f"{installed}, {library} {engine or 'missing'}, torch {torch.__version__}"
+    if flavour == "rtx":
+        text = f"{package} {text}"
     needed = tensorrt.TENSORRT[flavour].get(torch_minor, _minor(engine or ""))
     if (_minor(installed or ""), _minor(engine or "")) == (torch_minor, needed):
-        return Check(name, OK, found if flavour == "standard" else f"{package} {found}")
+        return Check(name, OK, text)
     fix = (
         f"`pip install '{package}=={torch_minor}.*' '{library}=={needed}.*'`, which belong to torch {torch_minor}, or "
+        f"`pip uninstall {package}` to do without."
     )
-    return Check(name, NOT_OK, f"{package} {found}", f"{fix}`pip uninstall {package}` to do without.")
+    return Check(name, NOT_OK, text, fix)
 
 
 def _on_gpu(status: backends.Status) -> Check:
     """Whether a backend works on the GPU: tensorrt if its libraries load, inductor if Triton is here."""
-    name, (found, fix) = f"{status.name} on {status.device}", _found_and_fix(status.reason)
+    name = f"{status.name} on {status.device}"
+    problem, fix = _problem_and_fix(status.reason)
     if status.works:
         return Check(name, OK, "works")
     if status.name == "tensorrt" and (flavour := tensorrt.flavour()) is None:
-        return Check(name, ABSENT, found, fix)
-    if status.name == "tensorrt" and "cannot be imported" in found:
+        return Check(name, ABSENT, problem, fix)
+    if status.name == "tensorrt" and "cannot be imported" in problem:
         file = f"requirements-tensorrt{'-rtx' if flavour == 'rtx' else ''}.txt"
         fix = f"`pip install --force-reinstall -r {file}`, without another TensorRT in LD_LIBRARY_PATH."
-    return Check(name, NOT_OK, found, fix or "`export CUDA_VISIBLE_DEVICES=`, to use the CPU instead.")
+    return Check(name, NOT_OK, problem, fix or "`export CUDA_VISIBLE_DEVICES=`, to use the CPU instead.")
 
 
 def _statuses() -> tuple[backends.Status, ...]:
@@ -376,7 +410,7 @@ def _statuses() -> tuple[backends.Status, ...]:
     done = subprocess.run(ask, capture_output=True, text=True, env=environment(), timeout=SECONDS)
     if done.returncode:
         raise RuntimeError(f"asking them ended with exit code {done.returncode} {done.stderr.strip()[-150:]}")
-    return tuple(backends.Status(**found) for found in json.loads(done.stdout.splitlines()[-1]))
+    return tuple(backends.Status(**status) for status in json.loads(done.stdout.splitlines()[-1]))
 
 
 def _gpus() -> list[str]:
@@ -403,17 +437,20 @@ def _driver_cuda() -> tuple[int, int] | None:
 
 def _version(*names: str) -> str | None:
     """Version of the first of these packages that is installed."""
-    return next((found.version for name in names for found in importlib.metadata.distributions(name=name)), None)
+    for name in names:
+        for distribution in importlib.metadata.distributions(name=name):
+            return distribution.version
+    return None
 
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _found_and_fix(sentence: str) -> tuple[str, str]:
+def _problem_and_fix(sentence: str) -> tuple[str, str]:
     """The two halves of a sentence of this package that ends with what to do."""
-    found, *fix = re.split(r"; (?=install |set |run |on a Linux |use |build |`)", sentence.rstrip("."), maxsplit=1)
-    return found, "".join(f"{words}." for words in fix)
+    problem, *fix = re.split(r"; (?=install |set |run |on a Linux |use |build |`)", sentence.rstrip("."), maxsplit=1)
+    return problem, "".join(f"{words}." for words in fix)
 
 
 def _html(text: str) -> str:
