@@ -35,6 +35,7 @@ from tutorial_lib.checks import corners, state
 from tutorial_lib.checks.agreement import NotRepeatable
 from tutorial_lib.checks.results import UncomparableResult
 from tutorial_lib.core import inductor_cache, precision, shapes
+from tutorial_lib.core.errors import first_line, sentence
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.progress import stage
 from tutorial_lib.core.shapes import ShapeError
@@ -452,17 +453,6 @@ def _in_one_sentence(error: Exception, job: Job) -> BuildError:
 def advice(explanation: Explanation) -> str:
     """Why something failed, and what to do with this package."""
     return f"{explanation.cause} {explanation.fix_here or explanation.fix}"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message that is not empty, else the error's type."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def sentence(error: BaseException) -> str:
-    """An error in one sentence: the message if it is an error of this package, else its type and its first line."""
-    ours = type(error).__module__.startswith("tutorial_lib")
-    return str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
 
 
 def _serialized(exported: torch.export.ExportedProgram) -> bytes:

@@ -47,10 +47,10 @@ import torch
 
 from tutorial_lib.builds import compat, report
 from tutorial_lib.builds.backends import inductor, tensorrt
-from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.program import LOCK, Compiled, Program
 from tutorial_lib.builds.report import Build
 from tutorial_lib.core import plain_values, precision
+from tutorial_lib.core.errors import first_line
 from tutorial_lib.core.files import replacing
 from tutorial_lib.core.shapes import DerivedDim, DynamicDim, TensorSpec, named_dims
 

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tutorial_lib.checks import agreement, results
 from tutorial_lib.checks.agreement import Agreement, Reference
+from tutorial_lib.core.errors import first_line
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import DynamicDim
 from tutorial_lib.explain import explain
@@ -137,13 +138,13 @@ def check_corners(
             _wait(case.device)
         except IndexError as error:
             raise WrongAtCorner(
-                f"{case.name} itself cannot run at {_deviation(case, sizes)} ({_first_line(error)}): a table that it "
+                f"{case.name} itself cannot run at {_deviation(case, sizes)} ({first_line(error)}): a table that it "
                 "looks sizes up in is shorter; give the DynamicDim the length of the table as limit=."
             ) from error
         except (RuntimeError, ValueError) as error:
             if explain(error).kind == "sizes":
                 raise WrongAtCorner(_sizes_do_not_fit(case, sizes, error)) from error
-            left_out.append(f"{label(sizes)}: eager itself fails with the example inputs ({_first_line(error)})")
+            left_out.append(f"{label(sizes)}: eager itself fails with the example inputs ({first_line(error)})")
             continue
         seconds = time.perf_counter() - start
         if case.device.type == "cpu":  # beside other processes the time that passes says little
@@ -155,12 +156,12 @@ def check_corners(
         try:
             output = program(*(x.clone() for x in inputs))
         except refusals as error:
-            left_out.append(f"{label(sizes)}: the program refuses it ({_first_line(error)})")
+            left_out.append(f"{label(sizes)}: the program refuses it ({first_line(error)})")
             continue
         except RuntimeError as error:
             cut = f"; cut into {engines} engines, only the first accepts it" if engines > 1 else ""
             raise WrongAtCorner(
-                f"cannot run at {_deviation(case, sizes)} ({_first_line(error)}{cut}); {_advice(case, sizes)}"
+                f"cannot run at {_deviation(case, sizes)} ({first_line(error)}{cut}); {_advice(case, sizes)}"
             ) from error
         found = _differs(reference, output, expected, inputs)
         if found:
@@ -283,7 +284,7 @@ def _differs(reference: Reference, output: Any, eager: Any, inputs: Sequence[tor
 
 
 def _sizes_do_not_fit(case: Case, sizes: Mapping[str, int], error: Exception) -> str:
-    text = f"{case.name} itself cannot run at {label(sizes)} ({_first_line(error)})"
+    text = f"{case.name} itself cannot run at {label(sizes)} ({first_line(error)})"
     if len(sizes) == 1:
         return f"{text}; {_advice(case, sizes)}"
     return (
@@ -317,7 +318,3 @@ def _advice(case: Case, sizes: Mapping[str, int]) -> str:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from tutorial_lib.builds import report
-from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.plan import Plan, PlanTensor
+from tutorial_lib.core.errors import first_line
 from tutorial_lib.core.progress import Cancelled, Listener, Progress
 from tutorial_lib.engines import log, targets
 from tutorial_lib.engines.errors import EngineRefused

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import torch
 
-from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.plan import Plan, PlanTensor, show_bytes
 from tutorial_lib.builds.report import Engine
 from tutorial_lib.core import files, plain_values
+from tutorial_lib.core.errors import first_line
 from tutorial_lib.engines.errors import PlanError
 
 SCHEMA = 1

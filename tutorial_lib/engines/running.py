@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.builds.job import first_line
 from tutorial_lib.builds.plan import Plan, PlanTensor, Profile
 from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.core.errors import first_line
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import install, targets
 from tutorial_lib.engines.errors import EnginesUnavailable, PlanError

@@ -18,7 +18,7 @@ from typing import IO, Any
 import cloudpickle
 
 from tutorial_lib.builds.backends import BackendUnavailable, OptionError
-from tutorial_lib.builds.job import sentence
+from tutorial_lib.core.errors import sentence
 from tutorial_lib.core.progress import Cancelled, Progress, listening
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import frontend, tasks

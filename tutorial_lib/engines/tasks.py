@@ -16,11 +16,12 @@ from typing import Any
 import torch
 
 from tutorial_lib.builds.backends import tensorrt
-from tutorial_lib.builds.job import BuildError, first_line
+from tutorial_lib.builds.job import BuildError
 from tutorial_lib.builds.program import Compiled
 from tutorial_lib.builds.report import Build, Engine
 from tutorial_lib.checks import corners
 from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.core.errors import first_line
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.progress import Progress
 from tutorial_lib.engines import frontend

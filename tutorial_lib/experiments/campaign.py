@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 
 from tutorial_lib.builds import backends
-from tutorial_lib.builds.job import sentence
+from tutorial_lib.core.errors import sentence
 from tutorial_lib.core.models import MODELS, Case
 from tutorial_lib.experiments.processes import Processes, WorkerLost, one_per_device
 from tutorial_lib.experiments.result import Failure, Result

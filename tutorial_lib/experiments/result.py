@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tutorial_lib.builds.job import sentence
 from tutorial_lib.builds.report import Build, Repr
+from tutorial_lib.core.errors import sentence
 from tutorial_lib.core.plain_values import read
 from tutorial_lib.engines import EngineReport
 from tutorial_lib.experiments.setting import Setting

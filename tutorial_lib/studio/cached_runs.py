@@ -14,10 +14,10 @@ from functools import partial
 import torch
 from cachetools import LRUCache
 
-from tutorial_lib.builds.job import sentence
 from tutorial_lib.builds.program import OUTSIDE, Compiled
 from tutorial_lib.builds.report import EngineInput
 from tutorial_lib.core import progress
+from tutorial_lib.core.errors import sentence
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.experiments.result import Result
