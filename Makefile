@@ -35,7 +35,7 @@ PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-t
 HALF   := $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
 IN_TWO := OMP_NUM_THREADS=$(HALF) $(PYTEST) -n 2 --dist loadfile
 
-.PHONY: help lab test test-slow test-long test-gpu mutants lint format notebooks students bench clean
+.PHONY: help lab test test-slow test-long test-gpu mutants zoo lint format notebooks students bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,10 @@ test-gpu: $(VENV)/.ready ## run every test and every notebook on a GPU; without 
 
 mutants: $(VENV)/.ready ## check that the tests notice hand-made faults (ROOMS="core checks"; all by default)
 	$(BIN)/python tests/mutants/run.py $(ROOMS)
+
+zoo: $(VENV)/.ready ## compile models from outside on every path and judge them (goes on where it was stopped)
+	$(INSTALL) -c constraints.txt --group zoo
+	OMP_NUM_THREADS=1 $(BIN)/python tests/zoo/run_zoo.py $(ZOO)
 
 lint: $(VENV)/.ready ## check style, format, types, imports and that notebooks are clean
 	$(BIN)/ruff check

@@ -1,0 +1,194 @@
+"""Is a compiled program right? Asked without any code of the library that compiled it.
+
+The yardstick is the model itself, widened to float64 here, and else eager PyTorch in the model's own precision. The
+program is called at the corners of its ranges and at sizes between, with numbers that no build has seen.
+"""
+
+import copy
+import itertools
+import random
+import re
+from collections.abc import Mapping
+
+import torch
+
+WORKS, REFUSED, WRONG, CRASHED = VERDICTS = ("works", "refused", "wrong", "crashed")
+"""Right everywhere; refused in a sentence before it ran; a wrong result without a word; a raw error or a late one."""
+
+MULTIPLE = 8.0
+"""Largest error against float64, as a multiple of eager's own."""
+FLOOR = 64
+"""Errors of so many roundings of the result's dtype, relative to its largest number, are none."""
+BETWEEN = 3
+RAW_ERROR = re.compile(r"\b(?!ShapeError|ValueError)[A-Z]\w*(Error|Exception|Violation|Unsupported)\w*: ")
+"""An error's name and its first line in a sentence: it was not understood."""
+
+
+def verdict_of(compile_, case):
+    """Compile and judge: the verdict, what was said, and the notes and unchecked sizes of the build.
+
+    Parameters
+    ----------
+    compile_ : callable
+        Makes a program from the case.
+    case : tutorial_lib.Case
+        The model and its ranges.
+    """
+    model = copy.deepcopy(case.model)  # a build must leave the model alone
+    try:
+        program = compile_(case)
+    except Exception as error:
+        return refusal(error), str(error)
+    notes = "; ".join((*program.build.notes, *(f"not checked: {each}" for each in program.build.not_checked)))
+    if problem := _changed(model, case.model):
+        return WRONG, f"the build changed the model: {problem}"
+    try:
+        problem = mistake(program, model, case)
+    except Exception as error:
+        return CRASHED, f"a call inside the range failed: {type(error).__name__}: {error}"
+    return (WRONG, f"{problem} [{notes}]") if problem else (WORKS, notes)
+
+
+def refusal(error):
+    """Whether an error of a build is a refusal in a sentence, or raw."""
+    ours = type(error).__module__.startswith("tutorial_lib")
+    return REFUSED if ours and not RAW_ERROR.search(str(error)) else CRASHED
+
+
+def mistake(program, model, case):
+    """The first size at which a program is wrong, and how; None if it is right at all that are tried."""
+    outputs = []
+    for index, sizes in enumerate(sizes_of(case)):
+        inputs = numbers(case, sizes, seed=1000 + index)
+        given = [x.clone() for x in inputs]
+        with torch.no_grad():
+            eager = model(*(x.clone() for x in inputs))
+        output = program(*inputs)
+        if any(not _same(before, after) for before, after in zip(given, inputs, strict=True)):
+            return f"at {sizes}: the program writes into its inputs"
+        outputs.append((sizes, given, output, copy.deepcopy(eager)))
+    for sizes, inputs, output, eager in outputs:  # after all calls, for what a later call may have overwritten
+        if problem := _differs(output, eager, in_float64(model, inputs)):
+            return f"at {sizes}: {problem}"
+    return None
+
+
+def sizes_of(case):
+    """Opt, each end of each range by itself, all ends together, and some sizes between, in no order."""
+    opt = {name: dim.opt for name, dim in case.dims.items()}
+    ends = [{**opt, name: getattr(dim, end)} for name, dim in case.dims.items() for end in ("min", "max")]
+    together = [{name: getattr(dim, end) for name, dim in case.dims.items()} for end in ("min", "max")]
+    dice = random.Random(1)
+    between = [
+        {name: dice.randrange(dim.min, dim.max + 1, dim.step) for name, dim in case.dims.items()}
+        for _ in range(BETWEEN)
+    ]
+    every = {tuple(sizes.items()): sizes for sizes in (opt, *ends, *together, *between)}
+    return dice.sample(list(every.values()), len(every))
+
+
+def numbers(case, sizes, seed):
+    """Inputs of a case: its own examples where it has them, else random ones."""
+    torch.manual_seed(seed)
+    if case.examples is not None:
+        return tuple(case.examples(dict(sizes)))
+    return tuple(_random(spec.dtype, spec.shape_at(sizes), spec.high or 2) for spec in case.inputs)
+
+
+def _random(dtype, shape, high):
+    if dtype == torch.bool:
+        return torch.rand(shape) < 0.7
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.randn(shape, dtype=dtype)
+    return torch.randint(high, shape, dtype=dtype)
+
+
+def in_float64(model, inputs):
+    """What the model gives in float64; None where it cannot run so, or computes in another dtype by itself."""
+    default = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        wide = copy.deepcopy(model).double()
+        with torch.no_grad():
+            return wide(*(x.double() if x.is_floating_point() else x for x in inputs))
+    except Exception:
+        return None
+    finally:
+        torch.set_default_dtype(default)
+
+
+def leaves(result, path="result"):
+    """Every tensor and plain value of a result with its place, dataclasses and classes with fields taken apart."""
+    if isinstance(result, Mapping):
+        items = [(f"{path}[{key!r}]", value) for key, value in result.items()]
+    elif isinstance(result, tuple | list):
+        items = [(f"{path}[{index}]", value) for index, value in enumerate(result)]
+    elif hasattr(result, "__dataclass_fields__"):
+        items = [(f"{path}.{name}", getattr(result, name)) for name in result.__dataclass_fields__]
+    else:
+        return [(path, result)]
+    return list(itertools.chain.from_iterable(leaves(value, where) for where, value in items))
+
+
+def _differs(output, eager, wide):
+    """How a result is wrong, or None; `wide` is the result in float64 or None."""
+    if type(output) is not type(eager):
+        return f"it is a {type(output).__name__}, not a {type(eager).__name__}"
+    got, same = leaves(output), leaves(eager)
+    true = same if wide is None else leaves(wide)
+    if [place for place, _ in got] != [place for place, _ in same]:
+        return f"it has {[place for place, _ in got]}, not {[place for place, _ in same]}"
+    for (place, mine), (_, theirs), (_, exact) in zip(got, same, true, strict=True):
+        if problem := _leaf_differs(mine, theirs, exact):
+            return f"{place} {problem}"
+    return None
+
+
+def _leaf_differs(got, eager, true):
+    if not isinstance(eager, torch.Tensor):
+        right = type(got) is type(eager) and got == eager
+        return None if right else f"is {got!r}, not {eager!r}"
+    if not isinstance(got, torch.Tensor) or got.dtype != eager.dtype or got.shape != eager.shape:
+        return f"is a {_kind(got)}, not a {_kind(eager)}"
+    if not (eager.is_floating_point() or eager.is_complex()):
+        right = got == eager
+        if true.shape == eager.shape and true.dtype == eager.dtype:
+            right = right | (got == true)  # of two equal scores either may be the larger one
+        return None if bool(right.all()) else f"differs in {int((~right).sum())} of {right.numel()} places"
+    if true.shape != eager.shape:
+        return "has another shape in float64"
+    rounding = torch.finfo(eager.dtype).eps
+    got, eager, true = (_parts(tensor) for tensor in (got, eager, true))
+    if bool((got.isnan() != eager.isnan()).any()) or bool((got.isinf() & (got != eager)).any()):
+        return "has NaN or infinity in other places than the model"
+    if bool((eager.isinf() & (got != eager)).any()):
+        return "is finite where the model has infinity"
+    compared = eager.isfinite() & true.isfinite()
+    if not bool(compared.any()):
+        return None
+    got, eager, true = got[compared], eager[compared], true[compared]
+    error, own, scale = (float(each.abs().max()) for each in (got - true, eager - true, true))
+    allowed = max(MULTIPLE * own, FLOOR * rounding * scale)
+    return None if error <= allowed else f"is {error:.1e} from float64 (eager: {own:.1e}), and its largest {scale:.1e}"
+
+
+def _parts(tensor):
+    """The numbers of a tensor in float64, each complex one as two."""
+    return (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor).double().flatten()
+
+
+def _kind(value):
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def _same(one, other):
+    return torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def _changed(before, after):
+    """The first parameter or buffer that differs between two copies of a model, or None."""
+    now = {**dict(after.named_parameters()), **dict(after.named_buffers())}
+    then = {**dict(before.named_parameters()), **dict(before.named_buffers())}
+    if now.keys() != then.keys():
+        return f"it has other tensors: {sorted(now.keys() ^ then.keys())}"
+    return next((name for name, tensor in then.items() if not _same(tensor, now[name])), None)

@@ -1,0 +1,16 @@
+"""The zoo: small models of the kinds that people compile, each with the ranges that a user would give.
+
+`MODELS` maps a name to a function that makes a :class:`tutorial_lib.Case`. A comment ``# refused: ...`` marks the
+models that no compiled program can serve.
+"""
+
+import libraries
+import numbers_and_results
+import sequences
+import vision
+from registry import MODELS
+
+FROM = {name: make.__wrapped__.__module__ for name, make in MODELS.items()}
+"""The module that each model is in."""
+
+__all__ = ["FROM", "MODELS", "libraries", "numbers_and_results", "sequences", "vision"]
