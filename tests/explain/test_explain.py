@@ -1,5 +1,6 @@
 """Upstream's errors, each provoked here (torch 2.13 and 2.11) and explained; TensorRT's are only read in its source."""
 
+import dataclasses
 import logging
 import math
 import stat
@@ -222,10 +223,21 @@ def test_a_guard_that_is_true_and_not_proven_is_no_multiple_though_upstream_sugg
     assert found.kind == "guard"
     assert "cannot show" in found.cause
     assert "prefer_deferred_runtime_asserts_over_guards=True" in found.fix
+    assert "holds at every size" in found.fix_here
     deferred = torch.export.export(
         model(half), (R(6, 4),), dynamic_shapes={"x": batch(low=4)}, prefer_deferred_runtime_asserts_over_guards=True
     )
     assert deferred.module()(R(7, 4)).shape == (3, 4)
+
+
+def test_a_relation_that_pytorch_fails_to_write_down():
+    def padded(self, x):
+        x = nn.functional.pad(x, (0, 0, 0, -x.shape[1] % 8)).unflatten(1, (-1, 8))
+        return (x @ x.transpose(-1, -2) @ x).flatten(1, 2)
+
+    error = error_of(lambda: export(padded, R(4, 12, 8), x={0: Dim("b", min=1, max=20), 1: Dim("n", min=2, max=40)}))
+    assert "inconsistent min" in str(error)
+    assert explain(error).kind == "guard"
 
 
 def test_a_root_of_a_size_is_no_multiple_though_upstream_suggests_one():
@@ -383,6 +395,28 @@ def test_other_code_that_dynamo_cannot_follow_is_no_print():
 
 def test_code_that_leaves_torch():
     assert told(lambda: export(lambda self, x: x + torch.from_numpy(x.numpy()), R(4, 4))).kind == "leaves torch"
+
+
+def test_an_operator_that_cannot_be_traced():
+    def quantizes(self, x):
+        return torch.fake_quantize_per_tensor_affine(x, 0.1, 0, 0, 255)
+
+    found = told(lambda: export(quantizes, R(4, 4), x=batch()))
+    assert found.kind == "operator"
+    assert "aten.fake_quantize_per_tensor_affine_cachemask.default" in found.cause
+
+
+@dataclasses.dataclass
+class Scores:
+    scores: torch.Tensor
+
+
+def test_a_result_of_a_class_that_export_does_not_know():
+    found = told(lambda: export(lambda self, x: Scores(self.linear(x)), R(4, 4)))
+    assert found.kind == "class of the result"
+    assert "returns a Scores," in found.cause
+    torch.export.register_dataclass(Scores)  # what the fix says
+    export(lambda self, x: Scores(self.linear(x)), R(4, 4))
 
 
 def test_writing_where_one_may_not():

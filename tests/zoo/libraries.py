@@ -239,7 +239,9 @@ def t5_encoder():
 def whisper_encoder():
     from_library = load("transformers")
     sizes = {"d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
-    config = from_library.WhisperConfig(num_mel_bins=10, max_source_positions=20, vocab_size=50, pad_token_id=0, **sizes, **EAGER)
+    config = from_library.WhisperConfig(
+        num_mel_bins=10, max_source_positions=20, vocab_size=50, pad_token_id=0, **sizes, **EAGER
+    )
     model = from_library.WhisperModel(config).encoder
     return _One(model, "last_hidden_state"), TensorSpec("x", (batch(), 10, 40))
 

@@ -46,7 +46,7 @@ def dynamically_quantized():
     from torch.ao.quantization import quantize_dynamic
 
     model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)).eval()
-    return quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8), rows(16)
+    return quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8), rows(16, name="input")
 
 
 @zoo
@@ -390,13 +390,13 @@ def bfloat16_body():
 @zoo
 def half_precision():
     model = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.LayerNorm(32), nn.Linear(32, 4)).half()
-    return model, rows(16, dtype=torch.float16)
+    return model, rows(16, name="input", dtype=torch.float16)
 
 
 @zoo
 def double_precision():
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1)).double()
-    return model, rows(6, dtype=torch.float64)
+    return model, rows(6, name="input", dtype=torch.float64)
 
 
 @zoo
@@ -518,7 +518,9 @@ def state_space_scan():
 
         def forward(self, x):
             steps = torch.arange(x.shape[1], dtype=x.dtype)
-            decays = torch.tril((-(steps[:, None] - steps[None, :]).clamp(min=0)[..., None] * self.decay).exp().permute(2, 0, 1))
+            decays = torch.tril(
+                (-(steps[:, None] - steps[None, :]).clamp(min=0)[..., None] * self.decay).exp().permute(2, 0, 1)
+            )
             return self.project(torch.einsum("dts,bsd->btd", decays, x))
 
     return Scan(), TensorSpec("x", (batch(), length(1), 8))

@@ -39,9 +39,9 @@ def images(height=32, width=32, channels=3, name="x"):
     return TensorSpec(name, (batch(), channels, height, width))
 
 
-def images_of_any_size(channels=3, step=1):
+def images_of_any_size(channels=3, step=1, name="x"):
     dims = batch(1, 2, 5), channels, side("height", step=step), side("width", step=step)
-    return TensorSpec("x", dims)
+    return TensorSpec(name, dims)
 
 
 def ids(dims, high, name="ids"):

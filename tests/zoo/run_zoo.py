@@ -1,9 +1,10 @@
 """Compiles every model of the zoo along every path with every backend, and judges what comes out.
 
 ``python tests/zoo/run_zoo.py [--models NAME ...] [--paths ...] [--backends eager inductor tensorrt]``. Each line of the
-results file is one model, path and backend; what is there already is not run again, so a stopped run goes on.
-Each model and backend has a process of its own, with a time limit. Backend ``tensorrt`` stands for TensorRT's engines, which
-are built and not run, where `tutorial_lib.engines` can build them. The exit code is 1 if anything is wrong or crashed.
+results file is one model, path and backend; what is there already is not run again, so a stopped run goes on. Each
+model and backend has a process of its own, with a time limit. Backend ``tensorrt`` stands for TensorRT's engines,
+which are built and not run, where `tutorial_lib.engines` can build them. The exit code is 1 if anything is wrong or
+crashed.
 """
 
 import argparse
@@ -94,7 +95,10 @@ def built(case, path):
     except Exception as error:
         return refusal(error), str(error)
     if result.failed is None:
-        return WORKS, f"{len(result.engines)} engines; left to PyTorch: {', '.join(result.left_to_pytorch) or 'nothing'}"
+        return (
+            WORKS,
+            f"{len(result.engines)} engines; left to PyTorch: {', '.join(result.left_to_pytorch) or 'nothing'}",
+        )
     return (CRASHED if RAW_ERROR.search(result.failed) else REFUSED), result.failed
 
 

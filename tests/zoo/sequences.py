@@ -232,7 +232,7 @@ def time_delay_network():
         nn.Flatten(),
         nn.Linear(12, 4),
     )
-    return model, TensorSpec("features", (batch(), 8, length(16, 40, 90)))
+    return model, TensorSpec("input", (batch(), 8, length(16, 40, 90)))
 
 
 @zoo

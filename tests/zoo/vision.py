@@ -94,7 +94,7 @@ def u_net_without_steps():
 @zoo
 def pixel_unshuffle():
     model = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 12, 3, padding=1), nn.PixelShuffle(2))
-    return model, images_of_any_size(step=2)
+    return model, images_of_any_size(step=2, name="input")
 
 
 @zoo
@@ -216,7 +216,7 @@ def fractional_upsampling():
 @zoo
 def video_convolution():
     model = nn.Sequential(nn.Conv3d(3, 6, 3, padding=1), nn.ReLU(), nn.AvgPool3d((1, 2, 2)), nn.Conv3d(6, 4, 1))
-    return model, TensorSpec("clip", (batch(1, 2, 18), 3, DynamicDim("frames", 1, 4, 9), 8, 8))
+    return model, TensorSpec("input", (batch(1, 2, 18), 3, DynamicDim("frames", 1, 4, 9), 8, 8))
 
 
 @zoo
@@ -230,7 +230,7 @@ def gan_generator():
         nn.ConvTranspose2d(6, 3, 4, stride=2, padding=1),
         nn.Tanh(),
     )
-    return model, TensorSpec("noise", (batch(), 12))
+    return model, TensorSpec("input", (batch(), 12))
 
 
 @zoo

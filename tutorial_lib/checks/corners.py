@@ -158,7 +158,7 @@ def check_corners(
         except refusals as error:
             left_out.append(f"{label(sizes)}: the program refuses it ({first_line(error)})")
             continue
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # a guard of torch.export's is an assertion
             cut = f"; cut into {engines} engines, only the first accepts it" if engines > 1 else ""
             raise WrongAtCorner(
                 f"cannot run at {_deviation(case, sizes)} ({first_line(error)}{cut}); {_advice(case, sizes)}"

@@ -60,6 +60,15 @@ RULES = (
         "Make one Dim for both places, or two of two names. With Torch-TensorRT, name every Input, or they share it.",
     ),
     Rule(
+        "guard",
+        "AssertionError",
+        r"Cannot create Dim with inconsistent min=",
+        "The model needs a relation between sizes that PyTorch cannot show for the whole range, and PyTorch fails "
+        "while it writes down which.",
+        "Just in time, the error names the relation: torch._dynamo.mark_dynamic and torch.compile.",
+        raised_by=r"/torch/fx/experimental/symbolic_shapes\.py$",
+    ),
+    Rule(
         "dim definition",
         "AssertionError ValueRangeError InternalTorchDynamoError",
         r"Cannot create Dim with inconsistent min=|Dim name must be a valid identifier, got|Invalid ranges \[\d+:\d+\]",
@@ -153,6 +162,21 @@ RULES = (
         r"|^Unsupported Tensor\.item\(\) call",
         "The code goes on as the values in a tensor say{where}, and values are not known while tracing.",
         BRANCH,
+    ),
+    Rule(
+        "operator",
+        "UnsupportedOperatorException",
+        r"^(?P<what>\w+\.\w+\.\w+)$",
+        "PyTorch cannot trace {what}{where} with sizes that vary: it does not know the shape of the result.",
+        "Take it out of the model, or write it with operators that can be traced.",
+    ),
+    Rule(
+        "class of the result",
+        "RuntimeError",
+        r"Found <class '(?:[\w.<>]+\.)?(?P<what>\w+)'> in output, which is not a known type",
+        "The model returns a {what}, a class that torch.export does not know.",
+        "Return tensors in a tuple or a dict, or, if it is a dataclass, call torch.export.register_dataclass({what}) "
+        "first. torch.compile needs neither.",
     ),
     Rule(
         "printing",

@@ -415,9 +415,10 @@ def _bounded(v: _Violation) -> _Explained:
     takes = f"only up to {high}" if int(low) <= 2 else f"only from {low} to {high}"
     return (
         "range",
-        f"The model takes {_plain(match['name'])} {takes}, and the range asked for is wider ({asked}){v.where}.",
-        "Ask for that range, or find what sets the limit: it may be a table, a slice or an `if` on the size."
-        + v.suggested,
+        f"Traced with this example, the model takes {_plain(match['name'])} {takes}, and the range asked for is wider "
+        f"({asked}){v.where}.",
+        "Ask for that range, or find what sets the limit: it may be a table, a slice, an `if` on the size, or a size "
+        f"computed from it that is 1 in the example (then trace with a larger one).{v.suggested}",
         match,
         "",
     )
@@ -439,12 +440,19 @@ def _guarded(v: _Violation) -> _Explained:
     multiples = (
         f", or ask for multiples of {offered[0]}, for which it can: {step_advice(offered[0])}" if offered else ""
     )
-    return _unproven(match, v, say, f"Change that line, ask for a narrower range{multiples or '.'}")
+    true = "It holds at every size that was tried. " if _holds_everywhere(match) else ""
+    return _unproven(match, v, say, f"{true}Change that line, or ask for a narrower range{multiples or '.'}")
 
 
 def _counterexample(match: re.Match[str]) -> int | None:
     """The first size in the range that a guard on one size refuses; None if there is none, or it cannot be told."""
     return next((size for size in _sizes_of(match) if _holds(match, size) is False), None)
+
+
+def _holds_everywhere(match: re.Match[str]) -> bool:
+    """Whether a guard on one size holds at all sizes of the range that are tried."""
+    sizes = _sizes_of(match)
+    return bool(sizes) and all(_holds(match, size) for size in sizes)
 
 
 def _fraction(v: _Violation) -> _Explained:
