@@ -78,11 +78,6 @@ def test_what_builds_engines_is_the_same_release_as_the_backend():
     assert builder["tensorrt-rtx-cu13"] == ours["tensorrt-rtx"]
 
 
-def test_tensorrt_is_not_an_extra_of_the_project():
-    text = (ROOT / "pyproject.toml").read_text()
-    assert "optional-dependencies" not in text
-
-
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_are_committed_as_they_ran(notebook):
     content = json.loads(notebook.read_text())
