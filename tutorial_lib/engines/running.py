@@ -1,8 +1,8 @@
-"""Running a plan from a file on a card that TensorRT for RTX supports, with every check in front.
+"""Running a plan from a file on a card that TensorRT for RTX supports, after every check that needs no TensorRT.
 
-Not run: no such card was available. What :func:`run` does before it deserializes the plan is tested with real plans;
-deserialization itself only up to the refusal of a machine without a driver; the calls after it only with a stand-in
-that has the names and the arguments of TensorRT's Python API.
+This was never run on such a card, because none was available. The checks of :func:`run` are tested with real plans.
+Deserialization is tested up to TensorRT's refusal on a machine without a driver, and the calls after it with a stand-in
+that has the names and arguments of TensorRT's Python API.
 """
 
 import contextlib
@@ -186,9 +186,9 @@ def run(
 ) -> tuple[torch.Tensor, ...]:
     """Load a plan that :func:`tutorial_lib.engines.files.save` wrote and run it once on torch's current CUDA stream.
 
-    Not run: no card that TensorRT for RTX supports was available (see the module). Before the plan is deserialized,
-    these are checked in this order: `trust`, description, digest, GPU, target, version of TensorRT for RTX, inputs,
-    free memory.
+    Never run by us on a card that TensorRT for RTX supports (see the module). Before the plan is deserialized, these
+    are checked in this order: `trust`, description, digest, GPU, target, version of TensorRT for RTX, inputs, and free
+    memory, without what the plan allocates at run time.
 
     Parameters
     ----------
@@ -315,8 +315,8 @@ def _execute(
         if any(size < 0 for size in shape):
             raise PlanError(f"the shape of {expected.name} depends on values, {shape}, which this cannot run.")
         is_on_cpu = engine.get_tensor_location(expected.name) == trt.TensorLocation.HOST
-        place = torch.device("cpu") if is_on_cpu else device
-        output = torch.empty(shape, dtype=getattr(torch, expected.dtype), device=place)
+        output_device = torch.device("cpu") if is_on_cpu else device
+        output = torch.empty(shape, dtype=getattr(torch, expected.dtype), device=output_device)
         _bind(context, expected.name, output, log)
         outputs.append(output)
     if not context.execute_async_v3(stream.cuda_stream):

@@ -81,9 +81,9 @@ class Tasks:
     def _build(self, task: BuildTask, request: Request) -> EngineReport:
         torch.backends.cuda.matmul.allow_tf32 = task.allow_tf32
         case: Case = torch.load(io.BytesIO(task.case), weights_only=False)
-        given: set[int] = set()
+        done: set[int] = set()
         for module in case.model.modules():
-            _give_modules(type(module), given)
+            _give_modules(type(module), done)
         start = time.perf_counter()
         failed: str | None = None
         log: tuple[str, ...] = ()
@@ -140,26 +140,29 @@ class Tasks:
         return FunctionReport(tuple(map(_plain, engines)), result, error, tuple(messages), version, task.mode)
 
 
-def _give_modules(value: Any, given: set[int]) -> None:
-    """Let the global names of a function or class that came by value be found in a module, where Dynamo looks.
+def _give_modules(value: Any, done: set[int]) -> None:
+    """Put the global names of a function or class that came by value into a module, where Dynamo looks for them.
 
-    What a reader defines in a notebook or a script is sent with the names that it uses. Its module, often
-    ``__main__``, is another one in this process, or none. `given` has the ids of the names that have theirs.
+    What a reader defines in a notebook or a script is sent with the names that it uses. Its own module, often
+    ``__main__``, is another one in this process, or none. `done` holds the ids of the namespaces that have a module.
     """
     if isinstance(value, type):
         for method in vars(value).values():
             if inspect.isfunction(method):
-                _give_modules(method, given)
+                _give_modules(method, done)
     elif inspect.isfunction(value):
-        names = value.__globals__
-        name = names.get("__name__", "__main__")
-        if id(names) in given or (name in sys.modules and vars(sys.modules[name]) is names):
+        namespace = value.__globals__
+        name = namespace.get("__name__", "__main__")
+        is_there = name in sys.modules and vars(sys.modules[name]) is namespace
+        if is_there or id(namespace) in done:
             return
-        given.add(id(names))
+        done.add(id(namespace))
         sys.modules[name] = module = types.ModuleType(name)
-        vars(module).update({name: value for name, value in names.items() if name != "__file__"})  # it has no file here
-        for used in list(names.values()):
-            _give_modules(used, given)
+        vars(module).update(
+            {name: value for name, value in namespace.items() if name != "__file__"}
+        )  # no such file is here
+        for used in list(namespace.values()):
+            _give_modules(used, done)
 
 
 def stand_in(module: torch.fx.GraphModule, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> StandIn:
