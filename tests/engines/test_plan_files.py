@@ -263,6 +263,7 @@ LARGE = replace(PLAN, layers=(PlanLayer("allocate_0", "allocate", inputs=("float
 
 def test_a_plan_fits_where_activations_and_weights_are_free():
     assert fits(PLAN, NEEDED) is None
+    assert fits(PLAN, NEEDED - 1) is not None
     refusal = fits(replace(PLAN, activation_bytes=9_920_000_000), 4 * 10**9)
     assert "needs 9.92 GB of GPU memory for activations and 7.09 MB for weights, and 4 GB are free" in refusal
 

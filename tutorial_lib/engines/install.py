@@ -1,8 +1,8 @@
-"""What builds TensorRT engines without a GPU: where it is, and getting it there.
+"""Finds and installs what builds TensorRT engines without a GPU.
 
-Two packages do it: TensorRT for RTX, NVIDIA's own library, and the Python part of Torch-TensorRT for it. They live in a
-folder of their own that only the process which builds engines puts on its path. In the reader's environment they would
-be a trap: ``import torch_tensorrt`` fails there without CUDA, a machine with a GPU may have the same module for
+That is two packages: TensorRT for RTX, NVIDIA's own library, and the Python part of Torch-TensorRT for it. They are in
+a folder of their own, which only the process that builds engines has on its path. In the reader's environment they
+would do harm: ``import torch_tensorrt`` fails there without CUDA, a machine with a GPU may have the same module for
 data-centre TensorRT, and packages that look for either would find half of it.
 
 The folder is beside the environment (``share/tutorial_lib``) where that can be written, so that it comes and goes with

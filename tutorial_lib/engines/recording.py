@@ -1,4 +1,4 @@
-"""Engines for a notebook that has to run everywhere: built here, or else read from a file that goes with it.
+"""Engines for a notebook that has to run everywhere: built on this machine, or else read from a file beside it.
 
 The file is written where TensorRT for RTX works, by running the notebook with ``TUTORIAL_LIB_RECORD=1``.
 """
@@ -33,16 +33,16 @@ RECORD = "TUTORIAL_LIB_RECORD"
 class Recording:
     """:func:`build_all` and :func:`run_inside` of this package, with a file to fall back on.
 
-    What comes from the file says so in a line of its own. What the file does not hold, because the
-    reader asks for something else, is :class:`EnginesUnavailable`, with what is missing on this machine.
+    Where an answer comes from the file, a printed line says so. A question that the file does not answer, because the
+    reader changed it, raises :class:`EnginesUnavailable`, which says what is missing on this machine.
 
     Parameters
     ----------
     file : str or Path
         A JSON file.
     version : str, optional
-        Major and minor of the one Torch-TensorRT that is meant, such as ``2.11``. Beside another torch, which goes
-        with another Torch-TensorRT, nothing is run: all comes from the file.
+        Major and minor of the only Torch-TensorRT that is meant, such as ``2.11``. With another torch, which goes
+        with another Torch-TensorRT, nothing is run: every answer comes from the file.
     """
 
     def __init__(self, file: str | Path, version: str | None = None) -> None:

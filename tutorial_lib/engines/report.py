@@ -13,7 +13,7 @@ ENDS = ("min", "opt", "max")
 BUILD, GRAPH = MODES = ("build", "graph")
 """Whether TensorRT builds the engines, or the graphs and profiles are all that is wanted."""
 DEFAULT_FACTOR = {"2.11": 2**16}
-"""Torch-TensorRT's upper bound where there is none is its lower bound times this."""
+"""Where Dynamo has no upper bound, Torch-TensorRT's is the lower bound times this factor."""
 FRONT_END, BUILDER = "torch-tensorrt-rtx", "tensorrt-rtx"
 Sizes = tuple[int | None, ...]
 
@@ -36,7 +36,7 @@ class Call:
     ran, built : tuple of int
         Numbers of the engines that ran, and of those that this call built, counted from 1.
     range_check : str or None
-        What this package's range check says first, when the same program is called through
+        What this package's range check says before such a call of a
         :class:`~tutorial_lib.builds.program.Compiled`; None if it lets the call pass.
     """
 

@@ -44,9 +44,9 @@ def build(
     path : str
         ``jit``, ``input`` or ``export``.
     calls : sequence of int or dict
-        Sizes to call the compiled model with afterwards, in order, as in :meth:`Case.sizes`. They go
-        to the bare program, past this package's range check; the report says what the check would do. The graphs
-        run in PyTorch, so results and times are not TensorRT's.
+        Sizes to call the compiled model with afterwards, in order, as in :meth:`Case.sizes`. The calls bypass this
+        package's range check, and the report says what the check would do. The graphs run in PyTorch, so results and
+        times are not TensorRT's.
     options : dict, optional
         Settings of Torch-TensorRT, over this package's defaults.
     target : str, optional
@@ -121,8 +121,8 @@ def build_all(case: Case, paths: Sequence[str] = tuple(PATHS), *args: Any, **key
 def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECONDS, mode: str = BUILD) -> FunctionReport:
     """Run `function` where ``import torch_tensorrt`` works, and note the engines that it has built.
 
-    The reader's own process stays as it is: the function goes to another one, with what it uses. Nothing is
-    compiled there yet when it starts, and gradients are off.
+    The function is sent to another process with what it uses, so the reader's own stays as it is. When it starts,
+    nothing is compiled there, and gradients are off.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ NUMBER = Explanation(
     "the engine behind the cut was built for a tensor and gets a number.",
     "Compute with the tensor itself, which broadcasts, as in x / scale.",
 )
-"""What a number means that reaches an engine as an input."""
+"""Explains a number that reaches an engine as an input."""
 
 
 class ProfileRefusal(RuntimeError):

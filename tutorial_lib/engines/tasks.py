@@ -158,9 +158,8 @@ def _give_modules(value: Any, done: set[int]) -> None:
             return
         done.add(id(namespace))
         sys.modules[name] = module = types.ModuleType(name)
-        vars(module).update(
-            {name: value for name, value in namespace.items() if name != "__file__"}
-        )  # no such file is here
+        # Without the name of its file, which is not here.
+        vars(module).update({key: value for key, value in namespace.items() if key != "__file__"})
         for used in list(namespace.values()):
             _give_modules(used, done)
 
