@@ -93,12 +93,10 @@ def test_a_failed_build_gives_the_reason_and_tensorrts_log():
         "  TensorRT's log: FP32 GEMM is not supported",
         "  note: engine 1, batch: min is 1, not 2",
     ]
-    assert FAILED.activation_bytes is None
 
 
 def test_activation_memory_is_that_of_the_engine_that_needs_most():
-    assert REPORT.plans == (PLAN, SMALL)
-    assert REPORT.activation_bytes == 85_655_552
+    assert (REPORT.activation_bytes, FAILED.activation_bytes) == (85_655_552, None)
 
 
 def test_rows_are_the_inputs_of_all_engines_beside_what_was_typed():
@@ -120,12 +118,8 @@ def test_json_has_the_numbers_and_not_the_plan_itself():
     assert plain["options"] == {"min_block_size": "1"}
     assert plain["calls"][0]["built"] == [2]
     assert plain_values.read(tuple[Engine, ...], plain["engines"]) == REPORT.engines
-
-
-def test_an_engine_without_a_plan_comes_back_from_json_too():
-    engine = replace(REPORT.engines[0], plan=None)
-    (plain,) = json.loads(json.dumps(replace(REPORT, engines=(engine,)).to_dict()))["engines"]
-    assert plain_values.read(Engine, plain) == engine
+    (without_plan,) = replace(REPORT, engines=(replace(REPORT.engines[0], plan=None),)).to_dict()["engines"]
+    assert plain_values.read(Engine, json.loads(json.dumps(without_plan))).plan is None
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,6 @@ class Frontend:
         """Version of TensorRT for RTX."""
         return self.pins["tensorrt-rtx-cu13"]
 
-    @property
-    def licence(self) -> Path | None:
-        """The file with NVIDIA's licence for TensorRT for RTX; None where the package brings none."""
-        return next(self.folder.glob("tensorrt_rtx_cu13-*.dist-info/**/LICENSE*"), None)
-
     def __str__(self) -> str:
         return f"TensorRT for RTX {self.tensorrt_rtx} and Torch-TensorRT {self.torch_tensorrt} in {self.folder}"
 

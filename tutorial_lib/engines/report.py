@@ -1,7 +1,7 @@
 """What came of building engines: every engine with its plan, what each call did, and what went wrong."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tutorial_lib.builds.plan import Plan, show_activation, show_bytes
@@ -99,16 +99,16 @@ class EngineReport:
     target: str | None
     requested: tuple[EngineInput, ...]
     engines: tuple[Engine, ...]
-    calls: tuple[Call, ...]
-    left_to_pytorch: tuple[str, ...] | None
-    failed: str | None
-    explanation: Explanation | None
-    log: tuple[str, ...]
-    notes: tuple[str, ...]
     versions: dict[str, str]
-    options: dict[str, Any]
-    seconds: float
-    tracing_seconds: float
+    calls: tuple[Call, ...] = ()
+    left_to_pytorch: tuple[str, ...] | None = None
+    failed: str | None = None
+    explanation: Explanation | None = None
+    log: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    tracing_seconds: float = 0.0
 
     @classmethod
     def of(

@@ -96,21 +96,8 @@ def build(
         return worker().ask(_pickled(task, case.name), seconds, progress)
     except ProcessEnded as error:
         failed = f"the process that built {path} {error}."
-        return EngineReport.of(
-            case=case,
-            path=path,
-            engines=(),
-            versions=_versions(),
-            mode=mode,
-            target=target,
-            calls=(),
-            failed=failed,
-            explanation=None,
-            log=(),
-            options=dict(options or {}),
-            seconds=0.0,
-            tracing_seconds=0.0,
-        )
+        options = dict(options or {})
+        return EngineReport.of(case, path, (), _versions(), mode=mode, target=target, failed=failed, options=options)
 
 
 def build_all(case: Case, paths: Sequence[str] = tuple(PATHS), *args: Any, **keywords: Any) -> tuple[EngineReport, ...]:
