@@ -1,5 +1,6 @@
 """What a build tells of itself, and that it can be stopped at every stage without leaving a trace."""
 
+import contextlib
 import threading
 import warnings
 from pathlib import Path
@@ -111,19 +112,17 @@ def test_stages_are_told_in_order(path, backend, own, request):
     assert told == STAGES[path, backend]
 
 
-@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
 @pytest.mark.parametrize(("path", "backend", "at"), [(*key, at) for key in STAGES for at in range(len(STAGES[key]))])
-def test_a_build_cancelled_at_any_stage_leaves_no_trace(path, backend, at, mode, own, agrees, request):
+def test_a_build_cancelled_at_any_stage_leaves_no_trace(path, backend, at, own, agrees, request):
     if backend == "inductor":
         request.getfixturevalue("instant")
-    with mode():
-        before, listener = state(), Stop(at)
-        with pytest.raises(Cancelled), listening(listener):
-            PATHS[path](own, backend)
-        assert listener.told == STAGES[path, backend][: at + 1]
-        assert state() == before
+    before, listener = state(), Stop(at)
+    with pytest.raises(Cancelled), listening(listener):
+        PATHS[path](own, backend)
+    assert listener.told == STAGES[path, backend][: at + 1]
+    assert state() == before
     program = PATHS[path](own, backend)
-    assert all(agrees(program, size) for size in (1, 2, 4, 8))
+    assert all(agrees(program, size) for size in (1, 8))
     assert len(program.build.engines) == (2 if path == "jit" else 1)
 
 
@@ -158,14 +157,8 @@ def test_a_recompile_that_is_cancelled_leaves_the_program_as_it_was(at, own, agr
 
 
 def test_cancelled_passes_through_what_catches_every_exception():
-    def compiler():
-        try:
-            stage("one")
-        except Exception:
-            return "a compiler takes what it catches for a failure of its own"
-
-    with pytest.raises(Cancelled), listening(Stop(0)):
-        compiler()
+    with pytest.raises(Cancelled), listening(Stop(0)), contextlib.suppress(Exception):
+        stage("one")
 
 
 def test_another_exception_of_the_listener_is_a_failed_build(own):
