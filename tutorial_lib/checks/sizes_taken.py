@@ -86,13 +86,31 @@ def _step_taken(case: Case, dim: DynamicDim) -> tuple[int, int, str] | None:
 def _end_is_refused(case: Case, dim: DynamicDim, end: str, size: int, error: str) -> Explanation:
     others = {name: traced for name, traced in case.traced.items() if name != dim.name}
     beside = ", ".join(f"{name} {size}" for name, size in others.items())
-    expression = f" With this package, a size that follows from another is written so: {dim.name} + 1."
+    nearest = _nearest_taken(case, dim, size)
+    if nearest != dim.traced:
+        fix = f"Use a {end} of {nearest}, the nearest size that it takes."
+    elif others:
+        fix = f"A size that follows from another is written as an expression of it with this package: {dim.name} + 1."
+    else:
+        fix = "Ask for sizes that the model takes."
     return Explanation(
         "range",
         f"{case.name} itself cannot run at {dim.name} {size}, the {end} of the range{beside and f', beside {beside}'} "
         f"({error}).",
-        f"Ask for sizes that the model takes.{expression if others else ''}",
+        fix,
     )
+
+
+def _nearest_taken(case: Case, dim: DynamicDim, refused: int) -> int:
+    """The size nearest to `refused` that the model takes, if it takes all from there to the traced one."""
+    taken = dim.traced
+    while abs(taken - refused) > dim.step:
+        middle = (taken + refused) // 2 // dim.step * dim.step
+        if _error_at(case, {dim.name: middle}) is None:
+            taken = middle
+        else:
+            refused = middle
+    return taken
 
 
 def _error_at(case: Case, sizes: dict[str, int]) -> str | None:

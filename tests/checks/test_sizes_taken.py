@@ -1,0 +1,18 @@
+import pytest
+from torch import nn
+
+from tutorial_lib import Case, DynamicDim, TensorSpec
+from tutorial_lib.checks.sizes_taken import explain_range
+
+
+def kernel_of_five(low, step=1):
+    width = DynamicDim("width", low, 16, 32, step=step)
+    return Case("kernel of 5", nn.Conv1d(3, 4, 5), (TensorSpec("input", (2, 3, width)),))
+
+
+@pytest.mark.parametrize(("low", "step", "nearest"), [(2, 1, 5), (4, 2, 6)])
+def test_the_nearest_size_that_the_model_takes_is_told(low, step, nearest):
+    explanation = explain_range(kernel_of_five(low, step))
+    assert explanation.kind == "range"
+    assert f"width {low}, the min" in explanation.cause
+    assert f"min of {nearest}," in explanation.fix
