@@ -333,7 +333,8 @@ def _only_multiples(v: _Violation, match: re.Match[str], step: int) -> _Explaine
     if (offered := v.offered_step(match["name"])) and offered[0] == step:
         _, group, definition = offered
         say = f"Tell torch.export: {definition}, and {step}*{group} where {name} is in dynamic_shapes."
-    return "multiple", f"The model takes only multiples of {step} in {name}{v.where}.", say, match, step_advice(step)
+    cause = f"Traced with this example, the model takes only multiples of {step} in {name}{v.where}."
+    return "multiple", cause, say, match, step_advice(step)
 
 
 def step_advice(step: int) -> str:
