@@ -282,8 +282,9 @@ def replay_of(advice, **measured):
     rows = [{"policy": str(policy), "role": role, "mean_ms": 1.0, "p99_ms": 1.0} for policy, role in roles.items()]
     for row in rows:
         row["mean_ms"], row["p99_ms"] = measured.get(row["role"].strip("()"), (1.0, 1.0))
-    column = {"mean": "mean_ms", "p99": "p99_ms"}.get(advice.objective.column.removesuffix("_ms"))
-    return Replay(pd.DataFrame(rows), tuple(roles), column, advice.bound_ms, 150, 0, None, "no device")
+    return Replay(
+        pd.DataFrame(rows), tuple(roles), advice.objective.replay_column, advice.bound_ms, 150, 0, None, "no device"
+    )
 
 
 def test_a_replay_in_which_no_other_policy_is_faster_confirms_the_recommendation():

@@ -63,38 +63,38 @@ def test_a_file_that_another_campaign_writes_to_or_that_is_damaged_is_one_senten
 
 def settings(*arguments, device="cpu"):
     args = commands._parser().parse_args(["record", "--out", "run.json", *arguments])
-    found, _, command = commands._record_settings(args, torch.device(device))
-    return found, command
+    recorded, _, command = commands._record_settings(args, torch.device(device))
+    return recorded, command
 
 
 def test_on_a_gpu_all_models_backends_precisions_and_batches_are_recorded(monkeypatch):
     works = [Status(name, "cuda", name != "tensorrt", "") for name in ("tensorrt", "inductor", "eager")]
     monkeypatch.setattr(commands.backends, "statuses", lambda device: works)
     monkeypatch.setattr(precision, "why_not", lambda name, device: None)
-    found, command = settings(device="cuda")
-    assert len(found) == len(MODELS) * 2 * 4
-    assert {one.backend for one in found} == {"inductor", "eager"}
-    assert [one.precision for one in found[:: 2 * len(MODELS)]] == ["fp32", "tf32", "bf16", "fp16"]
-    assert all(one.paths == tuple(PATHS) for one in found)
-    assert all(one.sizes == (1, 2, 4, 8, 16, 32, 64, 128, 256) for one in found)
-    assert all(one.ranges[0].max >= 256 for one in found)
+    recorded, command = settings(device="cuda")
+    assert len(recorded) == len(MODELS) * 2 * 4
+    assert {setting.backend for setting in recorded} == {"inductor", "eager"}
+    assert [setting.precision for setting in recorded[:: 2 * len(MODELS)]] == ["fp32", "tf32", "bf16", "fp16"]
+    assert all(setting.paths == tuple(PATHS) for setting in recorded)
+    assert all(setting.sizes == (1, 2, 4, 8, 16, 32, 64, 128, 256) for setting in recorded)
+    assert all(setting.ranges[0].max >= 256 for setting in recorded)
     again, same = settings(*shlex.split(command)[4:], device="cuda")
-    assert (again, same) == (found, command)
+    assert (again, same) == (recorded, command)
 
 
 def test_where_tensorrt_works_it_is_recorded_without_being_asked_for(monkeypatch):
     monkeypatch.setattr(commands.backends, "statuses", lambda device: [Status("tensorrt", "cuda", True, "")])
     monkeypatch.setattr(precision, "why_not", lambda name, device: None)
-    found, command = settings(device="cuda")
-    assert {one.backend for one in found} == {"tensorrt"}
+    recorded, command = settings(device="cuda")
+    assert {setting.backend for setting in recorded} == {"tensorrt"}
     assert "--backends tensorrt" in command
 
 
 def test_a_cpu_has_no_tf32_and_the_ranges_of_the_models():
-    found, _ = settings("--backends", "eager")
-    assert {one.precision for one in found} == {"fp32", "bf16", "fp16"}
-    assert all(one.sizes == () for one in found)
-    assert next(one for one in found if one.model == "perceptron").ranges[0].max == 1024
+    recorded, _ = settings("--backends", "eager")
+    assert {setting.precision for setting in recorded} == {"fp32", "bf16", "fp16"}
+    assert all(setting.sizes == () for setting in recorded)
+    assert next(setting for setting in recorded if setting.model == "perceptron").ranges[0].max == 1024
 
 
 @pytest.mark.slow
@@ -103,14 +103,14 @@ def test_a_recording_is_one_file_that_says_how_it_was_made(tmp_path, capsys):
     assert run("--out", str(out), *QUICK, "--note", "Only a try.") == 0
     printed = capsys.readouterr().out
     assert [file.name for file in out.parent.iterdir()] == ["run.json"]
-    found = recordings.load(out)
-    assert f"wrote {out}: {found.label}" in printed
+    recording = recordings.load(out)
+    assert f"wrote {out}: {recording.label}" in printed
     assert "note: Only a try." in printed
-    assert found.table["path"].tolist() == ["eager PyTorch", "export"] * 2
-    assert found.metadata.conditions["samples"] >= 4
-    args = commands._parser().parse_args(shlex.split(found.metadata.command)[3:])
+    assert recording.table["path"].tolist() == ["eager PyTorch", "export"] * 2
+    assert recording.metadata.conditions["samples"] >= 4
+    args = commands._parser().parse_args(shlex.split(recording.metadata.command)[3:])
     (again,), *_ = commands._record_settings(args, torch.device("cpu"))
-    assert str(again) == str(found.runs[0].result.setting)
+    assert str(again) == str(recording.runs[0].result.setting)
 
 
 @pytest.mark.slow
@@ -144,11 +144,11 @@ def test_all_can_be_built_before_anything_is_measured_and_the_file_says_so(tmp_p
     out = tmp_path / "run.json"
     assert run("--out", str(out), *QUICK, "--backends", "eager,inductor", "--ahead", "3", "--minutes", "0.001") == 1
     ((settings, processes),) = built
-    assert ([one.backend for one in settings], processes) == (["inductor"], 3)
+    assert ([setting.backend for setting in settings], processes) == (["inductor"], 3)
     assert run("--out", str(out), *QUICK, "--ahead", "3") == 0
-    found = recordings.load(out)
-    assert "All was built beforehand, 3 at a time: build times are of warm caches." in found.warnings
-    assert "--ahead 3" in found.metadata.command
+    recording = recordings.load(out)
+    assert "All was built beforehand, 3 at a time: build times are of warm caches." in recording.warnings
+    assert "--ahead 3" in recording.metadata.command
     capsys.readouterr()
 
 

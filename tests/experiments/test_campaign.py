@@ -35,9 +35,9 @@ class Here(Executor):
     def submit(self, call, /, *args):
         self.calls += 1
         future = Future()
-        found = self.outcome(self.calls)
-        if isinstance(found, BaseException):
-            future.set_exception(found)
+        outcome = self.outcome(self.calls)
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
         else:
             future.set_result(call(*args))
         return future
@@ -47,18 +47,18 @@ class Here(Executor):
 
 
 @pytest.fixture(scope="module")
-def found():
+def result():
     return measured(MODELS["perceptron"], ONE, "cpu", 0)
 
 
 @pytest.fixture
-def instant(monkeypatch, found):
+def instant(monkeypatch, result):
     """Settings are measured in no time, and in this process."""
     ran = []
 
     def measure(make, setting, *_):
         ran.append(setting)
-        return "a host", found.to_dict()
+        return "a host", result.to_dict()
 
     monkeypatch.setattr(campaign, "_measured", measure)
     return ran
@@ -121,7 +121,7 @@ def test_models_of_different_dimensions_share_a_table(file, instant):
     assert rows["batch"].isna().all()
 
 
-def test_what_fails_is_a_row_with_one_sentence_and_the_others_go_on(file, instant, found):
+def test_what_fails_is_a_row_with_one_sentence_and_the_others_go_on(file, instant, result):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(campaign, "_measured", lambda make, setting, *_: here(make, setting))
         wrong = replace(ONE, precision="tf32", paths=("jit", "export"))
@@ -137,9 +137,9 @@ def test_a_path_that_cannot_be_built_leaves_the_others(monkeypatch):
         raise RuntimeError("the compiler\ngave up")
 
     monkeypatch.setitem(PATHS, "input", fails)
-    found = measured(MODELS["perceptron"], replace(ONE, paths=("input", "export")), "cpu", 0)
-    assert {path: why.sentence for path, why in found.failures.items()} == {"input": "RuntimeError: the compiler"}
-    assert set(found.sweep.table["path"]) == {EAGER, "export"}
+    result = measured(MODELS["perceptron"], replace(ONE, paths=("input", "export")), "cpu", 0)
+    assert {path: why.sentence for path, why in result.failures.items()} == {"input": "RuntimeError: the compiler"}
+    assert set(result.sweep.table["path"]) == {EAGER, "export"}
 
 
 def test_equal_settings_run_once_and_what_is_in_the_file_is_not_run_again(file, instant):
@@ -333,10 +333,10 @@ def test_an_unknown_model_is_refused_before_anything_runs(file):
         run_all([replace(ONE, model="gpt")], file, Here(), **QUICK)
 
 
-def test_numbers_that_are_not_finite_are_missing_in_the_file(found):
-    assert found.sweep.table["row_spread"].isna().all()
-    assert all(row["row_spread"] is None for row in found.to_dict()["sweep"]["table"])
-    json.dumps(found.to_dict(), allow_nan=False)
+def test_numbers_that_are_not_finite_are_missing_in_the_file(result):
+    assert result.sweep.table["row_spread"].isna().all()
+    assert all(row["row_spread"] is None for row in result.to_dict()["sweep"]["table"])
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_a_gpu_gets_one_process_and_a_machine_without_any_has_one(monkeypatch):

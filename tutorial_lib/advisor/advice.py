@@ -23,22 +23,19 @@ from tutorial_lib.measure.latency import BUSY
 
 @dataclass(frozen=True)
 class Objective:
-    """What a policy is judged by: its name in sentences, its column in tables, and the unit of that."""
+    """What a policy is judged by: its name in sentences, its column in tables, and its unit."""
 
     text: str
     column: str
     unit: str
-
-    @property
-    def is_speed(self) -> bool:
-        """Whether it compares how fast policies are."""
-        return self.column not in ("memory_mb", "build_seconds")
+    replay_column: str | None = None
+    """The column in replays; None for an objective that is not about latency."""
 
 
 OBJECTIVES = {
-    "mean": Objective("mean latency", "mean_ms", "ms"),
-    "p99": Objective("99th percentile of latency", "p99_ms", "ms"),
-    "throughput": Objective("samples per second", "samples_per_second", "samples/s"),
+    "mean": Objective("mean latency", "mean_ms", "ms", "mean_ms"),
+    "p99": Objective("99th percentile of latency", "p99_ms", "ms", "p99_ms"),
+    "throughput": Objective("samples per second", "samples_per_second", "samples/s", "mean_ms"),
     "memory": Objective("memory", "memory_mb", "MB"),
     "build": Objective("build time", "build_seconds", "s"),
 }
@@ -214,7 +211,7 @@ class Advice:
     def _complexity(self, policy: Policy) -> tuple[float, ...]:
         *resources, distance = policy.complexity(self.search.median)
         mean = float(self.figures[policy]["mean_ms"][0])
-        return (*resources, distance, mean) if self.objective.is_speed else (*resources, mean, distance)
+        return (*resources, distance, mean) if self.objective.replay_column else (*resources, mean, distance)
 
     @functools.cached_property
     def predicted_best(self) -> Policy:
@@ -287,7 +284,7 @@ class Advice:
         if best != self.predicted_best:
             return f"{text}; the replay served it better than {self.predicted_best}, which was predicted to be best."
         for role, policy in self.baselines.items():
-            if policy != best and self.objective.is_speed:
+            if policy != best and self.objective.replay_column:
                 times = self._costs(policy)[0] / self._costs(best)[0]
                 text += f", {times:.2f} x as fast as ({role}) {policy.name}"
         others = len(self.ties) - 1
@@ -319,7 +316,7 @@ class Advice:
                 "for longer (seconds) or on a quiet machine to tell."
             )
         one_engine = [policy for policy in self.ranked if policy.name.startswith("one engine")]
-        if len(one_engine) > 1 and self.objective.is_speed:
+        if len(one_engine) > 1 and self.objective.replay_column:
             by_cost = sorted(one_engine, key=lambda policy: self._costs(policy)[0])
             if self._may_be_as_good(by_cost[-1], by_cost[0]):
                 notes.append("Opt makes no difference here that is larger than the uncertainty.")
@@ -395,8 +392,8 @@ class Advice:
         for policy in others:
             roles.setdefault(policy, "")
         routers = {policy: self.build(policy) for policy in roles}
-        column = {"p99_ms": "p99_ms", "mean_ms": "mean_ms", "samples_per_second": "mean_ms"}.get(self.objective.column)
-        return serve(self.measured.case, routers, roles, self.model, traffic, requests, seconds, column, self.bound_ms)
+        case, column = self.measured.case, self.objective.replay_column
+        return serve(case, routers, roles, self.model, traffic, requests, seconds, column, self.bound_ms)
 
     def after(self, replayed: Replay) -> "Advice":
         """The same advice, whose recommendation takes into account what was measured in a replay."""
