@@ -33,9 +33,8 @@ def reports(monkeypatch):
 
 @pytest.mark.slow
 def test_a_result_has_all_that_is_needed_to_trust_it(seed):
-    result = run(of(backend="auto", paths=("export",), sizes=()), seed, min_seconds=0)
+    result = run(of(paths=("export",), sizes=()), seed, min_seconds=0)
     assert result.final
-    assert result.backend != "auto"
     assert result.setting.sizes == (1, 2, 4, 8)
     assert set(result.sweep.table["path"]) == {EAGER, "export"}
     assert [build.path for build in result.builds] == ["export"]

@@ -2,6 +2,7 @@
 
 import itertools
 import weakref
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,12 +25,11 @@ def activation_bytes(case: Case, sizes: Mapping[str, int] | None = None) -> int:
     of libraries are not counted.
     """
     example = case.example(sizes)
-    with _Watch() as watch:
+    with _StorageCounter(ignored=set(_weights(case))) as counter:
         for tensor in example:
-            watch.seen(tensor)
-        watch.known.update(_weights(case))
+            counter.count(tensor)
         case.eager(*example)
-    return watch.most
+    return counter.peak_bytes
 
 
 def _weights(case: Case) -> dict[int, int]:
@@ -38,35 +38,34 @@ def _weights(case: Case) -> dict[int, int]:
     return {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
 
 
-class _Watch(TorchDispatchMode):
-    """Adds up the storage of tensors that operators make, and takes it off when the last of them is gone."""
+class _StorageCounter(TorchDispatchMode):
+    """Adds the storage of every tensor that an operator makes, and subtracts it when its last tensor is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, ignored: set[int]) -> None:
         super().__init__()
-        self.alive, self.most = 0, 0
-        self.known: set[int] = set()
-        self._views: dict[int, int] = {}
+        self.peak_bytes = 0
+        self._ignored, self._bytes, self._tensors = ignored, 0, Counter[int]()  # tensors by address of their storage
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in pytree.tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
-                self.seen(tensor)
+                self.count(tensor)
         return result
 
-    def seen(self, tensor: torch.Tensor) -> None:
-        """Count the storage of `tensor` unless it is counted already."""
+    def count(self, tensor: torch.Tensor) -> None:
+        """Add the storage of `tensor`, unless another tensor has it already."""
         storage = tensor.untyped_storage()
-        place, size = storage.data_ptr(), storage.nbytes()
-        if place in self.known or not size:
+        address, size = storage.data_ptr(), storage.nbytes()
+        if address in self._ignored or not size:
             return
-        self._views[place] = self._views.get(place, 0) + 1
-        if self._views[place] == 1:
-            self.alive += size
-            self.most = max(self.most, self.alive)
-        weakref.finalize(tensor, self._gone, place, size)
+        self._tensors[address] += 1
+        if self._tensors[address] == 1:
+            self._bytes += size
+            self.peak_bytes = max(self.peak_bytes, self._bytes)
+        weakref.finalize(tensor, self._release, address, size)
 
-    def _gone(self, place: int, size: int) -> None:
-        self._views[place] -= 1
-        if not self._views[place]:
-            self.alive -= size
+    def _release(self, address: int, size: int) -> None:
+        self._tensors[address] -= 1
+        if not self._tensors[address]:
+            self._bytes -= size

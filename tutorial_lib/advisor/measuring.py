@@ -183,4 +183,4 @@ def _sample(
                     if timed:
                         samples[engine][corner].append(max(ms, 1e-6))
             rounds.append(samples)
-    return {engine: [np.array([one[engine][corner] for one in rounds]) for corner in corners] for engine in calls}
+    return {engine: [np.array([each[engine][corner] for each in rounds]) for corner in corners] for engine in calls}

@@ -72,16 +72,16 @@ def sizes(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes; use commas, as in 1,4,32") from None
 
 
-def names(text: str, known: Collection[str], what: str) -> list[str]:
+def names(text: str, allowed: Collection[str], what: str) -> list[str]:
     """The names in a comma separated list, each once.
 
     Raises
     ------
     UsageError
-        If one is not among the `known` ones.
+        If one is not among the `allowed` ones.
     """
     selected = [name.strip() for name in text.split(",") if name.strip()]
     for name in selected:
-        if name not in known:
-            raise UsageError(f"there is no {what} {name!r}; use {', '.join(known)}.")
+        if name not in allowed:
+            raise UsageError(f"there is no {what} {name!r}; use {', '.join(allowed)}.")
     return list(dict.fromkeys(selected))
