@@ -31,9 +31,10 @@ endif
 
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
           --nbval-sanitize-with=tests/nbval_sanitize.cfg
-# Two tests at a time, each with half of the cores: with all of them, both wait for each other. A file stays whole.
+# Two files at a time, and never a notebook in pieces. Each has half of the cores: with all of them, both would wait for
+# each other. The notebooks, which take longest, come first.
 HALF   := $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
-IN_TWO := OMP_NUM_THREADS=$(HALF) $(PYTEST) -n 2 --dist loadfile
+IN_TWO := OMP_NUM_THREADS=$(HALF) $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help lab test test-slow test-long test-gpu mutants zoo lint format notebooks students bench clean
 
