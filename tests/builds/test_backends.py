@@ -200,6 +200,14 @@ def test_a_failure_is_not_remembered(machine, proofs, monkeypatch):
     assert cpp_compiler.why_not(path) is None
 
 
+@pytest.mark.parametrize("content", ["nonsense", None, [1.0], {"gain": 2}])
+def test_a_gain_that_somebody_wrote_is_measured_again(monkeypatch, content):
+    monkeypatch.setattr(inductor_module, "remembered", lambda name, key, compute: content)
+    monkeypatch.setattr(inductor_module, "_measured_gain", lambda: 1.5)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert inductor_module.packing_gain(4) == 1.5
+
+
 def test_a_full_disk_is_not_mended_by_another_compiler(machine):
     machine("bin/g++", FAILS.replace("the disk is on fire", "No space left on device"))
     reason = status("inductor").reason

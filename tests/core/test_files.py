@@ -1,5 +1,7 @@
 """Files that are written whole or not at all, and answers that are computed once."""
 
+import os
+import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -67,3 +69,12 @@ def test_a_file_has_the_permissions_of_any_other_new_file(tmp_path):
     save(tmp_path / "saved", "")
     (tmp_path / "other").touch()
     assert (tmp_path / "saved").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a file"):
+        save(tmp_path / "pipe", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and folders that belong to one user."""
 
 import contextlib
+import errno
 import json
 import os
 import uuid
@@ -65,7 +66,14 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Give a file to write, which becomes `path` at the end of the ``with`` block, or vanishes if that raises.
 
     As for any new file, the umask takes permissions away from `mode`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, or `path` is a device, a pipe or a socket, which a file would replace.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "a device, a pipe or a socket, not a file")
     partial = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
         with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:

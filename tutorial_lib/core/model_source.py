@@ -1,13 +1,17 @@
 """A case from what is typed on a command line: a model of this tutorial, or a function of one's own."""
 
+import contextlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import cloudpickle
+import torch
 
 from tutorial_lib.core.models import MODELS, Case, make_case, ranged
 from tutorial_lib.core.shapes import ShapeError
@@ -88,9 +92,25 @@ def _file(path: Path) -> ModuleType:
 def _run(what: str, function: Any, *args: Any) -> Any:
     """Call code of the reader's; whatever it raises becomes one sentence."""
     try:
-        return function(*args)
+        with _checkpoints_load_here():
+            return function(*args)
     except ShapeError as error:
         raise ModelSourceError(f"{what} does not load: {error}") from error
     except (Exception, SystemExit) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
         raise ModelSourceError(f"{what} does not load ({type(error).__name__}: {reason[:200]}).") from error
+
+
+@contextlib.contextmanager
+def _checkpoints_load_here() -> Iterator[None]:
+    """Let ``torch.load`` put what was saved on a GPU onto the CPU where PyTorch sees no GPU."""
+    if torch.cuda.is_available():
+        yield
+        return
+    upstream = torch.load
+
+    def load(file: Any, map_location: Any = None, **more: Any) -> Any:
+        return upstream(file, "cpu" if map_location is None else map_location, **more)
+
+    with mock.patch.object(torch, "load", load):
+        yield

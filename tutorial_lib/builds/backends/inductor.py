@@ -94,7 +94,8 @@ def packing_gain(threads: int) -> float:
     if not torch.backends.mkldnn.is_available():
         return 0.0
     key = f"{report.device_name(torch.device('cpu'))}, {threads} threads, torch {torch.__version__}"
-    return float(remembered("packing.json", key, _measured_gain))
+    gain = remembered("packing.json", key, _measured_gain)
+    return gain if isinstance(gain, float) else _measured_gain()  # somebody wrote into the file
 
 
 def _measured_gain() -> float:
