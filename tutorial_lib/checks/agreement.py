@@ -42,8 +42,7 @@ REPEATS = 1e-4
 ROUNDINGS = 16.0
 """Eager's own error in roundings of its dtype, assumed where there is no float64 run to measure it with."""
 CHUNK = {"cpu": 1 << 19, "cuda": 1 << 24}
-"""Elements that are compared at a time: few enough to stay near the processor, and enough for the price of waking
-OpenMP's threads for each piece, which is high in any thread of Python but the main one."""
+"""Elements compared at a time: few enough for the processor's cache, enough to be worth waking OpenMP's threads."""
 
 
 class NotRepeatable(ValueError):
@@ -173,19 +172,20 @@ class Reference:
         ------
         NotRepeatable
             If the model writes into them, or gives another result the second time. Its errors against float64 are
-            then large whoever computes it, and beside such a floor everything agrees.
+            then large whoever computes it, and would hide any real error.
         """
         copies = [x.clone() for x in inputs]
-        once = [value.clone() for value in tensors(self.eager(copies))]
+        first = [value.clone() for value in tensors(self.eager(copies))]
         for spec, given, after in zip(self.case.inputs, inputs, copies, strict=True):
             if not torch.equal(given, after):
                 raise NotRepeatable(
                     f"{self.case.name} writes into its input {spec.name}, so every call changes the next one's: make a "
                     "new tensor in the model (x = x + 1, not x += 1), or clone it first."
                 )
-        again = tensors(self.eager(copies))
-        same = [one.shape for one in once] == [other.shape for other in again]
-        if not same or (once and apart(once, again) > max(REPEATS, 10 * _rounding(once)) * _magnitude(once)):
+        second = tensors(self.eager(copies))
+        same_shapes = [x.shape for x in first] == [x.shape for x in second]
+        allowed = max(REPEATS, 10 * _rounding(first)) * _magnitude(first) if first else 0.0
+        if not same_shapes or (first and apart(first, second) > allowed):
             raise NotRepeatable(
                 f"{self.case.name} gives another result each time it is called with the same input: turn off what is "
                 "random in it (F.dropout takes training=self.training), or make the noise an input."
@@ -292,18 +292,18 @@ def _judged(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor, 
         parts = [
             torch.view_as_real(tensor.resolve_conj()) for tensor in (output, eager, reference.to(torch.complex128))
         ]
-        found = _judged(parts[0], parts[1], parts[2], measured)
-        return replace(found, worst_index=found.worst_index[:-1])
+        result = _judged(parts[0], parts[1], parts[2], measured)
+        return replace(result, worst_index=result.worst_index[:-1])
     if eager.is_floating_point():
-        found = _compare(output, eager, reference)
+        result = _compare(output, eager, reference)
         if measured:
-            return found
-        return replace(found, floor_rms=max(found.floor_rms * ROUNDINGS, found.floor_rms), reference="eager")
+            return result
+        return replace(result, floor_rms=max(result.floor_rms * ROUNDINGS, result.floor_rms), reference="eager")
     expected = torch.where(output == reference, reference, eager.to(reference.dtype))
-    found = _compare(output, expected, expected)
-    if found.agrees and not torch.equal(output.to(expected.dtype), expected):  # beyond 2**53, where float64 has gaps
-        found = replace(found, rms=1.0, max_abs=max(found.max_abs, 1.0), floor_rms=torch.finfo(torch.float64).tiny)
-    return found
+    result = _compare(output, expected, expected)
+    if result.agrees and not torch.equal(output.to(expected.dtype), expected):  # beyond 2**53, where float64 has gaps
+        result = replace(result, rms=1.0, max_abs=max(result.max_abs, 1.0), floor_rms=torch.finfo(torch.float64).tiny)
+    return result
 
 
 def _forgive_the_models_own(
@@ -370,7 +370,7 @@ def _compare(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor)
         total["rel"] += float(relative.sum())
         largest["rel"] = max(largest["rel"], _largest(relative)[0])
     rms = {name: (total[name] / max(size, 1)) ** 0.5 for name in ("square", "scale", "floor")}
-    place = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), output.shape)) if size else ()
+    worst_index = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), output.shape)) if size else ()
     return Agreement(
         max_abs=largest["abs"],
         mean_abs=total["abs"] / max(size, 1),
@@ -381,9 +381,9 @@ def _compare(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor)
         tolerated=tolerated(size),
         tolerance_abs=largest["apart"],
         tolerance_rel=largest["apart_rel"],
-        worst_index=place,
-        worst_value=float(output[place]) if size else 0.0,
-        worst_reference=float(reference[place]) if size else 0.0,
+        worst_index=worst_index,
+        worst_value=float(output[worst_index]) if size else 0.0,
+        worst_reference=float(reference[worst_index]) if size else 0.0,
         finite=finite,
     )
 
@@ -425,29 +425,29 @@ def row_spread(program: Any, case: Case, sizes: dict[str, int]) -> float | None:
     return max(_largest_apart(row, t[0]) for t in outputs for row in t[1:])
 
 
-def _largest_apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    given, expected = (_parts(tensor).double() for tensor in (one, other))
+def _largest_apart(first: torch.Tensor, second: torch.Tensor) -> float:
+    given, expected = _parts(first).double(), _parts(second).double()
     return float((given - expected).abs_().masked_fill_(_same_not_finite(given, expected), 0.0).max())
 
 
 @torch.no_grad()
-def apart(one: Any, other: Any) -> float:
+def apart(first: Any, second: Any) -> float:
     """Root mean square difference of two outputs: how far two paths are from each other."""
-    return max(apart_each(one, other))
+    return max(apart_each(first, second))
 
 
 @torch.no_grad()
-def apart_each(one: Any, other: Any) -> list[float]:
+def apart_each(first: Any, second: Any) -> list[float]:
     """As :func:`apart`, for every tensor of the outputs by itself."""
-    return [_rms_apart(_parts(a), _parts(b)) for a, b in zip(tensors(one), tensors(other), strict=True)]
+    return [_rms_apart(_parts(a), _parts(b)) for a, b in zip(tensors(first), tensors(second), strict=True)]
 
 
-def _rms_apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    total = 0.0
-    for start in range(0, one.numel(), step := CHUNK[one.device.type]):
-        given, expected = (tensor[start : start + step].double() for tensor in (one, other))
+def _rms_apart(first: torch.Tensor, second: torch.Tensor) -> float:
+    total, step = 0.0, CHUNK[first.device.type]
+    for start in range(0, first.numel(), step):
+        given, expected = (tensor[start : start + step].double() for tensor in (first, second))
         squares = float((given - expected).square_().sum())
         if not math.isfinite(squares):
             squares = float((given - expected).masked_fill_(_same_not_finite(given, expected), 0.0).square_().sum())
         total += squares
-    return (total / max(one.numel(), 1)) ** 0.5
+    return (total / max(first.numel(), 1)) ** 0.5

@@ -121,13 +121,13 @@ def check_corners(
         If the model returns what cannot be compared, or the program returns another kind of thing.
     """
     reference, spent, checked, left_out = Reference(case), 0.0, [], []
-    known: tuple[dict[str, int], float] | None = None
+    measured: tuple[dict[str, int], float] | None = None  # the largest sizes up to opt, and eager's seconds there
     costs: dict[str, Cost | None] = {}
     for sizes in corners(case.dims):
         above = any(size > case.dims[name].opt for name, size in sizes.items())
         reason = None
         if above:
-            reason = too_large(case, sizes) or (known and _too_slow(case, sizes, known, _budget - spent, costs))
+            reason = too_large(case, sizes) or (measured and _too_slow(case, sizes, measured, _budget - spent, costs))
         if reason:
             left_out.append(f"{label(sizes)}: {reason}")
             continue
@@ -151,8 +151,8 @@ def check_corners(
             seconds = min(seconds, time.process_time() - start_cpu)
         if above:
             spent += seconds
-        if not above or known is None:
-            known = max(known or (sizes, seconds), (sizes, seconds), key=lambda each: math.prod(each[0].values()))
+        if not above or measured is None:
+            measured = max(measured or (sizes, seconds), (sizes, seconds), key=lambda each: math.prod(each[0].values()))
         try:
             output = program(*(x.clone() for x in inputs))
         except refusals as error:
@@ -163,9 +163,9 @@ def check_corners(
             raise WrongAtCorner(
                 f"cannot run at {_deviation(case, sizes)} ({first_line(error)}{cut}); {_advice(case, sizes)}"
             ) from error
-        found = _differs(reference, output, expected, inputs)
-        if found:
-            raise WrongAtCorner(f"is wrong at {_deviation(case, sizes)} ({found}); {_advice(case, sizes)}")
+        difference = _differs(reference, output, expected, inputs)
+        if difference:
+            raise WrongAtCorner(f"is wrong at {_deviation(case, sizes)} ({difference}); {_advice(case, sizes)}")
         checked.append(label(sizes))
     return CornerCheck(tuple(checked), tuple(left_out))
 
@@ -228,12 +228,12 @@ def too_large(case: Case, sizes: Mapping[str, int]) -> str | None:
 def _too_slow(
     case: Case,
     sizes: Mapping[str, int],
-    known: tuple[dict[str, int], float],
+    measured: tuple[dict[str, int], float],
     left: float,
     costs: dict[str, Cost | None],
 ) -> str | None:
-    """Why eager would take longer at `sizes` than the seconds `left`; `known` is what it took at smaller ones."""
-    smaller, seconds = known
+    """Why eager would take longer at `sizes` than the seconds `left`; `measured` is what it took at smaller ones."""
+    smaller, seconds = measured
     growth = math.prod(sizes.values()) / math.prod(smaller.values())
     if seconds * growth**2 <= left:
         return None
@@ -272,15 +272,15 @@ def _differs(reference: Reference, output: Any, eager: Any, inputs: Sequence[tor
         results.check_form(output, eager)
         if agreement.surely_agrees(output, eager):
             return None
-        found = agreement.compare(output, eager, reference.double_or_none(inputs))
+        result = agreement.compare(output, eager, reference.double_or_none(inputs))
     except results.UncomparableResult:
         raise
     except ValueError as error:
         return str(error)
-    if found.agrees:
+    if result.agrees:
         return None
     reference.check_repeatable(inputs)
-    return found
+    return result
 
 
 def _sizes_do_not_fit(case: Case, sizes: Mapping[str, int], error: Exception) -> str:

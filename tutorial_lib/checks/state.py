@@ -48,11 +48,11 @@ def refuse_state(name: str, model: nn.Module, inputs: Sequence[torch.Tensor]) ->
         return
     model_copy, versions, plain, first = copied
     before, after = _tensors(model), _tensors(model_copy)
-    for place, (kind, tensor) in after.items():
-        if place in before and (tensor._version != versions.get(place) or not _equal(tensor, before[place][1])):
-            raise WritesState(_sentence(name, f"writes into its {kind} {place}"))
-    changed = [place for place, value in _plain(model_copy).items() if plain.get(place, value) != value]
-    changed += [place for place in after if place not in before]
+    for path, (kind, tensor) in after.items():
+        if path in before and (tensor._version != versions.get(path) or not _equal(tensor, before[path][1])):
+            raise WritesState(_sentence(name, f"writes into its {kind} {path}"))
+    changed = [path for path, value in _plain(model_copy).items() if plain.get(path, value) != value]
+    changed += [path for path in after if path not in before]
     if changed and not _repeats(model_copy, inputs, first):
         raise WritesState(_sentence(name, f"changes its attribute {changed[0]}"))
 
@@ -92,22 +92,22 @@ def unchanged(name: str, model: nn.Module) -> Iterator[None]:
     WritesState
         If it does: the model writes into them at some sizes only, which a single call does not show.
     """
-    before = {place: tensor.detach().clone() for place, tensor in model.named_buffers()}
-    versions = {place: tensor._version for place, (_, tensor) in _tensors(model).items()}
+    before = {path: tensor.detach().clone() for path, tensor in model.named_buffers()}
+    versions = {path: tensor._version for path, (_, tensor) in _tensors(model).items()}
     yield
     now = dict(model.named_buffers())
     written = [
-        place
-        for place, (_, tensor) in _tensors(model).items()
-        if versions.get(place, tensor._version) != tensor._version
-        or (place in before and not _equal(tensor, before[place]))
+        path
+        for path, (_, tensor) in _tensors(model).items()
+        if versions.get(path, tensor._version) != tensor._version
+        or (path in before and not _equal(tensor, before[path]))
     ]
-    for place, tensor in before.items():
-        if place in written:
-            if now[place].shape == tensor.shape:
-                now[place].copy_(tensor)
+    for path, tensor in before.items():
+        if path in written:
+            if now[path].shape == tensor.shape:
+                now[path].copy_(tensor)
             else:
-                owner, _, attribute = place.rpartition(".")
+                owner, _, attribute = path.rpartition(".")
                 setattr(model.get_submodule(owner), attribute, tensor)
     if written:
         kind = _tensors(model)[written[0]][0]
@@ -126,7 +126,7 @@ def _called_copy(
 ) -> tuple[nn.Module, dict[str, int], dict[str, Any], Any] | None:
     try:
         model_copy = copy.deepcopy(model)
-        versions = {place: tensor._version for place, (_, tensor) in _tensors(model_copy).items()}
+        versions = {path: tensor._version for path, (_, tensor) in _tensors(model_copy).items()}
         plain = _plain(model_copy)
         with torch.no_grad():
             return model_copy, versions, plain, model_copy(*(x.clone() for x in inputs))
@@ -137,17 +137,17 @@ def _called_copy(
 def _tensors(model: nn.Module) -> dict[str, tuple[str, torch.Tensor]]:
     """Every tensor that a model holds, with what it is, by its dotted name."""
     held: dict[str, tuple[str, torch.Tensor]] = {}
-    held.update({place: ("parameter", tensor) for place, tensor in model.named_parameters(remove_duplicate=False)})
-    held.update({place: ("buffer", tensor) for place, tensor in model.named_buffers(remove_duplicate=False)})
+    held.update({path: ("parameter", tensor) for path, tensor in model.named_parameters(remove_duplicate=False)})
+    held.update({path: ("buffer", tensor) for path, tensor in model.named_buffers(remove_duplicate=False)})
     for prefix, module in model.named_modules():
         for attribute, value in vars(module).items():
             if attribute not in _MODULES_OWN and isinstance(value, (torch.Tensor, list, tuple, dict)):
-                place = f"{prefix}.{attribute}".lstrip(".")
+                path = f"{prefix}.{attribute}".lstrip(".")
                 several = not isinstance(value, torch.Tensor)
                 for index, tensor in enumerate(pytree.tree_leaves(value)):
                     if isinstance(tensor, torch.Tensor) and not isinstance(tensor, nn.Parameter):
-                        held.setdefault(f"{place}[{index}]" if several else place, ("attribute", tensor))
-    return {place: each for place, each in held.items() if not each[1].is_inference()}
+                        held.setdefault(f"{path}[{index}]" if several else path, ("attribute", tensor))
+    return {path: each for path, each in held.items() if not each[1].is_inference()}
 
 
 def _plain(model: nn.Module) -> dict[str, Any]:
@@ -169,13 +169,13 @@ def _repeats(model: nn.Module, inputs: Sequence[torch.Tensor], first: Any) -> bo
     return len(given) == len(expected) and all(map(_close, given, expected))
 
 
-def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True)
+def _close(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
+def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:
+    if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    if one is other or torch.equal(one, other):
+    if first is second or torch.equal(first, second):
         return True
-    return bool(((one == other) | ((one != one) & (other != other))).all())
+    return bool(((first == second) | ((first != first) & (second != second))).all())
