@@ -56,6 +56,13 @@ def test_a_model_that_takes_multiples_only_is_told_so_and_export_takes_the_step(
     assert PATHS["export"](of(model, (*shape, in_steps)), "eager").build.checked
 
 
+@pytest.mark.parametrize("name", ["jit", "input"])
+@pytest.mark.parametrize("model", [Thirds(), Groups()])
+def test_paths_that_cannot_be_told_of_a_step_say_so(name, model):
+    in_steps = DynamicDim("width", 12, 18, 60, step=6)
+    assert "width is in steps of 6" in refused(name, of(model, (2, in_steps)))
+
+
 @pytest.mark.parametrize("model", [nn.Linear(8, 4), nn.Sequential(nn.ReLU())])
 def test_nothing_is_said_of_a_model_that_takes_every_size(model):
     assert explain_range(of(model, (DynamicDim("batch", 1, 4, 64), 8))) is None
@@ -147,6 +154,37 @@ def test_what_a_program_with_a_graph_break_serves_does_not_depend_on_earlier_bui
             for size in range(1, 10):
                 (x,) = case.example(size)
                 assert torch.equal(program(x), (2 * x + 1).relu())
+
+
+class BrokenAtOnce(nn.Module):
+    """Nothing is computed before the break, so there are no more graphs than without it."""
+
+    def forward(self, x):
+        print("begins")
+        return x.relu() + 1
+
+
+def test_a_break_before_anything_is_computed_serves_the_range_too():
+    with contextlib.redirect_stdout(io.StringIO()):
+        program = PATHS["jit"](of(BrokenAtOnce(), (DynamicDim("batch", 1, 3, 20), 4)), "eager")
+        for size in (1, 2, 3, 7, 20):
+            assert program(torch.ones(size, 4)).eq(2).all()
+
+
+class Column(nn.Module):
+    def forward(self, x, place):
+        return x[:, place]
+
+
+def test_a_number_as_an_index_is_told_where_it_becomes_a_constant():
+    batch = DynamicDim("batch", 1, 4, 20)
+    place = TensorSpec("place", (), torch.int64, high=5)
+    case = Case("column", Column(), (TensorSpec("x", (batch, 5, 3)), place))
+    assert "makes a constant of the value of place" in refused("jit", case)
+    program = PATHS["export"](case, "eager")
+    x = torch.randn(7, 5, 3)
+    for index in range(5):
+        assert torch.equal(program(x, torch.tensor(index)), x[:, index])
 
 
 class Upsampled(nn.Module):

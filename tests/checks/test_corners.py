@@ -74,17 +74,6 @@ def test_a_program_that_fails_where_eager_does_not_is_refused(case, error):
         check_corners(case, program)
 
 
-def test_a_size_that_the_program_refuses_is_told_and_does_not_end_the_build(case):
-    def program(x):
-        if x.shape[0] == 6:
-            raise NotImplementedError("not this one")
-        return case.model(x)
-
-    result = check_corners(case, program, (NotImplementedError,))
-    assert [entry.split(":")[0] for entry in result.not_checked] == ["batch 6, length 5", "batch 6, length 12"]
-    assert "batch 3, length 12" in result.checked
-
-
 def test_a_table_that_is_shorter_than_the_range_is_found_by_eager_before_the_program_runs():
     class Positions(nn.Module):
         def __init__(self):

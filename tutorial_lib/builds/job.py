@@ -169,7 +169,7 @@ class Job:
         if self.path != "jit":
             return function(self.case.model, self.case, self.backend, self.options)
         program = function(forward_of_its_own(self.case), self.case, self.dynamo_backend(), self.options)
-        if len(self.engines) > len(shapes.first_calls(self.case.dims)):
+        if self._is_in_pieces():
             self._compile_between_graph_breaks(program)
         return program
 
@@ -294,7 +294,7 @@ class Job:
         self.sealed = True
         stage(f"checking {self.path} at the ends of its range")
         try:
-            result = corners.check_corners(self.case, compiled, (Recompile,), len(self.engines))
+            result = corners.check_corners(self.case, compiled, len(self.engines))
         except corners.WrongAtCorner as error:
             if error.__cause__ and (explanation := explain(error.__cause__)).kind == "number from a tensor":
                 failure = BuildError(f"the {self.path} path cannot run: {explanation.cause} {explanation.fix}")
@@ -306,13 +306,19 @@ class Job:
         seconds = time.perf_counter() - self.started
         return compiled.noting(seconds=seconds, checked=result.checked, not_checked=result.not_checked)
 
+    def _is_in_pieces(self) -> bool:
+        """Whether Dynamo cut the model: it gave more graphs than sizes need, or one that takes another one's result."""
+        takes_a_result = any(i.kind == "intermediate" for engine in self.engines for i in engine.inputs)
+        return takes_a_result or len(self.engines) > len(shapes.first_calls(self.case.dims))
+
     def _graph_break_notes(self) -> tuple[str, ...]:
-        sizes = len(shapes.first_calls(self.case.dims))
-        if self.path != "jit" or len(self.engines) <= sizes:
+        if self.path != "jit" or not self._is_in_pieces():
             return ()
+        sizes = len(shapes.first_calls(self.case.dims))
         return (
             f"{len(self.engines)} engines for {sizes} size{'s' if sizes > 1 else ''}: the model does not compile "
-            "in one piece, and Python runs between the pieces",
+            "in one piece, and Python runs between the pieces; of branches on values, only those of the examples "
+            "are built",
         )
 
 

@@ -210,7 +210,9 @@ class Compiled(Program):
                 self._program(*inputs)
         except Exception as error:
             reasons = [line.strip() for line in str(error).splitlines() if "/" in line and ":" in line]
-            return reasons[-1] if reasons else str(error).splitlines()[0]
+            # one for each engine; those that refuse a size, such as the engine for size 1, were not meant
+            meant = [reason for reason in reasons if "size" not in reason]
+            return (meant or reasons or str(error).splitlines())[0]
         return "no reason found"
 
     def __repr__(self) -> str:

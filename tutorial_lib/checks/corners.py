@@ -11,6 +11,7 @@ not there or the seconds that eager takes at all of these sizes would exceed a b
 import contextlib
 import copy
 import math
+import re
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,9 +98,7 @@ def corners(dims: Mapping[str, DynamicDim]) -> list[dict[str, int]]:
     return list({tuple(sizes.items()): sizes for sizes in every}.values())
 
 
-def check_corners(
-    case: Case, program: Callable[..., Any], refusals: tuple[type[Exception], ...] = (), engines: int = 1
-) -> CornerCheck:
+def check_corners(case: Case, program: Callable[..., Any], engines: int = 1) -> CornerCheck:
     """Compare `program` with eager at the :func:`corners` of its case.
 
     Parameters
@@ -108,8 +107,6 @@ def check_corners(
         The model and its ranges.
     program : callable
         What was built from it.
-    refusals : tuple of exception types
-        What `program` raises for a size that it does not serve; such a size is noted as not checked.
     engines : int
         How many engines the program is made of, for the sentence where it cannot run.
 
@@ -155,11 +152,11 @@ def check_corners(
             measured = max(measured or (sizes, seconds), (sizes, seconds), key=lambda each: math.prod(each[0].values()))
         try:
             output = program(*(x.clone() for x in inputs))
-        except refusals as error:
-            left_out.append(f"{label(sizes)}: the program refuses it ({first_line(error)})")
-            continue
         except (RuntimeError, AssertionError) as error:  # a guard of torch.export's is an assertion
             cut = f"; cut into {engines} engines, only the first accepts it" if engines > 1 else ""
+            value = re.search(r"\binput_(\d+)\.item\(\) ==", str(error))
+            if value:
+                raise WrongAtCorner(_made_a_constant(case.inputs[int(value[1])].name)) from error
             raise WrongAtCorner(
                 f"cannot run at {_deviation(case, sizes)} ({first_line(error)}{cut}); {_advice(case, sizes)}"
             ) from error
@@ -290,6 +287,13 @@ def _sizes_do_not_fit(case: Case, sizes: Mapping[str, int], error: Exception) ->
     return (
         f"{text}. Ask for sizes that the model takes; with this package, a size that follows from another is written "
         f"as an expression of it, such as {next(iter(sizes))} + 1."
+    )
+
+
+def _made_a_constant(name: str) -> str:
+    return (
+        f"makes a constant of the value of {name}, as of any number; give {name} one dimension and look it up with "
+        "index_select, or take the export path."
     )
 
 

@@ -7,6 +7,7 @@ two halves become an inequality that holds for every size. That the model takes 
 import copy
 import logging
 import time
+from dataclasses import replace
 
 import torch
 
@@ -21,15 +22,16 @@ BUDGET_SECONDS = 3.0
 """A dimension for which this is not enough is not judged."""
 
 
-def explain_range(case: Case) -> Explanation | None:
+def explain_range(case: Case, knows_steps: bool = True) -> Explanation | None:
     """Say what of the ranges the model cannot take in eager; None if nothing is found, or it cannot be judged.
 
+    With `knows_steps`, only the multiples of a dimension's step count, else all sizes from min to max.
     A model that fails without numbers at the traced sizes too is not judged, nor one that needs the values of its
     inputs.
     """
     if _error_at(case, {}) is not None:
         return None
-    dims = [dim for dim in case.dims.values() if not dim.is_fixed]
+    dims = [dim if knows_steps else replace(dim, step=1) for dim in case.dims.values() if not dim.is_fixed]
     if explanation := _multiples_only(case, dims):
         return explanation
     for dim in dims:
