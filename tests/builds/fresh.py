@@ -22,13 +22,13 @@ def answer(file):
     inputs, refused = (torch.load(file.with_suffix(f".{name}.pt")) for name in ("inputs", "refused"))
     program = saving.load(file)
     file.unlink()  # needed no more
-    torch.save([program(*one) for one in inputs], file.with_suffix(".outputs.pt"))
+    torch.save([program(*each) for each in inputs], file.with_suffix(".outputs.pt"))
     try:
         program(*refused)
         said = None
     except ValueError as error:
         said = str(error)
-    return {"repr": repr(program), "refused": said, "record": program.build.to_dict()}
+    return {"repr": repr(program), "refused": said, "report": program.build.to_dict()}
 
 
 def main(folder):

@@ -6,11 +6,13 @@ import hashlib
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -19,11 +21,9 @@ from tutorial_lib import PATHS, OutOfRange, Reference, ShapeError, status
 from tutorial_lib.builds import saving
 from tutorial_lib.builds.backends import inductor as inductor_module
 from tutorial_lib.builds.backends import tensorrt
-from tutorial_lib.checks import agreement
 from tutorial_lib.core import precision
 
 ROOT = Path(__file__).parents[2]
-AHEAD = ("input", "export")
 
 
 def temporary_folders():
@@ -41,88 +41,76 @@ def own_temporary_folder(monkeypatch, tmp_path):
 # ---- another process --------------------------------------------------------------------------------------------
 
 
-def cases(seed, masked):
-    """Every program that is loaded in the other process: its name, its path, its backend, its case, sizes to run at."""
-    small, large = {"batch": 1, "length": 1}, {"batch": 4, "length": 9}
-    for path in AHEAD:
-        for backend in ("eager", "inductor"):
-            if status(backend).works:
-                yield f"seed-{path}-{backend}", path, backend, seed, (1, 4, 8)
-        yield f"masked-{path}-eager", path, "eager", masked, (small, None, large)
-    yield "bf16-export-eager", "export", "eager", seed.in_precision("bf16"), (1, 4, 8)
+SMALL, LARGE = {"batch": 1, "length": 1}, {"batch": 4, "length": 9}
+SIZES = {"seed": (1, 4, 8), "bf16": (1, 4, 8), "masked": (SMALL, None, LARGE)}
+PROGRAMS = [
+    ("seed", "input", "eager"),
+    ("seed", "export", "eager"),
+    ("seed", "input", "inductor"),
+    ("seed", "export", "inductor"),
+    ("masked", "input", "eager"),
+    ("masked", "export", "eager"),
+    ("bf16", "export", "eager"),
+]
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory, built, seed, masked):
-    """What became of every program in a process that has no compiler and none of the models' classes."""
+def programs(built, seed, masked):
+    cases = {"seed": seed, "masked": masked, "bf16": seed.in_precision("bf16")}
+    working = [key for key in PROGRAMS if status(key[2]).works]
+    return {"-".join(key): built(key[1], key[2], cases[key[0]]) for key in working}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory, programs):
+    """A folder with what became of every program in a process without a compiler and without the models' classes."""
     folder, temporary = tmp_path_factory.mktemp("artefacts"), tmp_path_factory.mktemp("temporary")
-    expected = {}
-    for name, path, backend, case, sizes in cases(seed, masked):
-        saving.save(built(path, backend, case), folder / f"{name}.dynpt")
-        inputs, reference = [case.example(size, seed=1) for size in sizes], Reference(case)
-        torch.save(inputs, folder / f"{name}.inputs.pt")
-        torch.save(
-            case.example({**case.sizes(sizes[-1]), "batch": case.dims["batch"].max + 1}), folder / f"{name}.refused.pt"
-        )
-        expected[name] = case, path, backend, [(reference.eager(one), reference.double(one)) for one in inputs]
+    for name, program in programs.items():
+        case, sizes = program.case, SIZES[name.split("-")[0]]
+        saving.save(program, folder / f"{name}.dynpt")
+        torch.save([case.example(size, seed=1) for size in sizes], folder / f"{name}.inputs.pt")
+        outside = case.example({**case.sizes(sizes[-1]), "batch": case.dims["batch"].max + 1})
+        torch.save(outside, folder / f"{name}.refused.pt")
     environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary), "HOME": str(folder), "PATH": ""}
     command = [sys.executable, "-P", str(ROOT / "tests" / "builds" / "fresh.py"), str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "outdated pt2" not in done.stderr  # what torch says before it tries again
-    found = json.loads((folder / "answer.json").read_text())
-    outputs = {name: torch.load(folder / f"{name}.outputs.pt") for name in expected}
-    return expected, found, outputs
+    return folder
 
 
-@pytest.fixture(
-    params=[
-        "seed-input-eager",
-        "seed-export-eager",
-        "seed-input-inductor",
-        "seed-export-inductor",
-        "masked-input-eager",
-        "masked-export-eager",
-        "bf16-export-eager",
-    ]
-)
-def name(request, elsewhere):
-    if request.param not in elsewhere[0]:
+def answers(folder):
+    return json.loads((folder / "answer.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", PROGRAMS, ids="-".join)
+def test_a_program_is_the_same_in_another_process(key, programs, elsewhere):
+    name = "-".join(key)
+    if name not in programs:
         pytest.skip(status("inductor").reason)
-    return request.param
-
-
-@pytest.mark.slow
-def test_a_program_computes_the_same_in_another_process_at_min_opt_and_max(name, elsewhere):
-    (_, _, _, references), outputs = elsewhere[0][name], elsewhere[2][name]
-    assert len(outputs) == len(references) == 3
-    for output, (eager, double) in zip(outputs, references, strict=True):
-        assert output.dtype == eager.dtype
+    program, answer = programs[name], answers(elsewhere)["programs"][name]
+    inputs, outputs = (torch.load(elsewhere / f"{name}.{kind}.pt") for kind in ("inputs", "outputs"))
+    reference = Reference(program.case)
+    for given, output in zip(inputs, outputs, strict=True):
+        assert output.dtype == program.case.inputs[0].dtype
         assert not output.requires_grad
-        assert agreement.compare(output, eager, double).agrees
-
-
-@pytest.mark.slow
-def test_a_program_refuses_what_is_out_of_range_in_another_process(name, elsewhere):
-    batch = elsewhere[0][name][0].dims["batch"]
-    said = elsewhere[1]["programs"][name]["refused"]
-    assert said.startswith(f"batch is {batch.max + 1} on x; this program was built for {batch.min} to {batch.max}")
-
-
-@pytest.mark.slow
-def test_the_report_comes_along_with_where_it_came_from(name, elsewhere, built):
-    case, path, backend, _ = elsewhere[0][name]
-    there, here = elsewhere[1]["programs"][name]["record"], built(path, backend, case).build
-    assert there["notes"][0].startswith("loaded from ")
-    assert f"built on {here.device}, saved 20" in there["notes"][0]
-    assert {**there, "notes": []} == json.loads(json.dumps(here.to_dict()))
+        assert reference.compare(output, given).agrees
+    batch = program.case.dims["batch"]
+    said = f"batch is {batch.max + 1} on x; this program was built for {batch.min} to {batch.max}"
+    assert answer["refused"].startswith(said)
+    report = answer["report"]
+    assert report["notes"][0].startswith("loaded from ")
+    assert f"built on {program.build.device}, saved 20" in report["notes"][0]
+    assert {**report, "notes": []} == json.loads(json.dumps(program.build.to_dict()))
 
 
 @pytest.mark.slow
 def test_a_loaded_program_says_what_it_is_and_leaves_nothing_behind(elsewhere):
-    shown = elsewhere[1]["programs"]["masked-input-eager"]["repr"]
+    answer = answers(elsewhere)
+    shown = answer["programs"]["masked-input-eager"]["repr"]
     assert shown == "<Loaded masked: input with eager, batch 1/2/4, length 1/5/9>"
-    assert elsewhere[1]["left"] == []
+    assert answer["left"] == []
 
 
 # ---- this process -----------------------------------------------------------------------------------------------
@@ -236,19 +224,15 @@ def test_a_place_that_cannot_be_written_is_one_sentence(program, place, tmp_path
     assert f"{tmp_path / place} could not be written (" in not_saved(program, tmp_path / place)
 
 
-def test_a_disk_that_fails_leaves_the_old_file(built, masked, saved, monkeypatch):
+def test_a_disk_that_is_full_leaves_the_old_file(program, saved, monkeypatch):
     before = saved.read_bytes()
-
-    def full(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+    full = mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
-    assert "No space left on device" in not_saved(built("export", "eager", masked), saved)
+    assert "No space left on device" in not_saved(program, saved)
     assert saved.read_bytes() == before
 
 
 def test_a_disk_that_fails_under_torch_leaves_the_old_file(program, saved):
-    resource = pytest.importorskip("resource")
     before, limits = saved.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
@@ -407,9 +391,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path, own_temporary_fold
 
 
 def test_no_room_to_unpack_is_one_sentence_that_does_not_blame_the_file(saved, refused, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+    full = mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     monkeypatch.setattr(saving, "_extract_from", full)
     assert "could not be unpacked (No space left on device); make room" in refused(saved.read_bytes())
 
