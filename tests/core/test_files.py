@@ -42,6 +42,12 @@ def test_an_error_is_not_remembered_and_lets_the_next_one_in():
     assert remembered("answers.json", "key", lambda: 3) == 2
 
 
+def test_one_answer_does_not_replace_another():
+    assert remembered("answers.json", "a", lambda: 1) == 1
+    assert remembered("answers.json", "b", lambda: 2) == 2
+    assert remembered("answers.json", "a", lambda: 3) == 1
+
+
 def test_without_a_folder_it_is_computed_each_time(folder):
     folder.write_text("no folder")
     assert [remembered("answers.json", "key", lambda n=n: n) for n in (1, 2)] == [1, 2]
