@@ -16,8 +16,10 @@ from unittest import mock
 
 import pytest
 import torch
+from torch import nn
+from torch.utils import _pytree as pytree
 
-from tutorial_lib import PATHS, OutOfRange, Reference, ShapeError, status
+from tutorial_lib import PATHS, Case, DynamicDim, OutOfRange, Reference, ShapeError, TensorSpec, status
 from tutorial_lib.builds import saving
 from tutorial_lib.builds.backends import inductor as inductor_module
 from tutorial_lib.builds.backends import tensorrt
@@ -516,3 +518,29 @@ def test_code_that_cannot_be_loaded_is_one_sentence_and_leaves_nothing(package, 
         saving.load(file)
     assert "\n" not in str(e.value)
     assert temporary_folders() == before
+
+
+class Scores(dict):
+    """What a library's models return, known to pytree where that library is imported."""
+
+
+pytree.register_pytree_node(
+    Scores,
+    lambda scores: (list(scores.values()), list(scores)),
+    lambda values, names: Scores(zip(names, values, strict=True)),
+    serialized_type_name="tests.Scores",
+)
+
+
+class ReturnsScores(nn.Module):
+    def forward(self, x):
+        return {"inner": (Scores(doubled=x * 2), x)}
+
+
+def test_a_result_that_only_a_library_can_make_is_refused_at_save(tmp_path):
+    case = Case("scores", ReturnsScores(), (TensorSpec("x", (DynamicDim("batch", 1, 2, 4), 3)),))
+    program = PATHS["export"](case, "eager")
+    assert isinstance(program(torch.ones(2, 3))["inner"][0], Scores)
+    with pytest.raises(saving.ArtefactError, match=r"returns a .*Scores, .* tuple or a dict"):
+        saving.save(program, tmp_path / "scores.dynpt")
+    assert list(tmp_path.iterdir()) == []

@@ -25,6 +25,7 @@ import torch
 import torch._dynamo.config
 import torch.compiler.config
 from torch._dynamo import pgo
+from torch.utils import _pytree as pytree
 
 from tutorial_lib.builds import backends, compat, convolutions, package_cache, report
 from tutorial_lib.builds.backends import inductor, tensorrt
@@ -48,6 +49,10 @@ Program = Callable[..., Any]
 """What upstream returns: a compiled model without any check in front."""
 PathFunction = Callable[[Any, Case, Any, Any], Program]
 """A function of :mod:`tutorial_lib.paths` as it is written: ``path(model, case, backend, options)``."""
+
+
+class NotSerializable(ValueError):
+    """A program that cannot be written to a file, and why."""
 
 
 class BuildError(RuntimeError):
@@ -226,6 +231,8 @@ class Job:
             program = package(exported, self.backend, self.case.device)
             self.left_to_pytorch = tuple(sorted(report.operator_names(exported.graph)))
             self.serialize = functools.partial(_serialized, exported)
+        if owner := _class_of_the_result(exported.call_spec.out_spec):
+            self.serialize = functools.partial(_refuse_to_serialize, owner)
         inputs, operators = report.exported_inputs(exported, self.case), report.call_functions(exported.graph)
         self.note(Engine(inputs, self.opt_source, operators, time.perf_counter() - start))
         return program
@@ -459,6 +466,21 @@ def _in_one_sentence(error: Exception, job: Job) -> BuildError:
 def advice(explanation: Explanation) -> str:
     """Why something failed, and what to do with this package."""
     return f"{explanation.cause} {explanation.fix_here or explanation.fix}"
+
+
+def _class_of_the_result(spec: pytree.TreeSpec | None) -> str | None:
+    """The first class in a result that pytree knows only where the library of that class is imported."""
+    if spec is None or spec.is_leaf():
+        return None
+    if getattr(spec.type, "__module__", "builtins").partition(".")[0] not in ("builtins", "collections", "torch"):
+        return f"{spec.type.__module__}.{spec.type.__qualname__}"
+    return next(filter(None, map(_class_of_the_result, spec.children())), None)
+
+
+def _refuse_to_serialize(owner: str) -> bytes:
+    raise NotSerializable(
+        f"it returns a {owner}, which a process without that library cannot make: return a tuple or a dict of tensors"
+    )
 
 
 def _serialized(exported: torch.export.ExportedProgram) -> bytes:

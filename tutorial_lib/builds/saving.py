@@ -47,6 +47,7 @@ import torch
 
 from tutorial_lib.builds import compat, report
 from tutorial_lib.builds.backends import inductor, tensorrt
+from tutorial_lib.builds.job import NotSerializable
 from tutorial_lib.builds.program import LOCK, Compiled, Program
 from tutorial_lib.builds.report import Build
 from tutorial_lib.core import plain_values, precision
@@ -117,6 +118,8 @@ def save(program: Compiled, path: str | Path) -> None:
             try:
                 with _alone():
                     content = program.serialize()
+            except NotSerializable as error:
+                raise ArtefactError(f"{build.case} cannot be saved: {error}.") from None
             except Exception as error:
                 reason = f"{type(error).__name__}: {first_line(error)}"
                 raise ArtefactError(f"{build.case} could not be saved by {build.backend} ({reason}).") from error
