@@ -269,7 +269,7 @@ class Studio:
     def _connect(self) -> None:
         panel = self._panel
         panel.model.observe(self._handler(self._model_changed), "value")
-        for widget in panel.editable():
+        for widget in (*panel.entries.values(), *panel.paths.values()):
             widget.observe(self._handler(self._changed), "value")
         panel.build.on_click(self._handler(functools.partial(self._soon, self.start)))
         panel.scratch.on_click(self._handler(functools.partial(self._soon, lambda: self.start(fresh=True))))

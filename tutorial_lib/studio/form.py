@@ -6,7 +6,7 @@ from typing import Any
 
 from tutorial_lib.builds.backends import BackendUnavailable, OptionError
 from tutorial_lib.core.precision import PrecisionError
-from tutorial_lib.core.shapes import ShapeError
+from tutorial_lib.core.shapes import DynamicDim, ShapeError
 from tutorial_lib.experiments.setting import Setting, freeze, read_options, read_sizes, show_options
 from tutorial_lib.measure.sweep import default_sizes
 from tutorial_lib.studio.cached_runs import CachedRuns
@@ -17,18 +17,19 @@ INVALID = (ShapeError, BackendUnavailable, OptionError, PrecisionError)
 Values = dict[str, Any]
 """Everything that is typed, as it is typed, right or wrong."""
 
-READERS: dict[str, Callable[[Any], Any]] = {
-    "backend": str,
-    "precision": str,
-    "paths": lambda paths: (paths,) if isinstance(paths, str) else tuple(paths),
-    "sizes": lambda sizes: sizes if isinstance(sizes, str) else ", ".join(map(str, _listed(sizes))),
-    "options": lambda options: options if isinstance(options, str) else show_options(freeze(options or {})),
-    "samples": lambda samples: samples,
-}
+ENTRIES = ("backend", "precision", "paths", "sizes", "options", "samples")
+"""What is typed beside the model and its ranges, by the names of a :class:`Setting`."""
 
 
-def _listed(value: Any) -> list[Any]:
-    return [] if value is None else list(value) if isinstance(value, Iterable) else [value]
+def _typed(name: str, value: Any) -> Any:
+    """What would be typed for the value of an entry."""
+    if name == "paths":
+        return (value,) if isinstance(value, str) else tuple(value)
+    if name == "sizes" and not isinstance(value, str):
+        return ", ".join(map(str, [value] if isinstance(value, int) else value or ()))
+    if name == "options" and not isinstance(value, str):
+        return show_options(freeze(dict(value or {})))
+    return value
 
 
 class Form:
@@ -45,12 +46,8 @@ class Form:
         return {
             "model": panel.model.value,
             "ranges": {name: controls.values for name, controls in panel.ranges.items()},
-            "backend": panel.backend.value,
-            "precision": panel.precision.value,
             "paths": tuple(name for name, box in panel.paths.items() if box.value),
-            "sizes": panel.sizes.value,
-            "options": panel.options.value,
-            "samples": panel.rounds.value,
+            **{name: widget.value for name, widget in panel.entries.items()},
         }
 
     def read(self, values: Values | None = None) -> Setting:
@@ -62,52 +59,34 @@ class Form:
             If it cannot be built.
         """
         values = values or self.values()
-        ranged = self._runs.base(values["model"]).with_ranges(**values["ranges"])
-        return self._runs.settled(
-            Setting(
-                values["model"],
-                tuple(ranged.dims.values()),
-                values["backend"],
-                values["precision"],
-                values["paths"],
-                read_sizes(values["sizes"]),
-                read_options(values["options"]),
-                values["samples"],
-            )
-        )
+        case = self._runs.base(values["model"]).with_ranges(**values["ranges"])
+        sizes, options = read_sizes(values["sizes"]), read_options(values["options"])
+        setting = Setting(**{**values, "ranges": tuple(case.dims.values()), "sizes": sizes, "options": options})
+        return self._runs.settled(setting)
 
     def changed(self, changes: Mapping[str, Any]) -> Values:
         """What is typed now with `changes`, which have the names of :meth:`Studio.set`."""
-        values, changes = self.values(), dict(changes)
-        model = changes.pop("model", values["model"])
+        values = self.values()
+        model = changes.get("model", values["model"])
         if model != values["model"]:
-            dims = self._runs.base(model).dims
-            ranges = {name: (dim.min, dim.opt, dim.max) for name, dim in dims.items()}
-            values |= {"model": model, "sizes": "", "ranges": ranges}
+            values |= {"model": model, "sizes": "", "ranges": _triples(self._runs.base(model).dims.values())}
         for name, value in changes.items():
-            if name in READERS:
-                values[name] = READERS[name](value)
+            if name in ENTRIES:
+                values[name] = _typed(name, value)
             elif name in values["ranges"]:
-                values["ranges"] = {**values["ranges"], name: tuple(value) if isinstance(value, Iterable) else value}
-            else:
-                names = ", ".join([*values["ranges"], "model", *READERS])
+                values["ranges"][name] = tuple(value) if isinstance(value, Iterable) else value
+            elif name != "model":
+                names = ", ".join([*values["ranges"], "model", *ENTRIES])
                 raise ShapeError(f"there is no {name!r} to set; use {names}.")
         return values
 
     def values_of(self, setting: Setting) -> Values:
         """What would have to be typed for `setting`."""
-        ranges = {dim.name: (dim.min, dim.opt, dim.max) for dim in setting.ranges}
-        automatic = tuple(default_sizes(self._runs.base(setting.model).with_ranges(**ranges)))
-        return {
-            "model": setting.model,
-            "ranges": ranges,
-            "backend": setting.backend,
-            "precision": setting.precision,
-            "paths": setting.paths,
-            "sizes": "" if setting.sizes == automatic else ", ".join(map(str, setting.sizes)),
-            "options": show_options(setting.options),
-            "samples": setting.samples,
-        }
+        ranges = _triples(setting.ranges)
+        values = {name: _typed(name, getattr(setting, name)) for name in ENTRIES}
+        if setting.sizes == tuple(default_sizes(self._runs.base(setting.model).with_ranges(**ranges))):
+            values["sizes"] = ""
+        return {"model": setting.model, "ranges": ranges, **values}
 
     def write(self, values: Values, show_ranges: Callable[[], None]) -> None:
         """Type `values`; `show_ranges` is called if the model is another one."""
@@ -118,11 +97,10 @@ class Form:
                 show_ranges()
             for name, triple in values["ranges"].items():
                 panel.ranges[name].write(triple)
-            panel.backend.value, panel.precision.value = values["backend"], values["precision"]
             for name, box in panel.paths.items():
                 box.value = name in values["paths"]
-            panel.sizes.value, panel.options.value = values["sizes"], values["options"]
-            panel.rounds.value = values["samples"]
+            for name, widget in panel.entries.items():
+                widget.value = values[name]
 
     def follow(self) -> None:
         """Let what only shows follow what is typed: the sliders, and the sizes that are measured by default."""
@@ -142,3 +120,7 @@ class Form:
             yield
         finally:
             self.writing = before
+
+
+def _triples(dims: Iterable[DynamicDim]) -> dict[str, tuple[int, int, int]]:
+    return {dim.name: (dim.min, dim.opt, dim.max) for dim in dims}

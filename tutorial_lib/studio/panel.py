@@ -87,6 +87,13 @@ class Panel:
         self.options = w.Text(
             description="options", placeholder="max_autotune=True, freezing=True", layout={"width": "28em"}, style=auto
         )
+        self.entries = {
+            "backend": self.backend,
+            "precision": self.precision,
+            "sizes": self.sizes,
+            "options": self.options,
+            "samples": self.rounds,
+        }
         self.problem = w.HTML()
         self.build = _button("Build", "Build what is not built yet, and measure all paths side by side", "primary")
         self.cancel = _button("Cancel", "Stop as soon as the work can be stopped")
@@ -155,10 +162,6 @@ class Panel:
         ]
         self.precision.options = [(_labelled(name, precision.why_not(name, device)), name) for name in precision.DTYPES]
         self.backend.value, self.precision.value = AUTO, "fp32"  # new options leave nothing selected
-
-    def editable(self) -> list[w.Widget]:
-        """Every widget that holds a part of the setting, except the model and the ranges."""
-        return [self.backend, self.precision, *self.paths.values(), self.sizes, self.rounds, self.options]
 
 
 def _labelled(name: str, reason: str | None) -> str:
