@@ -1,6 +1,5 @@
 """One thread works for all: the newest request of a kind wins, and nobody is left waiting."""
 
-import asyncio
 import random
 import sys
 import threading
@@ -8,11 +7,11 @@ import time
 from collections import Counter
 
 import pytest
-from conftest import PATIENCE, until
 from jupyter_client.manager import start_new_kernel
+from studio_page import PATIENCE, until
 
 from tutorial_lib.core.progress import Cancelled
-from tutorial_lib.studio.worker import Job, RunCancelled, Worker
+from tutorial_lib.studio.worker import RunCancelled, Worker
 
 
 @pytest.fixture
@@ -139,45 +138,6 @@ def test_a_job_can_be_cancelled_before_and_while_it_runs_but_not_afterwards(work
     done.cancel()
     worker.cancel("a")
     assert done.result() == 1
-
-
-async def wait_for(job):
-    return await job
-
-
-def test_an_event_loop_stays_alive_while_it_awaits_a_job(worker):
-    job, held = running(worker, result="done")
-
-    async def turn():
-        for _ in range(5):
-            await asyncio.sleep(0.001)
-        held.go.set()
-
-    async def both():
-        return await asyncio.gather(job, turn())
-
-    assert asyncio.run(both()) == ["done", None]
-    assert asyncio.run(wait_for(Job.of(7))) == 7
-    with pytest.raises(ValueError, match="boom"):
-        asyncio.run(wait_for(worker.submit("a", fails(ValueError("boom")))))
-
-
-def test_an_interrupted_await_and_one_with_a_time_limit_cancel_the_work(worker):
-    job, _ = running(worker)
-
-    async def interrupted():
-        task = asyncio.ensure_future(wait_for(job))
-        await asyncio.sleep(0)
-        task.cancel()
-        await task
-
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(interrupted())
-    assert_cancelled(job)
-    job, _ = running(worker)
-    with pytest.raises(TimeoutError):
-        asyncio.run(asyncio.wait_for(wait_for(job), 0.01))
-    assert_cancelled(job)
 
 
 ENDLESS = """

@@ -64,7 +64,8 @@ class RangeControls:
         """Move the slider where the entries are, if they make a range."""
         low, opt, high = self.values
         if 1 <= low <= opt <= high <= LARGEST:
-            self.slider.min, self.slider.max = min(low, self.slider.min), max(high, low + 1)
+            self.slider.min = min(low, self.slider.min)  # never above its max, not even between these lines
+            self.slider.max = max(high, low + 1)
             self.slider.min = low
             self.slider.value = opt
 

@@ -20,6 +20,7 @@ from tutorial_lib.engines.report import plan_lines, shape
 from tutorial_lib.experiments.result import Result
 from tutorial_lib.figures import plots
 from tutorial_lib.measure.sweep import EAGER, Sweep
+from tutorial_lib.studio.cached_runs import Answer
 
 Pinned = Sequence[tuple[str, Result]]
 """Earlier results, each with its label."""
@@ -248,7 +249,7 @@ def _s(value: float) -> str:
     return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
 
 
-def answers(questions: Sequence[Sequence[Any]]) -> str:
+def answers(questions: Sequence[Sequence[Answer]]) -> str:
     """What the paths did with the sizes that they were asked for, the latest question first."""
     return str(HTML.answers(questions))
 
