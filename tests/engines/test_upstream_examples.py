@@ -97,9 +97,7 @@ def test_a_range_in_steps_can_be_said_on_export_alone(report):
     result = report("latents", "export")
     assert built(result.engines[0]) == typed(result)
     for path in ("jit", "input"):
-        refused = report("latents", path)
-        assert "of sample == (4 + 4*" in refused.failed
-        assert "_height = Dim('_height', min=16, max=32)" in refused.failed or path == "jit"
+        assert "only multiples of 4" in report("latents", path).failed
 
 
 @pytest.mark.long
@@ -112,12 +110,12 @@ def test_complex_numbers_beside_dynamic_sizes_fail_just_in_time(report):
 
 @pytest.mark.long
 @pytest.mark.parametrize("path", ["input", "export"])
-def test_ahead_of_time_the_places_of_an_image_lose_their_range_and_only_the_report_says_so(report, path):
-    result = report("text_and_image", path, ({"img_id": 4000},))
+def test_ahead_of_time_the_places_of_an_image_lose_their_range_and_the_build_is_refused(report, path):
+    result = report("text_and_image", path)
     (engine,) = result.engines
     assert built(engine) == {**typed(result), "img_ids": ((4096, 3),) * 3}
     assert result.notes == ("engine 1, img_id: its only size is 4096, not 3586 to 4096",)
-    assert result.calls[0].words == "img_ids has size 4000 in dim 0, and the optimization profile holds 4096"
+    assert "itself cannot run at batch 2, seq_len 512, img_id 3586" in result.failed
 
 
 @pytest.mark.long
