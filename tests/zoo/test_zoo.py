@@ -12,8 +12,8 @@ from tutorial_lib import PATHS, BuildError, Case, DynamicDim, TensorSpec
 IN_CI = {
     "decoder_with_cache": WORKS,
     "detection_head": WORKS,
-    "fourier_operator": WORKS,
     "recurrent_cell": WORKS,
+    "rotary_embedding": WORKS,
     "counter_in_a_buffer": REFUSED,
 }
 
