@@ -63,13 +63,14 @@ def _names_differ(explanation: Explanation, case: Case) -> Explanation:
 
 def explain_no_engine(case: Case) -> Explanation | None:
     """Why Dynamo left the whole model to Python, which it does without a word; None if that cannot be found out."""
-    torch._dynamo.utils.counters.clear()
+    breaks = list(torch._dynamo.utils.counters["unimplemented"])  # of the build
     try:
         with redirect_stderr(io.StringIO()), torch.no_grad():
             torch.compile(case.model, backend="eager", fullgraph=True)(*case.example(case.traced))
     except Exception as error:
-        return explain(error)
-    return None
+        if (explanation := explain(error)).translated:
+            return explanation
+    return explain(torch._dynamo.exc.Unsupported(breaks[0])) if breaks else None
 
 
 def _recurrent_layer(model: nn.Module) -> str | None:

@@ -218,6 +218,13 @@ RULES = (
         "torch._dynamo.mark_dynamic(x, 0, min=2, max=32).",
     ),
     Rule(
+        "number from a tensor",
+        "Unsupported",
+        r"^Backend compiler exception[\s\S]*failed with aten\._local_scalar_dense",
+        "The backend cannot compile code that reads a number from a tensor, such as an index without dimensions.",
+        "Give that tensor one dimension and look it up with index_select, or compile ahead of time.",
+    ),
+    Rule(
         "graph break",
         "Unsupported",
         r"^(?P<what>\S.*)\n\s+Explanation: (?P<line>.*)",
