@@ -1,4 +1,11 @@
-"""From a case to a program that says what was really built: the frame of a build, its report, saving, caching."""
+"""From a case to a program that says what was really built.
+
+job        the frame of every build around a function of ``paths``    program   a compiled program, with its checks
+report     what was built: Build, Engine                              reasons   why a build failed
+saving     programs as files                                          plan      TensorRT's plan as values
+backends/  what compiles: which works here, and with which settings   compat    what only some versions of torch need
+package_cache, cuda_graphs, convolutions: packages of earlier kernels; replayed calls; any batch for convolutions
+"""
 
 from tutorial_lib.core import inductor_cache
 

@@ -1,4 +1,10 @@
-"""What is checked of a call: its sizes before it, and its results after it."""
+"""What is checked of a model, of a build, and of every call.
+
+range_check  before every call: rank, dtype, device, strides, sizes    agreement  after it: eager, float64, the rule
+corners      a new program at min, opt and max of its range            float64    the model in float64
+state        models that write into their own buffers                  results    results taken apart
+sizes_taken  the sizes that a model itself takes
+"""
 
 from tutorial_lib.checks.agreement import Agreement, Reference
 from tutorial_lib.checks.range_check import Guard, OutOfRange

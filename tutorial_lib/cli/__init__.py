@@ -1,4 +1,4 @@
-"""The commands of ``python -m tutorial_lib``, their options and exit codes."""
+"""The commands of ``python -m tutorial_lib``: one module each, or in ``commands``; ``arguments`` has what they share."""
 
 from collections.abc import Sequence
 

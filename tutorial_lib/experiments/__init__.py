@@ -1,4 +1,9 @@
-"""What to build and measure, on which devices, and the files that keep what came of it."""
+"""What to build and measure, on which devices, and the files of settings and results.
+
+setting  what is wanted, as one value: read and written here    run          a setting and a case to a result
+result   what came of it, as a line of a file or a recording    campaign     many settings; processes: one per device
+results_file, recordings: the files                             examination  a model, before a real build
+"""
 
 from tutorial_lib.experiments.campaign import build_ahead, run_all
 from tutorial_lib.experiments.examination import examine

@@ -1,4 +1,8 @@
-"""Results as matplotlib figures, each returned and none shown."""
+"""Results as matplotlib figures, each returned and none shown.
+
+plots    curves over sizes, with the colours and marks of the paths    engine_memory, engine_profiles  of engines
+heatmap  two dynamic dimensions
+"""
 
 from tutorial_lib.figures.plots import overview, png, show
 
