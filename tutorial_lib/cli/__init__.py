@@ -1,4 +1,4 @@
-"""The commands of ``python -m tutorial_lib``: one module each, or in ``commands``; ``arguments`` has what they share."""
+"""The commands of ``python -m tutorial_lib``, one module each or in ``commands``, and what they share (``arguments``)."""
 
 from collections.abc import Sequence
 
