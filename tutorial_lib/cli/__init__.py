@@ -1,4 +1,4 @@
-"""The commands of ``python -m tutorial_lib``, one module each or in ``commands``, and what they share (``arguments``)."""
+"""The commands of ``python -m tutorial_lib``, in ``commands`` or one module each, and their ``arguments``."""
 
 from collections.abc import Sequence
 
