@@ -111,9 +111,7 @@ class Job:
         tag = f"{caches.cache_key_tag} {ranges} convolutions of any size"
         with LOCK:
             stage(f"tracing {self.path}")
-            torch._dynamo.utils.counters[
-                "unimplemented"
-            ].clear()  # the breaks of this build alone
+            torch._dynamo.utils.counters["unimplemented"].clear()  # the breaks of this build alone
             with (
                 torch.no_grad(),
                 precision.tf32(self.case.allows_tf32),
