@@ -276,15 +276,17 @@ def test_a_replay_on_a_machine_that_is_as_measured_has_no_error(monkeypatch):
     assert (table["mean_ms"] <= table["predicted_mean_ms_high"] + 1e-9).all()
 
 
-def replay_of(advice, **measured):
+def replay_of(advice, spread=0.0, **measured):
     """A replay in which everything takes 1 ms, except for what is given: policy -> (mean, p99)."""
     roles = {advice.predicted_best: "recommended", **{policy: f"({role})" for role, policy in advice.baselines.items()}}
     rows = [{"policy": str(policy), "role": role, "mean_ms": 1.0, "p99_ms": 1.0} for policy, role in roles.items()]
     for row in rows:
         row["mean_ms"], row["p99_ms"] = measured.get(row["role"].strip("()"), (1.0, 1.0))
-    return Replay(
-        pd.DataFrame(rows), tuple(roles), advice.objective.replay_column, advice.bound_ms, 150, 0, None, "no device"
-    )
+    table = pd.DataFrame(rows)
+    noise = np.random.default_rng(0).lognormal(0, spread, (len(rows), 200))
+    draws = {column: table[column].to_numpy()[:, None] * noise for column in ("mean_ms", "p99_ms")}
+    column = advice.objective.replay_column
+    return Replay(table, draws, tuple(roles), column, advice.bound_ms, 150, 0, None, "no device")
 
 
 def test_a_replay_in_which_no_other_policy_is_faster_confirms_the_recommendation():
@@ -314,6 +316,14 @@ def test_a_recommendation_never_contradicts_the_replay_beside_it(objective, boun
     assert f"the replay served it better than {advice.best}" in after.recommendation
     assert after.table.set_index("verdict").loc["recommended", "policy"] == str(after.best)
     assert "padded to max" in after.code()
+
+
+def test_a_replay_that_is_too_unsteady_to_tell_overrules_nothing_and_says_so():
+    advice = advised(noise=0.02)
+    replayed = replay_of(advice, spread=0.5, a=(0.8, 1.0))
+    assert replayed.best == advice.best
+    assert "had a mean 20% below that of 2 buckets" in replayed.verdict
+    assert "too unsteady to tell chance from a difference" in replayed.verdict
 
 
 def test_a_policy_that_was_not_chosen_for_its_latency_is_not_judged_by_it():
