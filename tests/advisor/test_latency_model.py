@@ -12,12 +12,6 @@ def column(*sizes):
     return np.array(sizes)[:, None]
 
 
-def test_the_levels_stand_for_all_calls():
-    assert WEIGHTS.sum() == pytest.approx(1)
-    assert (np.diff(LEVELS) > 0).all()
-    assert len(LEVELS) == len(WEIGHTS)
-
-
 def test_a_size_that_was_measured_comes_out_as_measured():
     model = LatencyModel(measurement(TUNED))
     for engine, formula in TUNED.items():

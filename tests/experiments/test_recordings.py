@@ -26,7 +26,6 @@ from tutorial_lib.studio import Studio, views
 
 ROOT = Path(__file__).parents[2]
 RECORDINGS = sorted((ROOT / recordings.FOLDER).glob("*.json"))
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ONE = Setting("perceptron", (DynamicDim("tokens", 1, 4, 8),), "eager", paths=("jit", "export"), sizes=(1, 4), samples=2)
 COMMAND = "python -m tutorial_lib record --models perceptron --out x.json"
 
@@ -316,14 +315,3 @@ def test_a_recording_of_the_first_schema_is_the_same_in_this_one(file, tmp_path)
     assert again.metadata == old.metadata
     assert again.table.equals(old.table)
     assert [len(line.result.builds) for line in again.runs] == [len(line.result.builds) for line in old.runs]
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_that_uses_a_recording_says_so_to_its_reader(notebook):
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    for name in re.findall(r"recorded/([\w.-]+\.json)", code):
-        assert (ROOT / recordings.FOLDER / name).exists()
-        assert name in text, "the text does not name the recording"
-        assert "recorded on" in text or "`python -m tutorial_lib record" in text
