@@ -209,6 +209,16 @@ def test_a_model_that_is_left_to_python_as_a_whole_is_refused_with_the_break():
     assert "values are not known while tracing" in refused("jit", of(Routed(), (DynamicDim("batch", 2, 4, 8), 3)))
 
 
+class BetterHalf(nn.Module):
+    def forward(self, x):
+        return x.topk(x.shape[1] // 2, dim=1)
+
+
+def test_guards_are_told_with_the_names_of_the_dimensions(path):
+    message = refused(path, of(BetterHalf(), (2, DynamicDim("length", 2, 6, 20))))
+    assert "(length // 2) <= length" in message
+
+
 class Upsampled(nn.Module):
     def __init__(self):
         super().__init__()

@@ -1,6 +1,7 @@
 """A compiled program as readers get it: a range check in front, and the report of its build."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -209,7 +210,7 @@ class Compiled(Program):
             with LOCK, torch.compiler.set_stance("fail_on_recompile"):
                 self._program(*inputs)
         except Exception as error:
-            reasons = [line.strip() for line in str(error).splitlines() if "/" in line and ":" in line]
+            reasons = re.findall(r"^ *- (\d+/\d+: .+)", str(error), flags=re.MULTILINE)
             # one for each engine; those that refuse a size, such as the engine for size 1, were not meant
             meant = [reason for reason in reasons if "size" not in reason]
             return (meant or reasons or str(error).splitlines())[0]

@@ -47,6 +47,7 @@ def explain_failure(error: Exception, case: Case, path: str) -> Explanation:
     return replace(
         explanation,
         cause=_with_names_of_the_case(explanation.cause, case, path),
+        fix=_with_names_of_the_case(explanation.fix, case, path),
         fix_here=_with_names_of_the_case(explanation.fix_here, case, path),
     )
 
@@ -81,9 +82,11 @@ def _recurrent_layer(model: nn.Module) -> str | None:
 def _with_names_of_the_case(text: str, case: Case, path: str) -> str:
     """Upstream's numbered inputs and axes by the names that the reader of this package gave them."""
     if path == "jit":  # whose model has its inputs numbered
-        return re.sub(r"\binput_(\d+)\b", lambda match: case.inputs[int(match[1])].name, text)
-    if path == "input":  # whose dimensions are called after input and axis
-        for spec in case.inputs:
-            for axis, dim in spec.dynamic.items():
+        text = re.sub(r"\binput_(\d+)\b", lambda match: case.inputs[int(match[1])].name, text)
+    for spec in case.inputs:
+        for axis, dim in spec.dynamic.items():
+            if path == "input":  # whose dimensions are called after input and axis
                 text = re.sub(rf"\b{spec.name}_{axis}\b", dim.name, text)
+            named = rf"dimension {axis} of {spec.name}\b"
+            text = re.sub(rf"(?<!\(){named}|{named}(?!\))", dim.name, text)  # but not in "batch (dimension 0 of x)"
     return text
