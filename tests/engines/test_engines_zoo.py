@@ -12,7 +12,6 @@ SECONDS = 600
 REFUSED = {
     ("u-net", "input"): "A converter of Torch-TensorRT needs a number where the model has a size that varies",
     ("u-net", "export"): "A converter of Torch-TensorRT needs a number where the model has a size that varies",
-    ("gru", "jit"): "built no engine: the model would run in PyTorch",
 }
 LEFT_TO_PYTORCH = {
     "selecting": ("aten.index.Tensor",),
