@@ -89,12 +89,13 @@ def _end_is_refused(case: Case, dim: DynamicDim, end: str, size: int, error: str
     others = {name: traced for name, traced in case.traced.items() if name != dim.name}
     beside = ", ".join(f"{name} {size}" for name, size in others.items())
     nearest = _nearest_taken(case, dim, size)
-    if nearest != dim.traced:
-        fix = f"Use a {end} of {nearest}, the nearest size that it takes."
-    elif others:
+    takes_one_size = (
+        nearest == dim.traced and _error_at(case, {dim.name: dim.max if end == "min" else dim.min}) is not None
+    )
+    if takes_one_size and others:
         fix = f"A size that follows from another is written as an expression of it with this package: {dim.name} + 1."
     else:
-        fix = "Ask for sizes that the model takes."
+        fix = f"Use a {end} of {nearest}, the nearest size that it takes."
     return Explanation(
         "range",
         f"{case.name} itself cannot run at {dim.name} {size}, the {end} of the range{beside and f', beside {beside}'} "
