@@ -17,10 +17,11 @@ WORKS, REFUSED, WRONG, CRASHED = VERDICTS = ("works", "refused", "wrong", "crash
 
 MULTIPLE = 8.0
 """Largest error against float64, as a multiple of eager's own."""
-FLOOR = 64
-"""Errors of so many roundings of the result's dtype, relative to its largest number, are none."""
+FLOOR, HIGHEST_FLOOR = 64, 0.02
+"""An error of so many roundings of the result's dtype is none, and of this at most, relative to its largest number."""
 BETWEEN = 3
-RAW_ERROR = re.compile(r"\b(?!ShapeError|ValueError)[A-Z]\w*(Error|Exception|Violation|Unsupported)\w*: ")
+"""How many sizes between the ends are tried."""
+RAW_ERROR = re.compile(r"\b[A-Z]\w*(Error|Exception|Violation|Unsupported)\w*: ")
 """An error's name and its first line in a sentence: it was not understood."""
 
 
@@ -168,7 +169,7 @@ def _leaf_differs(got, eager, true):
         return None
     got, eager, true = got[compared], eager[compared], true[compared]
     error, own, scale = (float(each.abs().max()) for each in (got - true, eager - true, true))
-    allowed = max(MULTIPLE * own, FLOOR * rounding * scale)
+    allowed = max(MULTIPLE * own, min(FLOOR * rounding, HIGHEST_FLOOR) * scale)
     return None if error <= allowed else f"is {error:.1e} from float64 (eager: {own:.1e}), and its largest {scale:.1e}"
 
 

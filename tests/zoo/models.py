@@ -10,7 +10,4 @@ import sequences
 import vision
 from registry import MODELS
 
-FROM = {name: make.__wrapped__.__module__ for name, make in MODELS.items()}
-"""The module that each model is in."""
-
-__all__ = ["FROM", "MODELS", "libraries", "numbers_and_results", "sequences", "vision"]
+__all__ = ["MODELS", "libraries", "numbers_and_results", "sequences", "vision"]

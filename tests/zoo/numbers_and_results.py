@@ -246,7 +246,7 @@ def writes_into_its_input():
         def forward(self, x):
             return x.mul_(2).relu_()
 
-    return InPlace(), rows(4)  # refused: changes the caller's tensor
+    return InPlace(), rows(4)  # and so does a program of it
 
 
 @zoo

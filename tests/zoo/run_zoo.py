@@ -95,10 +95,8 @@ def built(case, path):
     except Exception as error:
         return refusal(error), str(error)
     if result.failed is None:
-        return (
-            WORKS,
-            f"{len(result.engines)} engines; left to PyTorch: {', '.join(result.left_to_pytorch) or 'nothing'}",
-        )
+        outside = ", ".join(result.left_to_pytorch) or "nothing"
+        return WORKS, f"engines: {len(result.engines)}; left to PyTorch: {outside}"
     return (CRASHED if RAW_ERROR.search(result.failed) else REFUSED), result.failed
 
 

@@ -170,7 +170,7 @@ def lstm_of_any_length():
         def forward(self, x):
             return self.lstm(x)[0][:, -1]
 
-    return Lstm(), TensorSpec("x", (batch(), length(), 8))  # refused: each step is traced by itself
+    return Lstm(), TensorSpec("x", (batch(), length(), 8))  # ahead of time refused: each step is traced by itself
 
 
 @zoo
