@@ -8,6 +8,7 @@ from torch import nn
 
 from tutorial_lib import PATHS, BuildError, Case, DynamicDim, TensorSpec, sweep
 from tutorial_lib.checks import corners
+from tutorial_lib.checks.agreement import NotRepeatable
 from tutorial_lib.checks.corners import WrongAtCorner, check_corners, estimate, free_bytes, label, too_large
 
 
@@ -72,6 +73,16 @@ def test_a_program_that_fails_where_eager_does_not_is_refused(case, error):
 
     with pytest.raises(WrongAtCorner, match=r"cannot run at length 12 \(no kernel\); use a max of 11"):
         check_corners(case, program)
+
+
+def test_a_random_model_is_refused_though_its_errors_are_as_large_as_the_program_s():
+    class Dropout(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, 0.5)
+
+    case = Case("dropout", Dropout(), (TensorSpec("x", (DynamicDim("batch", 1, 4, 8), 16)),))
+    with pytest.raises(NotRepeatable, match="random"):
+        check_corners(case, case.model)
 
 
 def test_a_table_that_is_shorter_than_the_range_is_found_by_eager_before_the_program_runs():

@@ -838,7 +838,7 @@ def test_a_build_error_has_the_cause_and_the_fix(path):
     assert "became the constant 4" in str(error)
     assert "Constraints violated" in str(error.__cause__)
     if path == "jit":
-        assert "dimension 0 of images" in str(error)
+        assert "batch became the constant 4" in str(error)
         assert "images.reshape(4, 3) + 1" in str(error)
 
 

@@ -111,6 +111,11 @@ def test_the_judge_takes_what_is_as_exact_as_eager(case):
     assert mistake(lambda x: (in_float64(case.model, (x,))[0].float(), *case.model(x)[1:]), case.model, case) is None
 
 
+def test_the_judge_notices_a_random_model():
+    case = MODELS["dropout_left_on"]()
+    assert "each time" in mistake(case.model, case.model, case)
+
+
 def test_an_error_that_was_not_understood_is_no_refusal():
     assert refusal(BuildError("x could not compile: only multiples of 4 fit; use step=4.")) == REFUSED
     assert refusal(BuildError("x could not compile: AssertionError: s0 in replacements")) == CRASHED

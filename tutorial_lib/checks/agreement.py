@@ -129,11 +129,14 @@ class Reference:
     ----------
     why_not_float64 : str or None
         Why the model cannot run in float64, once that has been tried; eager is then the reference.
+    repeats : bool
+        Whether :meth:`check_repeatable` has passed.
     """
 
     def __init__(self, case: Case) -> None:
         self.case = case
         self.why_not_float64: str | None = None
+        self.repeats = False
         self._double: torch.nn.Module | None = None
 
     @torch.no_grad()
@@ -190,6 +193,7 @@ class Reference:
                 f"{self.case.name} gives another result each time it is called with the same input: turn off what is "
                 "random in it (F.dropout takes training=self.training), or make the noise an input."
             )
+        self.repeats = True
 
     def compare(self, output: Any, inputs: Sequence[torch.Tensor], row_spread: float | None = None) -> Agreement:
         """Compare `output` with both references on `inputs`; see :class:`Agreement`."""

@@ -94,24 +94,26 @@ def unchanged(name: str, model: nn.Module) -> Iterator[None]:
     """
     before = {path: tensor.detach().clone() for path, tensor in model.named_buffers()}
     versions = {path: tensor._version for path, (_, tensor) in _tensors(model).items()}
-    yield
-    now = dict(model.named_buffers())
-    written = [
-        path
-        for path, (_, tensor) in _tensors(model).items()
-        if versions.get(path, tensor._version) != tensor._version
-        or (path in before and not _equal(tensor, before[path]))
-    ]
-    for path, tensor in before.items():
-        if path in written:
-            if now[path].shape == tensor.shape:
-                now[path].copy_(tensor)
-            else:
-                owner, _, attribute = path.rpartition(".")
-                setattr(model.get_submodule(owner), attribute, tensor)
-    if written:
-        kind = _tensors(model)[written[0]][0]
-        raise WritesState(_sentence(name, f"writes into its {kind} {written[0]} at some sizes"))
+    try:
+        yield
+    finally:  # what is written explains an error, too
+        now = dict(model.named_buffers())
+        written = [
+            path
+            for path, (_, tensor) in _tensors(model).items()
+            if versions.get(path, tensor._version) != tensor._version
+            or (path in before and not _equal(tensor, before[path]))
+        ]
+        for path, tensor in before.items():
+            if path in written:
+                if now[path].shape == tensor.shape:
+                    now[path].copy_(tensor)
+                else:
+                    owner, _, attribute = path.rpartition(".")
+                    setattr(model.get_submodule(owner), attribute, tensor)
+        if written:
+            kind = _tensors(model)[written[0]][0]
+            raise WritesState(_sentence(name, f"writes into its {kind} {written[0]} at some sizes"))
 
 
 def _sentence(name: str, what: str) -> str:

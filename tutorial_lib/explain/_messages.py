@@ -406,6 +406,14 @@ RULES = (
     ),
     Rule(
         "tensorrt converter",
+        "RuntimeError AssertionError",
+        r"Channel dim can't be dynamic for batch norm",
+        "Torch-TensorRT cannot convert a normalization whose number of channels varies: instance normalization counts "
+        "each image's channels by themselves, so just in time that number follows from the batch.",
+        "Compile ahead of time (input or export).",
+    ),
+    Rule(
+        "tensorrt converter",
         "RuntimeError ValueError",
         r"FillOperation LINSPACE requires that input at index 1 have rank 0",
         "torch.arange begins at a size that varies, which Torch-TensorRT cannot convert.",
