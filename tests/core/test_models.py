@@ -406,3 +406,16 @@ def test_a_model_is_a_module_and_its_inputs_are_specs():
         Case("function", lambda x: x, (TensorSpec("x", (4,)),))
     with pytest.raises(ShapeError, match="TensorSpecs"):
         Case("log", Logarithm(), TensorSpec("x", (4,)))
+
+
+def test_examples_that_are_views_of_one_tensor_get_memory_of_their_own():
+    class Ends(torch.nn.Module):
+        def forward(self, source, target):
+            return source + target
+
+    edges = DynamicDim("edges", 2, 4, 8)
+    inputs = TensorSpec("source", (edges,)), TensorSpec("target", (edges,))
+    case = Case("ends", Ends(), inputs, examples=lambda sizes: torch.rand(sizes["edges"], 2).unbind(dim=1))
+    for tensor in case.example():
+        assert tensor.is_contiguous()
+        assert tensor.storage_offset() == 0

@@ -154,7 +154,8 @@ class Case:
             if not isinstance(tensor, torch.Tensor) or tensor.shape != shape:
                 given = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
                 raise ShapeError(f"{self.name}: examples({sizes}) returned {given} for {spec.name}, not {shape}.")
-        return tuple(tensors)
+        # a view's offset into its memory would become a size that Dynamo guards on
+        return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors)
 
     def to(self, device: str | torch.device) -> "Case":
         """The same case with a copy of its model on `device`.
