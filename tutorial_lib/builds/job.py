@@ -302,7 +302,7 @@ class Job:
         self.sealed = True
         stage(f"checking {self.path} at the ends of its range")
         try:
-            result = corners.check_corners(self.case, compiled, len(self.engines))
+            result = corners.check_corners(self.case, compiled, (Recompile,), len(self.engines))
         except corners.WrongAtCorner as error:
             if error.__cause__ and (explanation := explain(error.__cause__)).kind == "number from a tensor":
                 failure = BuildError(f"the {self.path} path cannot run: {explanation.cause} {explanation.fix}")

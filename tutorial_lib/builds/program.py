@@ -213,7 +213,7 @@ class Compiled(Program):
             reasons = re.findall(r"^ *- (\d+/\d+: .+)", str(error), flags=re.MULTILINE)
             # one for each engine; those that refuse a size, such as the engine for size 1, were not meant
             meant = [reason for reason in reasons if "size" not in reason]
-            return (meant or reasons or str(error).splitlines())[0]
+            return (meant or reasons or str(error).splitlines())[0].partition("  #")[0].rstrip()  # the guard alone
         return "no reason found"
 
     def __repr__(self) -> str:

@@ -98,7 +98,9 @@ def corners(dims: Mapping[str, DynamicDim]) -> list[dict[str, int]]:
     return list({tuple(sizes.items()): sizes for sizes in every}.values())
 
 
-def check_corners(case: Case, program: Callable[..., Any], engines: int = 1) -> CornerCheck:
+def check_corners(
+    case: Case, program: Callable[..., Any], recompiles: tuple[type[Exception], ...] = (), engines: int = 1
+) -> CornerCheck:
     """Compare `program` with eager at the :func:`corners` of its case.
 
     Parameters
@@ -107,6 +109,8 @@ def check_corners(case: Case, program: Callable[..., Any], engines: int = 1) -> 
         The model and its ranges.
     program : callable
         What was built from it.
+    recompiles : tuple of exception types
+        What `program` raises where it would compile again.
     engines : int
         How many engines the program is made of, for the sentence where it cannot run.
 
@@ -152,11 +156,10 @@ def check_corners(case: Case, program: Callable[..., Any], engines: int = 1) -> 
             measured = max(measured or (sizes, seconds), (sizes, seconds), key=lambda each: math.prod(each[0].values()))
         try:
             output = program(*(x.clone() for x in inputs))
+        except recompiles as error:
+            raise WrongAtCorner(_compiles_again(case, sizes, error)) from error
         except (RuntimeError, AssertionError) as error:  # a guard of torch.export's is an assertion
             cut = f"; cut into {engines} engines, only the first accepts it" if engines > 1 else ""
-            value = re.search(r"\binput_(\d+)\.item\(\) ==", str(error))
-            if value:
-                raise WrongAtCorner(_made_a_constant(case.inputs[int(value[1])].name)) from error
             raise WrongAtCorner(
                 f"cannot run at {_deviation(case, sizes)} ({first_line(error)}{cut}); {_advice(case, sizes)}"
             ) from error
@@ -289,10 +292,17 @@ def _sizes_do_not_fit(case: Case, sizes: Mapping[str, int], error: Exception) ->
     )
 
 
-def _made_a_constant(name: str) -> str:
+def _compiles_again(case: Case, sizes: Mapping[str, int], error: Exception) -> str:
+    value = re.search(r"\binput_(\d+)\.item\(\) ==", str(error))
+    if value:
+        name = case.inputs[int(value[1])].name
+        return (
+            f"makes a constant of the value of {name}, as of any number; give {name} one dimension and look it up with "
+            "index_select, or take the export path."
+        )
     return (
-        f"makes a constant of the value of {name}, as of any number; give {name} one dimension and look it up with "
-        "index_select, or take the export path."
+        f"would compile again at {_deviation(case, sizes)} ({first_line(error)}); what the guard names must not change "
+        "from call to call, or take the export path."
     )
 
 
