@@ -1,5 +1,6 @@
 """Importing Dynamo makes Inductor's cache folder: one that cannot be used must not end the import."""
 
+import json
 import os
 import subprocess
 import sys
@@ -28,3 +29,13 @@ def test_a_folder_that_cannot_be_used_is_replaced_for_this_process(tmp_path, nam
 
 def test_a_folder_that_can_be_used_stays(tmp_path):
     assert problem_with(tmp_path / "cache") == ["None", str(tmp_path / "cache")]
+
+
+def test_the_doctor_says_what_is_wrong_with_the_folder(tmp_path):
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "a space")}
+    command = [sys.executable, "-m", "tutorial_lib", "doctor", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    (check,) = (check for check in json.loads(done.stdout)["checks"] if check["name"] == "cache of Inductor")
+    assert done.returncode == 1
+    assert "a space" in check["found"]
+    assert "TORCHINDUCTOR_CACHE_DIR" in check["fix"]

@@ -43,6 +43,7 @@ from tutorial_lib.builds import backends
 from tutorial_lib.builds.backends import cpp_compiler, tensorrt
 from tutorial_lib.builds.plan import show_activation, show_bytes
 from tutorial_lib.cli.arguments import FAILED
+from tutorial_lib.core import inductor_cache
 from tutorial_lib.core.files import cache_folder
 from tutorial_lib.engines import EnginesUnavailable, install, targets
 from tutorial_lib.engines.errors import PlanError
@@ -232,6 +233,13 @@ def _folder(name: str, folder: Callable[[], Path], variable: str, shared: str) -
     gigabytes = shutil.disk_usage(path).free / 2**30
     text = f"{path}, {gigabytes:.1f} GB free"
     return Check(name, OK, text) if gigabytes >= 1 else Check(name, BUT, text, f"free some space, or {fix}")
+
+
+def _inductor_cache(name: str) -> Check:
+    if problem := inductor_cache.problem():
+        text, _, fix = problem.partition(". ")
+        return Check(name, NOT_OK, text, fix)
+    return _folder(name, _inductor_folder, "TORCHINDUCTOR_CACHE_DIR", shared=BUT)
 
 
 def _inductor_folder() -> Path:
@@ -462,7 +470,7 @@ CHECKS: dict[str, Callable[[str], Check]] = {
     "torch": _torch,
     "C++ compiler": partial(_ready, look=cpp_compiler.compiler, missing=NOT_OK),
     "cache of the tutorial": partial(_folder, folder=cache_folder, variable="TUTORIAL_LIB_CACHE", shared=NOT_OK),
-    "cache of Inductor": partial(_folder, folder=_inductor_folder, variable="TORCHINDUCTOR_CACHE_DIR", shared=BUT),
+    "cache of Inductor": _inductor_cache,
     "jupyterlab": partial(_package, major="4"),
     "ipykernel": _package,
     "kernel python3": _kernel,
