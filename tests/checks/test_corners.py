@@ -85,6 +85,16 @@ def test_a_random_model_is_refused_though_its_errors_are_as_large_as_the_program
         check_corners(case, case.model)
 
 
+def test_no_other_end_is_advised_where_the_program_does_not_run_either(case):
+    def program(x):
+        if x.shape[0] != 3:
+            raise RuntimeError("built for one size")
+        return case.model(x)
+
+    with pytest.raises(WrongAtCorner, match="use another path or backend"):
+        check_corners(case, program)
+
+
 def test_a_table_that_is_shorter_than_the_range_is_found_by_eager_before_the_program_runs():
     class Positions(nn.Module):
         def __init__(self):

@@ -144,7 +144,7 @@ def check_corners(
             ) from error
         except (RuntimeError, ValueError) as error:
             if explain(error).kind == "sizes":
-                raise WrongAtCorner(_sizes_do_not_fit(case, sizes, error)) from error
+                raise WrongAtCorner(_sizes_do_not_fit(case, sizes, reference, error)) from error
             left_out.append(f"{label(sizes)}: eager itself fails with the example inputs ({first_line(error)})")
             continue
         seconds = time.perf_counter() - start
@@ -161,11 +161,13 @@ def check_corners(
         except (RuntimeError, AssertionError) as error:  # a guard of torch.export's is an assertion
             cut = f"; cut into {engines} engines, only the first accepts it" if engines > 1 else ""
             raise WrongAtCorner(
-                f"cannot run at {_deviation(case, sizes)} ({first_line(error)}{cut}); {_advice(case, sizes)}"
+                f"cannot run at {_deviation(case, sizes)} ({first_line(error)}{cut}); "
+                f"{_advice(case, sizes, reference, program)}"
             ) from error
         difference = _differs(reference, output, expected, inputs)
         if difference:
-            raise WrongAtCorner(f"is wrong at {_deviation(case, sizes)} ({difference}); {_advice(case, sizes)}")
+            advice = _advice(case, sizes, reference, program)
+            raise WrongAtCorner(f"is wrong at {_deviation(case, sizes)} ({difference}); {advice}")
         checked.append(label(sizes))
     return CornerCheck(tuple(checked), tuple(left_out))
 
@@ -282,10 +284,10 @@ def _differs(reference: Reference, output: Any, eager: Any, inputs: Sequence[tor
     return None if result.agrees else result
 
 
-def _sizes_do_not_fit(case: Case, sizes: Mapping[str, int], error: Exception) -> str:
+def _sizes_do_not_fit(case: Case, sizes: Mapping[str, int], reference: Reference, error: Exception) -> str:
     text = f"{case.name} itself cannot run at {label(sizes)} ({first_line(error)})"
     if len(sizes) == 1:
-        return f"{text}; {_advice(case, sizes)}"
+        return f"{text}; {_advice(case, sizes, reference, case.eager)}"
     return (
         f"{text}. Ask for sizes that the model takes; with this package, a size that follows from another is written "
         f"as an expression of it, such as {next(iter(sizes))} + 1."
@@ -312,20 +314,27 @@ def _deviation(case: Case, sizes: Mapping[str, int]) -> str:
     return " and ".join(f"{name} {size}" for name, size in (away or sizes).items()) or "its only size"
 
 
-def _advice(case: Case, sizes: Mapping[str, int]) -> str:
-    """What to type instead: the end of the range moved away from where the program is wrong."""
+def _advice(case: Case, sizes: Mapping[str, int], reference: Reference, program: Callable[..., Any]) -> str:
+    """What to type instead: the end of the range moved to the next size, where the program is right at that size."""
     changes = []
     for name, size in sizes.items():
         dim = case.dims[name]
-        if size < dim.opt:
-            changes.append((name, f"a min of {size + dim.step}"))
-        elif size > dim.opt:
-            changes.append((name, f"a max of {size - dim.step}"))
+        end, moved = ("min", size + dim.step) if size < dim.opt else ("max", size - dim.step)
+        if size != dim.opt and _is_right(case, {**sizes, name: moved}, reference, program):
+            changes.append((name, f"a {end} of {moved}"))
     if not changes:
         return "use another path or backend for this model."
     if len(changes) == 1:
         return f"use {changes[0][1]}."
     return "use " + " or ".join(f"{change} for {name}" for name, change in changes) + "."
+
+
+def _is_right(case: Case, sizes: Mapping[str, int], reference: Reference, program: Callable[..., Any]) -> bool:
+    inputs = case.example(sizes)
+    try:
+        return not _differs(reference, program(*(x.clone() for x in inputs)), reference.eager(inputs), inputs)
+    except Exception:
+        return False
 
 
 def _wait(device: torch.device) -> None:
