@@ -419,3 +419,10 @@ def test_examples_that_are_views_of_one_tensor_get_memory_of_their_own():
     for tensor in case.example():
         assert tensor.is_contiguous()
         assert tensor.storage_offset() == 0
+
+
+def test_another_range_keeps_the_step():
+    case = tutorial_lib.vit_any_size(image=(32, 64, 96), embed_dim=24, depth=1)
+    assert case.with_ranges(height=(32, 48, 128)).dims["height"].step == 16
+    with pytest.raises(ShapeError, match="multiple of 16"):
+        case.with_ranges(height=(32, 48, 100))

@@ -856,3 +856,35 @@ def test_every_rule_is_told_apart_by_a_type_and_fills_its_templates():
         assert rule.types
         assert not {"Exception", "BaseException"} & set(rule.types.split())
         assert rule.fix.endswith((".", ")."))
+
+
+class UserError(Exception):
+    """Upstream's errors are known by the names of their types."""
+
+
+def test_an_error_that_hides_the_one_being_handled_is_not_explained_by_that():
+    try:
+        try:
+            torch.zeros(3)[torch.tensor(7)]
+        except IndexError:
+            raise KeyError("mine") from None
+    except KeyError as error:
+        found = explain(error)
+    assert "being handled" not in found.cause
+
+
+def test_the_first_size_that_breaks_a_guard_is_named():
+    reason = "Not all values of b = L['x'].size()[0] in the specified range 4 <= b <= 64 satisfy the generated guard "
+    found = explain(UserError(f"Constraints violated (b)!\n  - {reason}(L['x'].size()[0] // 4) <= 2"))
+    assert "does not hold at 12" in found.fix
+
+
+def test_the_innermost_line_of_the_user_is_quoted():
+    frames = (
+        '  File "/home/me/outer.py", line 3, in call\n    return self.inner(x)\n'
+        '  File "/home/me/inner.py", line 9, in forward\n    return x + self.bias\n'
+    )
+    message = "The size of tensor a (2) must match the size of tensor b (3) at non-singleton dimension 1"
+    assert (
+        "(inner.py:9: return x + self.bias)" in explain(RuntimeError(f"{message}\n\nfrom user code:\n{frames}")).cause
+    )
