@@ -5,7 +5,6 @@ import upstream
 
 from tutorial_lib import MODELS, PATHS
 from tutorial_lib.core import make_case
-from tutorial_lib.core.precision import DTYPES
 from tutorial_lib.engines import build
 
 pytestmark = pytest.mark.slow
@@ -35,7 +34,7 @@ IN_SHORT = [("expand-reshape", "bf16"), ("text-encoder", "fp32")]
     [
         pytest.param(model, precision, marks=[] if (model, precision) in IN_SHORT else pytest.mark.long)
         for model in MODELS
-        for precision in DTYPES
+        for precision in BYTES
     ],
 )
 def test_a_model_of_the_course_is_built(installed, model, precision):

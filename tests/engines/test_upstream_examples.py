@@ -97,7 +97,7 @@ def test_a_range_in_steps_can_be_said_on_export_alone(report):
     result = report("latents", "export")
     assert built(result.engines[0]) == typed(result)
     for path in ("jit", "input"):
-        assert "only multiples of 4" in report("latents", path).failed
+        assert "in steps of 4, which only the export path can be told" in report("latents", path).failed
 
 
 @pytest.mark.long
