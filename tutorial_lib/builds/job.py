@@ -305,7 +305,7 @@ class Job:
             result = corners.check_corners(self.case, compiled, (Recompile,), len(self.engines))
         except corners.WrongAtCorner as error:
             if error.__cause__ and (explanation := explain(error.__cause__)).kind == "number from a tensor":
-                failure = BuildError(f"the {self.path} path cannot run: {explanation.cause} {explanation.fix}")
+                failure = BuildError(f"the {self.path} path cannot run: {advice(explanation)}")
                 failure.explanation = explanation
                 raise failure from error.__cause__
             subject = "" if str(error).startswith(self.case.name) else f"the {self.path} path "
@@ -430,7 +430,7 @@ def _building(path: str, case: Case, backend: str, options: Options, opt_source:
     with precision.tf32(case.allows_tf32):
         settings = backends.settings(name, case.device, options)
     problem = inductor_cache.problem()
-    notes = (*passed_over, *([problem] if problem and name == "inductor" else []))
+    notes = (*passed_over, str(problem)) if problem and name == "inductor" else passed_over
     job = Job(case, path, name, settings, notes, opt_source, frozenset(options or ()))
     token = _current.set(job)
     try:

@@ -51,7 +51,7 @@ from tutorial_lib.builds.job import NotSerializable
 from tutorial_lib.builds.program import LOCK, Compiled, Program
 from tutorial_lib.builds.report import Build
 from tutorial_lib.core import plain_values, precision
-from tutorial_lib.core.errors import first_line
+from tutorial_lib.core.errors import first_line, system_reason
 from tutorial_lib.core.files import replacing
 from tutorial_lib.core.shapes import DerivedDim, DynamicDim, TensorSpec, named_dims
 
@@ -130,8 +130,9 @@ def save(program: Compiled, path: str | Path) -> None:
                 archive.writestr(SUMS, sums)
                 archive.writestr(PROGRAM, content)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise ArtefactError(f"{path} could not be written ({reason}); choose another place or make room.") from error
+        raise ArtefactError(
+            f"{path} could not be written ({system_reason(error)}); choose another place or make room."
+        ) from error
 
 
 def _sum(name: str, content: bytes) -> str:
@@ -315,8 +316,7 @@ def _extract(path: Path, target: Path) -> dict[str, Any]:
     try:
         file = path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise ArtefactError(f"{path} cannot be read ({reason}); {GIVE}.") from error
+        raise ArtefactError(f"{path} cannot be read ({system_reason(error)}); {GIVE}.") from error
     with file:
         if file.read(30 + len(METADATA))[30:] != METADATA.encode():  # the name of the first member of a zip archive
             raise ArtefactError(f"{path} is not an artefact; {GIVE}.")
@@ -324,8 +324,9 @@ def _extract(path: Path, target: Path) -> dict[str, Any]:
             with zipfile.ZipFile(file) as archive:
                 return _extract_from(archive, path, target)
         except OSError as error:
-            reason, folder = error.strerror or first_line(error), tempfile.gettempdir()
-            raise ArtefactError(f"{path} could not be unpacked ({reason}); make room in {folder}.") from error
+            raise ArtefactError(
+                f"{path} could not be unpacked ({system_reason(error)}); make room in {tempfile.gettempdir()}."
+            ) from error
         except ArtefactError:
             raise
         except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:

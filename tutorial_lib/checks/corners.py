@@ -9,7 +9,6 @@ not there or the seconds that eager takes at all of these sizes would exceed a b
 """
 
 import contextlib
-import copy
 import math
 import re
 import time
@@ -26,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tutorial_lib.checks import agreement, results
 from tutorial_lib.checks.agreement import Agreement, Reference
+from tutorial_lib.checks.without_numbers import empty_inputs, without_numbers
 from tutorial_lib.core.errors import first_line
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import DynamicDim
@@ -174,13 +174,9 @@ def check_corners(
 
 def estimate(case: Case, sizes: Mapping[str, int]) -> Cost | None:
     """What a call of eager at `sizes` takes, from a run without numbers; None where the model cannot run so."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    shared = {id(x): x for x in (*case.model.parameters(), *case.model.buffers())}
     try:
-        model = copy.deepcopy(case.model, shared)  # which may keep a fake tensor in an attribute
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), _Tally() as tally:
-            inputs = [torch.empty(s.shape_at(sizes), dtype=s.dtype, device=case.device) for s in case.inputs]
+        with without_numbers(case) as model, _Tally() as tally:
+            inputs = empty_inputs(case, sizes)
             with FlopCounterMode(display=False) as counter:
                 model(*inputs)
     except Exception:

@@ -4,13 +4,11 @@ Upstream's errors name the guard that failed, which may be far from the reason: 
 two halves become an inequality that holds for every size. That the model takes even sizes only is seen by running it.
 """
 
-import copy
-import logging
 import time
 from dataclasses import replace
 
-import torch
-
+from tutorial_lib.checks.without_numbers import empty_inputs, without_numbers
+from tutorial_lib.core.errors import first_line
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import DynamicDim
 from tutorial_lib.explain import Explanation
@@ -118,15 +116,9 @@ def _nearest_taken(case: Case, dim: DynamicDim, refused: int) -> int:
 
 def _error_at(case: Case, sizes: dict[str, int]) -> str | None:
     """The first line of what the model raises at `sizes`, the others as traced; None if it runs."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    shared = {id(x): x for x in (*case.model.parameters(), *case.model.buffers())}
-    every = {**case.traced, **sizes}
-    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # it logs what a model may not do
     try:
-        model = copy.deepcopy(case.model, shared)  # which may keep a fake tensor in an attribute
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-            model(*(torch.empty(spec.shape_at(every), dtype=spec.dtype, device=case.device) for spec in case.inputs))
+        with without_numbers(case) as model:
+            model(*empty_inputs(case, {**case.traced, **sizes}))
     except Exception as error:
-        return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return first_line(error)
     return None

@@ -237,8 +237,7 @@ def _folder(name: str, folder: Callable[[], Path], variable: str, shared: str) -
 
 def _inductor_cache(name: str) -> Check:
     if problem := inductor_cache.problem():
-        text, _, fix = problem.partition(". ")
-        return Check(name, NOT_OK, text, fix)
+        return Check(name, NOT_OK, problem.cause, problem.fix)
     return _folder(name, _inductor_folder, "TORCHINDUCTOR_CACHE_DIR", shared=BUT)
 
 

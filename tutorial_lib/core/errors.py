@@ -18,3 +18,12 @@ def sentence(error: BaseException) -> str:
     """
     ours = type(error).__module__.startswith("tutorial_lib")
     return str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
+
+
+def system_reason(error: BaseException) -> str:
+    """Why the system refused, in its own words; the first line of an error that is not the system's.
+
+    >>> system_reason(OSError(28, "No space left on device")), system_reason(ValueError("embedded null byte"))
+    ('No space left on device', 'embedded null byte')
+    """
+    return getattr(error, "strerror", None) or first_line(error)

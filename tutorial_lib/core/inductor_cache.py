@@ -2,27 +2,43 @@
 
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+from tutorial_lib.core.errors import system_reason
+
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
-_problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why the folder in the environment was not used, and what to do."""
+
+    cause: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.cause}. {self.fix}"
+
+
+_problem: Problem | None = None
 
 
 def prepare() -> None:
     """Set another cache folder for this process if the one in the environment cannot be used; call it before Dynamo."""
     global _problem
     folder = os.environ.get(VARIABLE)
-    reason = _why_not(Path(folder)) if folder else None
-    if reason:
+    why_not = _why_not(Path(folder)) if folder else None
+    if why_not:
         os.environ[VARIABLE] = tempfile.mkdtemp(prefix="tutorial_lib-inductor-")
-        _problem = (
-            f"Inductor's cache folder {folder} cannot be used ({reason}); this process uses {os.environ[VARIABLE]}. "
-            f"Set {VARIABLE} to a folder that can be written, without a space in its path."
+        _problem = Problem(
+            f"Inductor's cache folder {folder} cannot be used ({why_not}); this process uses {os.environ[VARIABLE]}",
+            f"Set {VARIABLE} to a folder that can be written, without a space in its path.",
         )
 
 
-def problem() -> str | None:
-    """Why the folder in the environment was not used, in one sentence; None if it was."""
+def problem() -> Problem | None:
+    """What was wrong with the folder in the environment; None if it is used."""
     return _problem
 
 
@@ -34,4 +50,4 @@ def _why_not(folder: Path) -> str | None:
         with tempfile.TemporaryFile(dir=folder):
             return None
     except OSError as error:
-        return error.strerror or str(error)
+        return system_reason(error)
