@@ -23,6 +23,10 @@ from tutorial_lib.engines.worker import SECONDS, ProcessEnded, worker
 from tutorial_lib.paths import PATHS
 
 
+class CannotBeSent(ShapeError):
+    """A model, a function or an argument that cannot be pickled, so another process cannot have it."""
+
+
 def build(
     case: Case,
     path: str,
@@ -65,7 +69,8 @@ def build(
     Returns
     -------
     EngineReport
-        Also if the build fails, the process crashes or the time is over: its ``failed`` then says why.
+        Also if the build fails, the model cannot be sent to the process, the process crashes, or the time is over: its
+        ``failed`` then says why.
 
     Raises
     ------
@@ -81,23 +86,26 @@ def build(
     target = targets.check_target(target)
     for size in calls:
         case.sizes(size)  # a typing error need not wait for a process
-    task = BuildTask(
-        case=_saved(case),
-        path=path,
-        calls=tuple(calls),
-        options=dict(options) if options else None,
-        target=target,
-        mode=mode,
-        keep_plans=keep_plans,
-        allow_tf32=torch.backends.cuda.matmul.allow_tf32,
-        folders=_folders(),
-    )
+    engines_process = worker()
     try:
-        return worker().ask(_pickled(task, case.name), seconds, progress)
+        task = BuildTask(
+            case=_saved(case),
+            path=path,
+            calls=tuple(calls),
+            options=dict(options) if options else None,
+            target=target,
+            mode=mode,
+            keep_plans=keep_plans,
+            allow_tf32=torch.backends.cuda.matmul.allow_tf32,
+            folders=_folders(),
+        )
+        return engines_process.ask(_pickled(task, case.name), seconds, progress)
     except ProcessEnded as error:
         failed = f"the process that built {path} {error}."
-        options = dict(options or {})
-        return EngineReport.of(case, path, (), _versions(), mode=mode, target=target, failed=failed, options=options)
+    except (EngineProcessError, CannotBeSent) as error:
+        failed = str(error)
+    options = dict(options or {})
+    return EngineReport.of(case, path, (), _versions(), mode=mode, target=target, failed=failed, options=options)
 
 
 def build_all(case: Case, paths: Sequence[str] = tuple(PATHS), *args: Any, **keywords: Any) -> tuple[EngineReport, ...]:
@@ -167,7 +175,7 @@ def _sending(name: str) -> Any:
         yield
     except Exception as error:  # pickling raises whatever the objects' own code raises
         reason = " ".join(str(error).split())[:200]
-        raise ShapeError(
+        raise CannotBeSent(
             f"{name} cannot be sent to the engines' process ({type(error).__name__}: {reason})."
         ) from error
 

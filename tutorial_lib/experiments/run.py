@@ -40,6 +40,12 @@ def build(setting: Setting, case: Case, path: str, policy: str = "off") -> Compi
         return PATHS[path](case, setting.backend, dict(setting.options))
 
 
+def build_engines(setting: Setting, case: Case, path: str, progress: Listener) -> EngineReport:
+    """What TensorRT for RTX builds for one path of a settled setting, whose case is `case`."""
+    options = dict(setting.options) if setting.backend == "tensorrt" else None
+    return engines.build(case, path, setting.calls, options, progress=progress)
+
+
 def run(
     setting: Setting,
     case: Case,
@@ -48,6 +54,7 @@ def run(
     progress: Listener = lambda step: None,
     show: Callable[[Result], None] | None = None,
     build: Callable[[Setting, Case, str], Compiled] = build,
+    build_engines: Callable[[Setting, Case, str, Listener], EngineReport] = build_engines,
     look_after: float | None = None,
     min_seconds: float = MIN_SECONDS,
     rows: bool = False,
@@ -72,6 +79,8 @@ def run(
         Given the result so far after every build and every round of measuring.
     build : callable
         Builds one path; :func:`build`, or one that takes programs which are there already.
+    build_engines : callable
+        Builds TensorRT's engines of one path; :func:`build_engines`, or one that takes reports which are there already.
     look_after : float, optional
         With it, :attr:`Result.sweep` has latencies of one call each before all is built: eager's from the start, and
         those of every path whose build took more than so many seconds.
@@ -94,7 +103,7 @@ def run(
     setting = setting.settled(base)
     work = _Run(setting, setting.case(base), progress, show)
     if setting.engines:
-        work.build_engines()
+        work.build_engines(build_engines)
     if setting.measure:
         work.build_paths(build, look_after)
         work.measure(min_seconds, rows)
@@ -149,16 +158,15 @@ class _Run:
             final=final,
         )
 
-    def build_engines(self) -> None:
+    def build_engines(self, build: Callable[[Setting, Case, str, Listener], EngineReport]) -> None:
         """Let TensorRT for RTX build the engines of every path, in a process of its own."""
-        options = dict(self._setting.options) if self._setting.backend == "tensorrt" else None
         for index, path in enumerate(self._setting.paths):
 
             def tell(step: Progress, index: int = index, path: str = path) -> None:
                 self._tell(ENGINES, index, f"{path}: {step.text}")
 
             with self._timed("engines"):
-                self._engines.append(engines.build(self._case, path, self._setting.calls, options, progress=tell))
+                self._engines.append(build(self._setting, self._case, path, tell))
             self._show_so_far()
 
     def build_paths(self, build: Callable[[Setting, Case, str], Compiled], look_after: float | None) -> None:

@@ -4,11 +4,11 @@ It runs on a thread of its own. On a CPU, calls of a few milliseconds then take 
 thread, since OpenMP keeps a pool for each thread that uses it; eager and compiled calls alike.
 """
 
-import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -19,19 +19,24 @@ from tutorial_lib.builds.report import EngineInput
 from tutorial_lib.core import progress
 from tutorial_lib.core.errors import sentence
 from tutorial_lib.core.models import Case
+from tutorial_lib.core.progress import Listener
 from tutorial_lib.core.shapes import ShapeError
+from tutorial_lib.engines import EngineReport
 from tutorial_lib.experiments.result import Result
-from tutorial_lib.experiments.run import build, run, share
+from tutorial_lib.experiments.run import ENGINES, build, build_engines, run, share
 from tutorial_lib.experiments.setting import Setting
 
-PROGRAMS, RESULTS = 12, 32
-"""Built programs and results that are kept in memory; what was used longest ago goes first."""
+PROGRAMS, RESULTS, REPORTS = 12, 32, 128
+"""Built programs, results, and reports on TensorRT's engines that are kept in memory; what was used longest ago goes
+first."""
 MIN_SECONDS = 0.03
 """Measured time of each call at least; the rounds set the rest."""
 WORTH_A_LOOK = 3.0
 """Seconds of a build after which its path is measured at once, before the next one is built."""
 LARGEST_INPUT = 1 << 30
 """Bytes of an input that is still made."""
+FACTORS = (2, 1 / 2, 4, 1 / 4)
+"""By which max is multiplied to see what it does to the memory of TensorRT's engines, the most telling first."""
 
 Tell = Callable[[float, str], None]
 """Called with the share that is done, 0 to 1, and what is being done. It may raise ``progress.Cancelled``."""
@@ -73,6 +78,7 @@ class CachedRuns:
         self._cases: MutableMapping[tuple[str, str | None], Case] = LRUCache(PROGRAMS)
         self._programs: MutableMapping[tuple[str, Setting], Compiled] = LRUCache(PROGRAMS)
         self._results: MutableMapping[Setting, Result] = LRUCache(RESULTS)
+        self._reports: MutableMapping[Setting, EngineReport] = LRUCache(REPORTS)
 
     def base(self, model: str) -> Case:
         """The case of that name, with its own ranges, on the device."""
@@ -108,8 +114,9 @@ class CachedRuns:
     ) -> Result:
         """Build every path of a settled setting, then measure and compare them side by side.
 
-        A path that cannot be built is a failure of the result, and the others go on. Such a result is not
-        remembered: the next run tries that path again.
+        TensorRT's engines come first, if the setting asks for them. A path that cannot be built is a failure of the
+        result, and the others go on. Such a result is not remembered: the next run tries that path again. Nothing is
+        measured again where only TensorRT's engines are other ones.
 
         Parameters
         ----------
@@ -125,27 +132,88 @@ class CachedRuns:
         cached = None if fresh else self.cached(setting)
         if cached:
             return cached
-        result = run(
-            setting,
-            self.case(setting),
-            progress=lambda step: tell(share(step, setting), step.text),
-            show=show,
-            build=lambda setting, case, path: self.program(setting, path, fresh),
-            look_after=WORTH_A_LOOK,
-            min_seconds=MIN_SECONDS,
-        )
+        measured = None if fresh else self._measured(setting)
+        if measured:
+            result = self._with_engines(measured, setting, tell)
+        else:
+            result = run(
+                setting,
+                self.case(setting),
+                progress=lambda step: tell(share(step, setting), step.text),
+                show=show,
+                build=lambda setting, case, path: self.program(setting, path, fresh),
+                build_engines=lambda setting, case, path, progress: self.engines(setting, path, progress, fresh),
+                look_after=WORTH_A_LOOK,
+                min_seconds=MIN_SECONDS,
+            )
         if not result.failures:
             self._results[setting] = result
         return result
 
+    def _measured(self, setting: Setting) -> Result | None:
+        """A result in memory of the same measurements, whatever it has of TensorRT."""
+        wanted = _without_engines(setting)
+        known = next((other for other in list(self._results) if _without_engines(other) == wanted), None)
+        return self._results[known] if known else None
+
+    def _with_engines(self, measured: Result, setting: Setting, tell: Tell) -> Result:
+        """`measured` with the engines that `setting` asks for, if it does."""
+        seconds = {name: spent for name, spent in measured.seconds.items() if name != ENGINES}
+        if not setting.engines:
+            return replace(measured, setting=setting, engines=(), seconds=seconds)
+        engines_only = replace(setting, measure=False)
+        result = run(
+            engines_only,
+            self.case(setting),
+            progress=lambda step: tell(share(step, engines_only), step.text),
+            build_engines=lambda setting, case, path, progress: self.engines(setting, path, progress),
+        )
+        return replace(measured, setting=setting, engines=result.engines, seconds={**result.seconds, **seconds})
+
     def program(self, setting: Setting, path: str, fresh: bool = False) -> Compiled:
         """The program of one path, from memory if it is there; neither sizes nor rounds make another one."""
-        key = path, dataclasses.replace(setting, paths=(), sizes=(), samples=1)
+        key = path, _without_engines(replace(setting, paths=(), sizes=(), samples=1))
         program = None if fresh else self._programs.get(key)
         if program is None:
             program = build(setting, self.case(setting), path, "fresh" if fresh else "reuse")
             self._programs[key] = program
         return program
+
+    def engines(self, setting: Setting, path: str, progress: Listener = ignore, fresh: bool = False) -> EngineReport:
+        """What TensorRT for RTX builds for one path of a settled setting, from memory if it is there."""
+        key = _engines_of(setting, path)
+        report = None if fresh else self._reports.get(key)
+        if report is None:
+            report = build_engines(setting, self.case(setting), path, progress)
+            if not report.failed:
+                self._reports[key] = report
+        return report
+
+    def engines_over_max(self, setting: Setting, dim: str) -> tuple[EngineReport, ...]:
+        """The reports in memory on the paths of a settled setting that have another range of `dim` at most."""
+        wanted = {_at_any(dim, _engines_of(setting, path)) for path in setting.paths}
+        return tuple(self._reports[key] for key in list(self._reports) if _at_any(dim, key) in wanted)
+
+    def other_maxes(self, setting: Setting, dim: str) -> Iterator[Setting]:
+        """A settled setting with some other sizes of its max of `dim`, as far as the model and opt allow them."""
+        current = next(each for each in setting.ranges if each.name == dim)
+        for factor in FACTORS:
+            with suppress(ShapeError):
+                size = int(current.max * factor)
+                if size >= current.opt:
+                    yield self.with_max(setting, dim, size)
+
+    def with_max(self, setting: Setting, dim: str, size: int) -> Setting:
+        """A settled setting with another max of `dim`, and without calls.
+
+        Raises
+        ------
+        ShapeError
+            If there is no such range.
+        """
+        ranges = {each.name: (each.min, each.opt, size if each.name == dim else each.max) for each in setting.ranges}
+        case = self.base(setting.model).with_ranges(**ranges)
+        return self.settled(replace(setting, ranges=tuple(case.dims.values()), sizes=(), calls=()))
 
     def ask(self, setting: Setting, size: int, outside: str = "raise", tell: Tell = ignore) -> tuple[Answer, ...]:
         """What each path of a settled setting does with `size` of the first dimension, the others at opt.
@@ -198,6 +266,31 @@ class CachedRuns:
         except Exception as error:
             outcome, words = "failed", sentence(error)
         return Answer(path, sizes, outcome, words, time.perf_counter() - start)
+
+
+def _without_engines(setting: Setting) -> Setting:
+    return replace(setting, engines=False, calls=())
+
+
+def _engines_of(setting: Setting, path: str) -> Setting:
+    """What TensorRT's engines of one path depend on; the other backends and what is measured make no others."""
+    is_tensorrt = setting.backend == "tensorrt"
+    return Setting(
+        setting.model,
+        setting.ranges,
+        backend="tensorrt" if is_tensorrt else "",
+        precision=setting.precision,
+        paths=(path,),
+        options=setting.options if is_tensorrt else (),
+        measure=False,
+        engines=True,
+        calls=setting.calls,
+    )
+
+
+def _at_any(dim: str, setting: Setting) -> Setting:
+    """`setting` without the range of a dimension and without calls."""
+    return replace(setting, ranges=tuple(each for each in setting.ranges if each.name != dim), calls=())
 
 
 def _call(
