@@ -53,7 +53,7 @@ def path(request):
     return request.param
 
 
-@pytest.fixture(params=["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.fixture(params=["eager", "openvino", pytest.param("inductor", marks=pytest.mark.slow)])
 def backend(request):
     """The name of a backend; what generates code takes seconds for each build."""
     return _working(request.param)

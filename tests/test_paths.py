@@ -288,6 +288,9 @@ def test_the_size_of_a_package_and_what_is_left_to_pytorch_are_told(program, pat
     elif backend == "eager":  # nothing is compiled, so everything is left
         assert size is None
         assert {"aten.linear.default", "aten.cat.default"} <= set(left)
+    elif backend == "openvino":
+        assert size > sum(p.numel() * p.element_size() for p in seed.model.parameters())
+        assert left == ()
     else:  # the matrix product is a library's, the rest is fused
         assert size > sum(p.numel() * p.element_size() for p in seed.model.parameters())
         assert any("mm" in name or "linear" in name for name in left)
@@ -297,6 +300,8 @@ def test_the_size_of_a_package_and_what_is_left_to_pytorch_are_told(program, pat
 def test_options_are_recorded_with_the_defaults_in_force(program, backend, own, inductor):
     if backend == "eager":
         assert program.build.options == {}
+    elif backend == "openvino":
+        assert program.build.options["INFERENCE_NUM_THREADS"] == torch.get_num_threads()
     else:
         assert "cpp.cxx" in program.build.options
         strict = PATHS["jit"](own(batch=(2, 3, 4)), "inductor", {"freezing": True})

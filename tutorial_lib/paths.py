@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tutorial_lib.builds.backends import tensorrt
+from tutorial_lib.builds.backends.openvino import OpenVINOModel
 from tutorial_lib.builds.job import CompilePath, compile_path, packaging
 from tutorial_lib.core import shapes
 from tutorial_lib.core.models import Case
@@ -45,6 +46,12 @@ def input(model: nn.Module, case: Case, backend: str, options: Options) -> Progr
         # Input(min_shape=(1, 196, 768), opt_shape=(4, 196, 768), max_shape=(32, 196, 768), dtype=..., name="x")
         inputs = [torch_tensorrt.Input(**spec.input_args(), **tensorrt.shared_dims(spec)) for spec in case.inputs]
         return torch_tensorrt.compile(model, ir="dynamo", inputs=inputs, **options)
+    if backend == "openvino":
+        import openvino as ov
+
+        bounds = [ov.PartialShape(spec.bounds()) for spec in case.inputs]  # such as [1..32,196,768]
+        converted = ov.convert_model(model, example_input=case.example(case.traced), input=bounds)  # torch.jit.trace
+        return OpenVINOModel(ov.Core().compile_model(converted, "CPU", options))
     dynamic_shapes = shapes.range_dims(case.inputs)  # such as {"x": {0: Dim("x_0", min=1, max=32)}}
     exported = torch.export.export(model, case.example(case.traced), dynamic_shapes=dynamic_shapes)
     return package(exported, backend, case.device)
@@ -63,6 +70,12 @@ def export(model: nn.Module, case: Case, backend: str, options: Options) -> Prog
         import torch_tensorrt
 
         return torch_tensorrt.dynamo.compile(exported, inputs=inputs, **options)
+    if backend == "openvino":
+        import openvino as ov
+
+        converted = ov.convert_model(exported)  # loses the sizes of its inputs: [?,?,768]
+        converted.reshape({index: ov.PartialShape(spec.bounds()) for index, spec in enumerate(case.inputs)})
+        return OpenVINOModel(ov.Core().compile_model(converted, "CPU", options))
     return package(exported, backend, case.device)
 
 

@@ -101,9 +101,10 @@ def test_auto_takes_the_first_that_works_and_says_why_the_others_were_passed_ove
     assert choose("eager") == ("eager", ())
 
 
+@on_cpu_machine
 def test_what_auto_passed_over_is_noted_in_the_build(machine):
     build = jit(expand_reshape((2, 3, 4), 48, 7), "auto").build
-    assert build.backend == "eager"
+    assert build.backend == ("openvino" if status("openvino").works else "eager")
     assert any(note.startswith("inductor was passed over: ") for note in build.notes)
 
 

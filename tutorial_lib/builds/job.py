@@ -7,12 +7,14 @@ the program.
 
 import collections
 import contextlib
+import copy
 import functools
 import inspect
 import io
 import shutil
 import tempfile
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -25,13 +27,14 @@ import torch
 import torch._dynamo.config
 import torch.compiler.config
 from torch._dynamo import pgo
+from torch.jit._trace import TracerWarning
 from torch.utils import _pytree as pytree
 
 from tutorial_lib.builds import backends, compat, convolutions, package_cache, report
-from tutorial_lib.builds.backends import inductor, tensorrt
+from tutorial_lib.builds.backends import inductor, openvino, tensorrt
 from tutorial_lib.builds.program import LOCK, Compiled, Recompile
 from tutorial_lib.builds.reasons import explain_failure, explain_no_engine
-from tutorial_lib.builds.report import Build, Engine
+from tutorial_lib.builds.report import Build, Engine, EngineInput
 from tutorial_lib.checks import corners, state
 from tutorial_lib.checks.agreement import NotRepeatable
 from tutorial_lib.checks.results import UncomparableResult
@@ -84,9 +87,10 @@ class Job:
     engines: list[Engine] = field(default_factory=list)
     sealed: bool = True  # then nothing may compile
     left_to_pytorch: tuple[str, ...] | None = None
-    artefact: Path | None = None
+    artefact_bytes: int | None = None
     serialize: Callable[[], bytes] | None = None
     reused: str | None = None
+    kept_by_tracing: str = ""  # the line for which torch.jit.trace warned that it keeps what the example has
     started: float = field(default_factory=time.perf_counter)
     finished: bool = False
     sizes_seen: Any = field(default_factory=lambda: collections.defaultdict(pgo.CodeState))  # by code, as Dynamo does
@@ -172,12 +176,50 @@ class Job:
             raise first_error from None
 
     def _call(self, function: PathFunction) -> Program:
+        if self.backend == "openvino":
+            openvino.refuse_float64(self.case)
         if self.path != "jit":
+            if self.backend == "openvino":
+                return self._ahead_of_time_with_openvino(function)
             return function(self.case.model, self.case, self.backend, self.options)
         program = function(forward_of_its_own(self.case), self.case, self.dynamo_backend(), self.options)
         if self._is_in_pieces():
             self._compile_between_graph_breaks(program)
         return program
+
+    def _ahead_of_time_with_openvino(self, function: PathFunction) -> Program:
+        """Call a path's function, note what OpenVINO built, and give results the structure that eager's have."""
+        structure = openvino.Structure.of(self.case.eager(*self.case.example(self.case.traced)))
+        stage(f"compiling {self.path} ahead of time")
+        start = time.perf_counter()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", TracerWarning)
+            # a copy, because OpenVINO's constants share memory with the weights
+            model: Any = function(copy.deepcopy(self.case.model), self.case, self.backend, self.options)
+        for warning in caught:
+            if not issubclass(warning.category, TracerWarning):
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+            elif not self.kept_by_tracing:
+                self.kept_by_tracing = f"{Path(warning.filename).name}:{warning.lineno}"
+        if self.kept_by_tracing:
+            openvino.refuse_values_read(self.case, self.kept_by_tracing)
+        expected = [
+            EngineInput(spec.name, report.dtype_name(spec.dtype), *(spec.shape_at(self.case.traced),) * 3)
+            for spec in self.case.inputs
+        ]
+        self._note_openvino(model, openvino.engine_inputs(model.compiled, expected), start)
+        self.left_to_pytorch = ()
+        self.serialize = functools.partial(openvino.saved, model, structure, self.options)
+        self.artefact_bytes = model.compiled.export_model().getbuffer().nbytes
+        return openvino.with_structure(model, structure)
+
+    def _note_openvino(self, model: openvino.OpenVINOModel, inputs: tuple[EngineInput, ...], start: float) -> None:
+        """Add an engine that OpenVINO built to the report."""
+        source = report.opt_source(inputs, f"{self.opt_source} (OpenVINO itself has no opt)")
+        self.note(Engine(inputs, source, openvino.operators(model.compiled), time.perf_counter() - start))
+        for note in openvino.notes(model.compiled, self.case, self.options):
+            if note not in self.notes:
+                self.notes += (note,)
 
     def _compile_between_graph_breaks(self, program: Program) -> None:
         """Call a program of several pieces at the ends of its range, where pieces between breaks compile again.
@@ -193,7 +235,7 @@ class Job:
 
         Once the build is over it refuses to compile, so that no call compiles unseen.
         """
-        upstream = torch._dynamo.lookup_backend(self.backend)
+        upstream: Any = None if self.backend == "openvino" else torch._dynamo.lookup_backend(self.backend)
 
         def compile_graph(graph: torch.fx.GraphModule, example_inputs: list[Any], **keywords: Any) -> Any:
             if self.sealed:
@@ -210,6 +252,11 @@ class Job:
                     raise BuildError(f"jit with tensorrt built no engine for {shown}: that graph would run in PyTorch.")
                 outside = tensorrt.left_to_pytorch(program) if isinstance(program, torch.fx.GraphModule) else ()
                 self.left_to_pytorch = tuple(sorted({*(self.left_to_pytorch or ()), *outside}))
+                return program
+            if self.backend == "openvino":
+                start = time.perf_counter()
+                model, program, inputs = openvino.compile_graph(graph, example_inputs, placeholders, self.options)
+                self._note_openvino(model, inputs, start)
                 return program
             start, hits_before = time.perf_counter(), inductor.cache_hits()
             operators = report.call_functions(graph.graph)
@@ -261,7 +308,7 @@ class Job:
             problem = package_cache.keep(key, file, time.perf_counter() - start) if key else None
             if problem:
                 self.notes += (problem,)
-        self.artefact = file
+        self.artefact_bytes = file.stat().st_size
         self.left_to_pytorch = inductor.library_calls(file)
         self.serialize = file.read_bytes
         return program
@@ -283,13 +330,14 @@ class Job:
         if self.backend == "tensorrt" and isinstance(program, torch.fx.GraphModule):  # jit notes it graph by graph
             self.left_to_pytorch = tensorrt.left_to_pytorch(program)
             self.serialize = functools.partial(tensorrt.saved, program, self.case)
-        size = self.artefact.stat().st_size if self.artefact else tensorrt.artefact_bytes(self.engines)
+        size = self.artefact_bytes if self.artefact_bytes is not None else tensorrt.artefact_bytes(self.engines)
+        packages = openvino.PACKAGES if self.backend == "openvino" else ("triton", *tensorrt.PACKAGES)
         build = Build(
             case=self.case.name,
             path=self.path,
             backend=self.backend,
             device=report.device_name(self.case.device),
-            versions=report.versions("triton", *tensorrt.PACKAGES),
+            versions=report.versions(*packages),
             options=self.options,
             seconds=time.perf_counter() - self.started,
             artefact_bytes=size,
@@ -309,7 +357,13 @@ class Job:
                 failure.explanation = explanation
                 raise failure from error.__cause__
             subject = "" if str(error).startswith(self.case.name) else f"the {self.path} path "
-            raise BuildError(f"{subject}{error}") from error.__cause__
+            reason = ""
+            if self.kept_by_tracing:
+                reason = (
+                    " Tracing, which OpenVINO's input path does, kept what Python decided for the example "
+                    f"({self.kept_by_tracing})."
+                )
+            raise BuildError(f"{subject}{error}{reason}") from error.__cause__
         self.finished = True
         seconds = time.perf_counter() - self.started
         return compiled.noting(seconds=seconds, checked=result.checked, not_checked=result.not_checked)
@@ -428,7 +482,7 @@ def _building(path: str, case: Case, backend: str, options: Options, opt_source:
         raise ShapeError(f"paths.{path} got a {type(case).__name__}; give it a Case, the model with its inputs.")
     name, passed_over = backends.choose(backend, case.device)
     with precision.tf32(case.allows_tf32):
-        settings = backends.settings(name, case.device, options)
+        settings = backends.settings(name, case.device, options, case.precision)
     problem = inductor_cache.problem()
     notes = (*passed_over, str(problem)) if problem and name == "inductor" else passed_over
     job = Job(case, path, name, settings, notes, opt_source, frozenset(options or ()))

@@ -14,6 +14,8 @@ SHA256SUMS      digests of the other two, in the format of the command ``sha256s
 backend   program.pt2                  what loading it may run
 ========  ===========================  =====================================================================
 inductor  AOTInductor's package        native code
+openvino  a zip of OpenVINO's blob     OpenVINO's reader of its own format; no Python
+          and how the result is made
 eager     ``torch.export.save``        ``torch.export.load`` reads weights as they are, but evaluates
                                        expressions, and unpickles what it finds pickled
 tensorrt  ``torch_tensorrt.save``      the same, and it always unpickles: the engine is kept in a pickle that
@@ -23,8 +25,9 @@ tensorrt  ``torch_tensorrt.save``      the same, and it always unpickles: the en
 So load only what you trust. All that can be checked beforehand is checked before any of that runs, from
 ``about.json`` alone, which holds no code. The digests find damage; they do not prove who wrote the file.
 
-Loading in another process is tested with inductor and eager, on a CPU and an NVIDIA GPU. With tensorrt, saving and
-loading is tested in one process, through Torch-TensorRT 2.13, without an engine: no real engine was saved yet.
+Loading in another process is tested with inductor and eager, on a CPU and an NVIDIA GPU, and with openvino on a CPU.
+With tensorrt, saving and loading is tested in one process, through Torch-TensorRT 2.13, without an engine: no real
+engine was saved yet.
 """
 
 import contextlib
@@ -46,7 +49,7 @@ from typing import Any
 import torch
 
 from tutorial_lib.builds import compat, report
-from tutorial_lib.builds.backends import inductor, tensorrt
+from tutorial_lib.builds.backends import inductor, openvino, tensorrt
 from tutorial_lib.builds.job import NotSerializable
 from tutorial_lib.builds.program import LOCK, Compiled, Program
 from tutorial_lib.builds.report import Build
@@ -66,6 +69,7 @@ GIVE = "give a file that saving.save wrote"
 SAME_VERSIONS = {
     "eager": ("torch",),
     "inductor": ("torch",),
+    "openvino": ("torch", *openvino.PACKAGES),
     "tensorrt": ("torch", *tensorrt.PACKAGES),
 }
 """Packages whose releases must be equal: none promises to read what another release wrote."""
@@ -175,6 +179,8 @@ def load(path: str | Path) -> Loaded:
 def _loaded(file: Path, backend: str, device: torch.device) -> Callable[..., Any]:
     if backend == "inductor":
         return inductor.load(file, device)
+    if backend == "openvino":
+        return openvino.load(file)
     if backend == "tensorrt":
         return tensorrt.load(file)
     return torch.export.load(file).module()
@@ -296,7 +302,7 @@ def _read_spec(plain: dict[str, Any]) -> TensorSpec:
 def _why_not(metadata: Metadata) -> str | None:
     """Why the program cannot run here, to follow "was built"; None if it can."""
     build, device = metadata.build, torch.device(metadata.device)
-    here = report.versions(*SAME_VERSIONS["tensorrt"])
+    here = report.versions(*SAME_VERSIONS[build.backend])
     needed = SAME_VERSIONS[build.backend]
     if device.type == "cuda" and build.backend == "inductor":
         needed = (*needed, "cuda")
@@ -306,8 +312,9 @@ def _why_not(metadata: Metadata) -> str | None:
             return f"with {package} {then}, and here is {now}"
     if device.type != "cpu" and (device.type != "cuda" or (device.index or 0) >= torch.cuda.device_count()):
         return f"for {device} ({build.device}), and PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs here"
-    if build.backend == "tensorrt" and (reason := tensorrt.why_not(device)):
-        return f"by tensorrt, and here {reason.rstrip('.')}"
+    why_not = {"tensorrt": tensorrt.why_not, "openvino": openvino.why_not}.get(build.backend, lambda device: None)
+    if reason := why_not(device):
+        return f"by {build.backend}, and here {reason.rstrip('.')}"
     return None if build.backend == "eager" else metadata.machine.why_not(Machine.here(device))
 
 

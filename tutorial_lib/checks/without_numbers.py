@@ -32,3 +32,17 @@ def without_numbers(case: Case) -> Iterator[nn.Module]:
 def empty_inputs(case: Case, sizes: Mapping[str, int]) -> list[torch.Tensor]:
     """Inputs of the case without content, for a size of every dimension."""
     return [torch.empty(spec.shape_at(sizes), dtype=spec.dtype, device=case.device) for spec in case.inputs]
+
+
+def reads_values(case: Case) -> bool:
+    """Whether the model turns a value of a tensor into a Python number or a decision, which fake tensors have not."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException
+
+    try:
+        with without_numbers(case) as model:
+            model(*empty_inputs(case, case.traced))
+    except DataDependentOutputException:
+        return True
+    except Exception:  # what else fails on fake tensors says nothing about values
+        return False
+    return False

@@ -318,6 +318,16 @@ class TensorSpec:
             if base > 1 and lower < dim.max:
                 yield axis, {"min": lower, "max": dim.max, "hint_override": size}
 
+    def bounds(self) -> list[int | tuple[int, int]]:
+        """Sizes as ``openvino.PartialShape`` takes them: a number, or (min, max) where it varies.
+
+        Examples
+        --------
+        >>> TensorSpec("x", (DynamicDim("batch", 1, 4, 32), 196, 768)).bounds()
+        [(1, 32), 196, 768]
+        """
+        return [dim if isinstance(dim, int) else (dim.min, dim.max) for dim in self.shape]
+
     def input_args(self) -> dict[str, Any]:
         """Keywords for ``torch_tensorrt.Input``: ``min_shape``, ``opt_shape``, ``max_shape``, dtype and name.
 

@@ -6,6 +6,7 @@ backend   runs on                                 what it is
 tensorrt  NVIDIA GPU with TensorRT installed      Torch-TensorRT and real engines, of data-centre TensorRT or of
                                                   TensorRT for RTX, whichever is installed
 inductor  CPU with a C++ compiler, NVIDIA GPU     PyTorch's own compiler
+openvino  CPU                                     OpenVINO, which builds in about a second without a C++ compiler
 eager     anywhere                                the same capture, range checks and ranges, no code generated
 ========  ======================================  ==========================================================
 """
@@ -18,10 +19,10 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.builds.backends import inductor, tensorrt
+from tutorial_lib.builds.backends import inductor, openvino, tensorrt
 from tutorial_lib.builds.backends.cpp_compiler import NoCompiler, compiler
 
-BACKENDS = ("tensorrt", "inductor", "eager")
+BACKENDS = ("tensorrt", "inductor", "openvino", "eager")
 """In the order in which ``auto`` tries them."""
 
 
@@ -49,7 +50,7 @@ def status(name: str, device: str | torch.device | None = None) -> Status:
     Parameters
     ----------
     name : str
-        ``tensorrt``, ``inductor`` or ``eager``.
+        ``tensorrt``, ``inductor``, ``openvino`` or ``eager``.
     device : str or torch.device, optional
         Default: the GPU if PyTorch sees one, else the CPU.
     """
@@ -61,6 +62,8 @@ def status(name: str, device: str | torch.device | None = None) -> Status:
         reason = tensorrt.why_not(device)
     elif name == "inductor":
         reason = _why_not_inductor(device)
+    elif name == "openvino":
+        reason = openvino.why_not(device)
     return Status(name, str(device), reason is None, reason or f"works on {device}.")
 
 
@@ -89,8 +92,12 @@ def choose(name: str = "auto", device: str | torch.device | None = None) -> tupl
     return name, ()
 
 
-def settings(name: str, device: torch.device, options: Mapping[str, Any] | None) -> dict[str, Any]:
+def settings(
+    name: str, device: torch.device, options: Mapping[str, Any] | None, precision: str | None = None
+) -> dict[str, Any]:
     """All settings of a build with backend `name`: checked `options` over the backend's defaults.
+
+    `precision` is the case's; of the backends, only OpenVINO has to be told.
 
     Raises
     ------
@@ -105,6 +112,8 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
         existing = tensorrt.option_names()
     elif name == "inductor":
         existing = inductor.option_names()
+    elif name == "openvino":
+        existing = openvino.option_names()
     for option in options:
         if option not in existing:
             raise OptionError(_no_such_option(name, option, existing))
@@ -120,6 +129,8 @@ def settings(name: str, device: torch.device, options: Mapping[str, Any] | None)
         )
     if name == "tensorrt":
         return tensorrt.settings(options)
+    if name == "openvino":
+        return openvino.settings(options, precision)
     return inductor.settings(device, options) if name == "inductor" else options
 
 
