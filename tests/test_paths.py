@@ -247,7 +247,7 @@ def test_outputs_are_not_overwritten_by_the_next_call(program, seed):
 def test_batch_one_builds_a_second_static_engine_on_jit(backend, built, seed):
     first, second = built("jit", backend, seed).build.engines
     assert ranges(first) == {"x": [(2, 4, 8), (7, 7, 7), (48, 48, 48)]}
-    assert first.opt_source == "the size of the first call"
+    assert first.opt_source.startswith("the size of the first call")
     assert ranges(second) == {"x": [(1, 1, 1), (7, 7, 7), (48, 48, 48)]}
     assert second.opt_source == "its only size"
 
