@@ -26,6 +26,7 @@ def test_compare_prints_builds_table_and_verdict_and_writes_three_files(tmp_path
     for name in PATHS:
         assert f"{name} with eager" in printed
     assert "All paths agree" in printed
+    assert "Of 18 comparisons of two latencies at one size, " in printed
     assert printed.index("rule:") < printed.index("All paths agree")
     assert sorted(file.suffix for file in out.iterdir()) == [".csv", ".json", ".png"]
     content = json.loads((out / "expand-reshape-eager.json").read_text())
@@ -82,6 +83,7 @@ def test_arguments_that_cannot_be_read_are_refused_with_exit_code_two(arguments,
     ("command", "options"),
     [
         (["compare"], {"--min-samples": ["0", "-5", "1.5"], "--min-seconds": ["nan", "-1", "1e30"]}),
+        (["compare"], {"--budget": ["nan", "-1"]}),
         (["advise", "--traffic", "x.csv"], {"--seconds": ["nan", "-1", "inf"]}),
         (["record", "--out", "x.json"], {"--samples": ["0"], "--min-seconds": ["nan"], "--minutes": ["-1"]}),
         (["record", "--out", "x.json"], {"--ahead": ["0", "-1", "many", "1.5"]}),

@@ -104,7 +104,6 @@ def test_the_share_that_is_done_rises_from_zero_and_stays_below_one(seed, report
         "first look",
         "building",
         "comparing",
-        "warming up",
         "measuring",
     ]
 

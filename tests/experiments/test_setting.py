@@ -3,6 +3,7 @@
 import contextlib
 import json
 import keyword
+import math
 from dataclasses import replace
 
 import pytest
@@ -151,6 +152,7 @@ def test_whatever_is_typed_as_sizes_is_read_or_refused(text):
 WRONG = {
     "no path": (of(paths=()), ShapeError, "no path is chosen; choose at least one of jit, input, export."),
     "unknown path": (of(paths=("jit", "aot")), ShapeError, "there is no path 'aot'; use jit, input, export."),
+    "no seconds": (of(budget=math.nan), ShapeError, "the seconds of measuring are nan; use a number of at least 0."),
     "no rounds": (of(samples=0), ShapeError, "rounds of measuring is 0; the smallest size is 1."),
     "half a round": (of(samples=1.5), ShapeError, "rounds of measuring is 1.5; use a whole number of at least 1."),
     "size above": (of(sizes=(1, 9)), ShapeError, "batch 9 cannot be measured: the range is 1 to 8."),
@@ -248,7 +250,7 @@ def compared(model, case):
 def asked(request):
     """A case, and what the studio, `record` and `compare` ask for when nothing but eager is chosen."""
     case, studio = MODELS[request.param](), Studio(device="cpu")
-    studio.set(model=request.param, backend="eager")
+    studio.set(model=request.param, backend="eager", budget=0)
     yield case, [studio.setting, recorded(request.param), compared(request.param, case)]
     studio.close()
 
@@ -291,6 +293,7 @@ def test_a_range_in_smaller_steps_than_the_model_s_is_refused_and_larger_ones_ar
         of(options=freeze({"cpp.threads": 4, "a": (1, (2, "x")), "none": None})),
         of(engines=True, measure=False, calls=(1, 33)),
         of(precision=None),
+        of(budget=2.5),
         Setting("vit-any-size", (DynamicDim("height", 96, 224, 320, step=16, limit=640),)),
     ],
 )

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import pytest
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.image import imread
 
 from tutorial_lib import PATHS
@@ -72,11 +73,31 @@ def test_curves_are_the_numbers_of_the_table(plot, result):
 
 
 def test_the_ribbon_goes_from_the_10th_to_the_90th_percentile(result):
-    ribbons = plots.latency(result).axes[0].collections
+    ribbons = [each for each in plots.latency(result).axes[0].collections if isinstance(each, PolyCollection)]
     assert len(ribbons) == 1 + len(PATHS)
     rows = result.table[result.table["path"] == EAGER]
     heights = ribbons[0].get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == (rows["p10_ms"].min(), rows["p90_ms"].max())
+
+
+@pytest.mark.parametrize(
+    ("plot", "low", "high"), [(plots.latency, "low_ms", "high_ms"), (plots.speedup, "speedup_low", "speedup_high")]
+)
+def test_bars_are_the_intervals_and_leave_the_axis_as_the_curves_need_it(plot, low, high, result):
+    rows = result.table[result.table["path"] == "export"]
+
+    def drawn(sweep):
+        axes = plot(sweep).axes[0]
+        bars = [each.get_segments() for each in axes.collections if isinstance(each, LineCollection)]
+        return axes.get_ylim(), [bar for line in bars for bar in line]
+
+    limits, bars = drawn(result)
+    for size, bottom, top in zip(rows["batch"], rows[low], rows[high], strict=True):
+        assert any(bar[:, 0].tolist() == [size] * 2 and bar[:, 1].tolist() == [bottom, top] for bar in bars)
+    wide = replace(result, table=result.table.assign(**{low: 1e-6, high: 1e6}))
+    assert drawn(wide)[0] == limits
+    old = replace(result, table=result.table.drop(columns=[low, high]))
+    assert drawn(old) == (limits, []), "a file of a version without intervals"
 
 
 def test_the_agreement_figure_shows_tolerance_and_eagers_own_error(result):

@@ -75,7 +75,7 @@ def test_on_a_gpu_device_time_is_not_the_time_of_the_launch():
 
 def test_progress_is_told_of_every_group_of_calls():
     steps = []
-    measure(dict.fromkeys("ab", lambda: None), min_samples=3, min_seconds=0, progress=steps.append)
+    measure(dict.fromkeys("ab", lambda: None), min_samples=3, min_seconds=1e-9, progress=steps.append)
     assert steps == [Progress("warming up", 0, 3, "warming up")] * 2 + [
         Progress("measuring", done, 3, f"measuring, round {done + 1} of 3") for done in range(3) for _ in "ab"
     ]

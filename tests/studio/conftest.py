@@ -6,7 +6,7 @@ import pytest
 from studio_page import Held
 
 from tutorial_lib import PATHS, BuildError
-from tutorial_lib.studio import cached_runs
+from tutorial_lib.studio import cached_runs, panel
 
 
 @pytest.fixture
@@ -53,4 +53,5 @@ def broken(monkeypatch):
 def quick(monkeypatch):
     """No long measuring, and no second look however slow this machine builds."""
     monkeypatch.setattr(cached_runs, "MIN_SECONDS", 0)
+    monkeypatch.setattr(panel, "BUDGET", 0.0)
     monkeypatch.setattr(cached_runs, "WORTH_A_LOOK", float("inf"))

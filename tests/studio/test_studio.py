@@ -84,8 +84,11 @@ def two_models(seed, masked, monkeypatch):
 
 
 def test_set_types_into_the_page_and_returns_the_setting(studio, page):
-    setting = studio.set(batch=(2, 3, 6), precision="bf16", paths=("export", "jit"), sizes=[2, 6], samples=2)
+    setting = studio.set(
+        batch=(2, 3, 6), precision="bf16", paths=("export", "jit"), sizes=[2, 6], samples=2, budget=0.5
+    )
     assert setting == studio.setting
+    assert (setting.budget, page["seconds"].value) == (0.5, 0.5)
     assert [page[f"batch {end}"].value for end in ("min", "opt", "max")] == [2, 3, 6]
     assert (setting.precision, setting.paths, setting.sizes, setting.samples) == ("bf16", ("jit", "export"), (2, 6), 2)
     assert page["sizes to measure"].value == "2, 6"

@@ -55,10 +55,18 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
+def narrow(measured):
+    """The sweep with intervals that are a tenth wide on both sides, however noisy this machine is."""
+    table = measured.table
+    ends = {"low_ms": 0.9 * table["median_ms"], "high_ms": 1.1 * table["median_ms"]}
+    ends |= {"speedup_low": 0.9 * table["speedup"], "speedup_high": 1.1 * table["speedup"]}
+    return replace(measured, table=table.assign(**ends))
+
+
 @pytest.fixture(scope="module")
 def result(built, seed):
     programs = {path: built(path, "eager", seed) for path in PATHS}
-    measured = sweep(programs, [1, 4, 8], min_samples=3, min_seconds=0.001)
+    measured = narrow(sweep(programs, [1, 4, 8], min_samples=3, min_seconds=0.001))
     setting = Setting("expand-reshape", (DynamicDim("batch", 1, 4, 8),), backend="eager")
     seconds = {"build jit": 3.0, "build input": 6.25, "measure": 13.1}
     return Result(setting, measured, tuple(program.build for program in programs.values()), seconds=seconds)
@@ -66,7 +74,7 @@ def result(built, seed):
 
 @pytest.fixture(scope="module")
 def pin(built, seed, result):
-    measured = sweep({"jit": built("jit", "eager", seed)}, [2, 4], min_samples=3, min_seconds=0.001)
+    measured = narrow(sweep({"jit": built("jit", "eager", seed)}, [2, 4], min_samples=3, min_seconds=0.001))
     return "A: 1 / 2 / 8", replace(result, sweep=measured, builds=result.builds[:1])
 
 
@@ -113,12 +121,33 @@ def test_the_table_has_the_numbers_of_the_sweep(result):
     assert [row[0] for row in rows] == ["1", "4 (opt)", "8"]
     table = result.sweep.table.set_index(["path", "batch"])
     for row, size in zip(rows, (1, 4, 8), strict=True):
-        assert row[1].rstrip("*") == f"{table.loc[(EAGER, size), 'median_ms']:.3f}"
+        assert row[1].startswith(f"{table.loc[(EAGER, size), 'median_ms']:.3f}")
         for number, path in enumerate(PATHS):
             measured = table.loc[(path, size)]
             median, speedup, ratio, agrees = row[2 + 4 * number : 6 + 4 * number]
-            assert median.rstrip("*") == f"{measured['median_ms']:.3f}"
-            assert (speedup, ratio, agrees) == (f"{measured['speedup']:.2f}x", f"{measured['ratio']:.2f}x", "yes")
+            interval = f"{measured['low_ms']:.3f} – {measured['high_ms']:.3f}"
+            assert median.replace("*", "") == f"{measured['median_ms']:.3f}{interval}"
+            interval = f"{measured['speedup_low']:.2f} – {measured['speedup_high']:.2f}"
+            assert (speedup, ratio) == (f"{measured['speedup']:.2f}x{interval}", f"{measured['ratio']:.2f}x")
+            assert agrees == "yes"
+    assert result.sweep.certainty in Page(views.table(result)).text
+
+
+def test_without_intervals_the_table_has_medians_alone(result):
+    columns = ["low_ms", "high_ms", "speedup_low", "speedup_high"]
+    old = replace(result, sweep=replace(result.sweep, table=result.sweep.table.drop(columns=columns)))
+    page = Page(views.table(old))
+    row = old.sweep.table.query("path == 'jit'").iloc[0]
+    assert page.rows[2][2].rstrip("*") == f"{row['median_ms']:.3f}"
+    assert page.rows[2][3] == f"{row['speedup']:.2f}x"
+    assert "true one" not in page.text
+
+
+def test_an_interval_of_several_times_its_lower_end_is_not_told_in_numbers(result):
+    table = views.table(with_table(result, low_ms=0.01, high_ms=0.05, speedup_low=1.0, speedup_high=3.9))
+    assert "very wide" in table
+    assert "0.050" not in table
+    assert "1.00 – 3.90" in table
 
 
 def test_a_median_carries_its_percentiles_and_its_warning(result):
@@ -127,7 +156,7 @@ def test_a_median_carries_its_percentiles_and_its_warning(result):
     row = warned.sweep.table.query("path == 'jit'").iloc[0]
     titles = [attrs.get("title") for attrs in page.all("td")]
     assert f"{row['p10_ms']:.3f} to {row['p90_ms']:.3f} ms; unstable: 40%" in titles
-    assert page.rows[2][1].endswith("*")
+    assert "*" in page.rows[2][1]
     assert "distrust" in page.text
 
 
@@ -142,7 +171,9 @@ def test_pinned_results_have_rows_and_how_times_changed_in_units_of_eagers(resul
     assert [row[0] for row in rows] == ["1", "2 · A", "4 (opt)", "A", "8"]
     assert "A: 1 / 2 / 8" in page.text  # the caption
     new, old = (each.sweep.table.set_index(["path", "batch"]).loc[("jit", 4)] for each in (result, pin[1]))
-    assert rows[3][2].replace("*", "") == f"{old['median_ms']:.3f}{old['speedup'] / new['speedup']:.2f}x"
+    interval = f"{old['low_ms']:.3f} – {old['high_ms']:.3f}"
+    ratio = f"{old['speedup'] / new['speedup']:.2f}x"
+    assert rows[3][2].replace("*", "") == f"{old['median_ms']:.3f}{interval}{ratio}"
     assert rows[3][6:] == ["–"] * 8  # only jit is pinned
     assert [attrs.get("class") for attrs in page.all("tr")][2:] == [None, "tl-pin", None, "tl-pin", None]
     recorded = replace(pin[1], recorded="recorded on a GPU")

@@ -103,7 +103,7 @@ def compare(args: argparse.Namespace) -> int:
     clear_progress()
     print(f"\n{plots.subtitle(sweep)}\nrule: {sweep.provenance['tolerance']}\n")
     print(sweep.summary().to_string(index=False))
-    print(f"\n{sweep.verdict}")
+    print(f"\n{sweep.verdict}\n{sweep.certainty}")
     if out:
         for path in _write(sweep, out, plots.png(plots.overview(sweep))):
             print(f"wrote {path}")
@@ -120,6 +120,7 @@ def _compare_setting(args: argparse.Namespace, case: Case) -> Setting:
         _paths(args.paths),
         tuple(dict.fromkeys(args.batches)),
         samples=args.min_samples,
+        budget=args.budget,
     )
 
 
@@ -301,6 +302,13 @@ def _add_compare(commands: Any) -> None:
     )
     command.add_argument(
         "--min-seconds", type=number(float, 0), default=0.2, help="seconds of each (default: %(default)s)"
+    )
+    command.add_argument(
+        "--budget",
+        type=number(float, 0),
+        default=0.0,
+        metavar="SECONDS",
+        help="go on until the paths are told apart, but for no more seconds of measuring (default: the samples alone)",
     )
 
 

@@ -1,7 +1,6 @@
 """One experiment, from its setting to its result: the way that the command line, campaigns and the studio share."""
 
 import contextlib
-import dataclasses
 import datetime
 import math
 import os
@@ -9,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pandas as pd
 import torch
 
 from tutorial_lib import engines
@@ -23,8 +21,8 @@ from tutorial_lib.engines import EngineReport
 from tutorial_lib.experiments.result import Failure, Result
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.measure.device_conditions import Conditions
-from tutorial_lib.measure.latency import MIN_SECONDS
-from tutorial_lib.measure.sweep import EAGER, Sweep, latencies, sweep
+from tutorial_lib.measure.latency import MIN_SECONDS, Latency
+from tutorial_lib.measure.sweep import Key, Sweep, latencies, sweep
 from tutorial_lib.paths import PATHS
 
 ENGINES, LOOKING, BUILDING, COMPARING = "engines", "first look", "building", "comparing"
@@ -82,8 +80,8 @@ def run(
     build_engines : callable
         Builds TensorRT's engines of one path; :func:`build_engines`, or one that takes reports which are there already.
     look_after : float, optional
-        With it, :attr:`Result.sweep` has latencies of one call each before all is built: eager's from the start, and
-        those of every path whose build took more than so many seconds.
+        With it, :attr:`Result.sweep` has latencies of one call each before all is built: eager's from the start, those
+        of the path that is built first, and of every other whose build took more than so many seconds.
     min_seconds : float
         Measured time of each call at least.
     rows : bool
@@ -139,6 +137,7 @@ class _Run:
         self._failures: dict[str, Failure] = {}
         self._seconds: dict[str, float] = {}
         self._sweep: Sweep | None = None
+        self._looked: dict[Key, Latency] = {}
         self._conditions = Conditions(case.device)
         self._where = {**where(), "device": report.device_name(case.device)}
         self._sampled = 0  # rounds of measuring before which the device was looked at
@@ -173,6 +172,7 @@ class _Run:
         """Build every path, and note those that fail."""
         if look_after is not None:
             self._look(0, None)
+            self._show_so_far()
         for index, path in enumerate(self._setting.paths):
 
             def tell(text: str, index: int = index) -> None:
@@ -185,25 +185,22 @@ class _Run:
                 self._failures[path] = Failure.of(error)
             else:
                 is_last = path == self._setting.paths[-1]
-                if look_after is not None and self._seconds[f"build {path}"] > look_after and not is_last:
+                worth_it = len(self._programs) == 1 or self._seconds[f"build {path}"] > (look_after or 0.0)
+                if look_after is not None and worth_it and not is_last:
                     self._look(index + 1, path)
             self._show_so_far()
 
     def _look(self, done: int, path: str | None) -> None:
         """Add latencies of one call each to the sweep: eager's, or those of `path`."""
-        programs = {path: self._programs[path]} if path else {}
 
         def tell(step: Progress) -> None:
             self._tell(LOOKING, done, f"a first look at {path or 'eager'}")
 
         with self._timed("first look"):
-            look = latencies(self._case, programs, self._setting.sizes, progress=tell)
-            if self._sweep is not None:
-                new = look.table[look.table["path"] != EAGER]
-                table = pd.concat([self._sweep.table, new], ignore_index=True)
-                look = dataclasses.replace(look, table=table, builds=[*self._sweep.builds, *look.builds])
-            self._sweep = look
-        self._show_so_far()
+            shown = {name for name, _ in self._looked}
+            programs = {name: self._programs[name] for name in self._programs if name in shown or name == path}
+            sizes = self._setting.sizes
+            self._sweep = latencies(self._case, programs, sizes, looked=self._looked, progress=tell)
 
     def measure(self, min_seconds: float, rows: bool) -> None:
         """Measure all programs side by side, if there are any; the device is looked at before every round."""
@@ -227,6 +224,7 @@ class _Run:
                 self._setting.sizes,
                 min_samples=self._setting.samples,
                 min_seconds=min_seconds,
+                budget=self._setting.budget,
                 rows=rows,
                 progress=tell,
                 after_round=show if self._show else None,

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -35,7 +36,10 @@ class Setting:
     options : tuple of (str, value)
         Settings of the backend over this package's defaults.
     samples : int
-        Rounds of measuring.
+        Rounds of measuring at least.
+    budget : float
+        Seconds that rounds may take: within these, they go on until every two programs are told apart at each size, or
+        equal within 3 % (:func:`tutorial_lib.measure.sweep.sweep`). 0: `samples` rounds and no more.
     measure, engines : bool
         Whether to build the paths with the backend and measure them; whether to have TensorRT for RTX build their
         engines, which are not run.
@@ -51,6 +55,7 @@ class Setting:
     sizes: tuple[int, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
     samples: int = 3
+    budget: float = 0.0
     measure: bool = True
     engines: bool = False
     calls: tuple[int, ...] = ()
@@ -75,7 +80,7 @@ class Setting:
         """Plain values for JSON; an option that JSON does not have is its repr."""
         content = json.loads(json.dumps(asdict(self), default=repr))
         # The first schema did not have these; left out where they are not used, they change no setting's key.
-        defaults = {"measure": True, "engines": False, "calls": []}
+        defaults = {"budget": 0.0, "measure": True, "engines": False, "calls": []}
         return {name: value for name, value in content.items() if name not in defaults or value != defaults[name]}
 
     @classmethod
@@ -111,6 +116,8 @@ class Setting:
             if path not in PATHS:
                 raise ShapeError(f"there is no path {path!r}; use {', '.join(PATHS)}.")
         as_size(self.samples, "rounds of measuring")
+        if not 0 <= self.budget < math.inf:
+            raise ShapeError(f"the seconds of measuring are {self.budget!r}; use a number of at least 0.")
         if not self.measure and not self.engines:
             raise ShapeError("nothing is asked for; ask for measurements, for TensorRT's engines, or for both.")
         reason = precision.why_not(self.precision, base.device) if self.precision else None

@@ -175,7 +175,8 @@ def draw_latency(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
         axes.fill_between(rows["size"], rows["p10_ms"], rows["p90_ms"], color=color, alpha=0.15, linewidth=0)
     _draw_curves(axes, sweep, behind, "median_ms")
     _numbered_log_axis(axes)
-    axes.set_ylabel("median latency of one call (ms)\nribbon: 10th to 90th percentile")
+    bars = _draw_intervals(axes, sweep, "low_ms", "high_ms")
+    axes.set_ylabel(f"median latency of one call (ms)\nribbon: 10th to 90th percentile{bars}")
     _size_axis(axes, sweep, behind)
 
 
@@ -193,7 +194,8 @@ def draw_speedup(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     _draw_curves(axes, sweep, behind, "speedup", eager=False)
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0.8), max(high, 1.2))
-    axes.set_ylabel("times as fast as eager\n(median over rounds)")
+    bars = _draw_intervals(axes, sweep, "speedup_low", "speedup_high", eager=False)
+    axes.set_ylabel(f"times as fast as eager\nmedian over rounds{bars}")
     _size_axis(axes, sweep, behind)
 
 
@@ -270,6 +272,21 @@ def _draw_curves(axes: Axes, sweep: Sweep, behind: Behind, column: str, eager: b
     for name, rows in _curves(sweep):
         if (eager or name != EAGER) and rows[column].notna().any():
             axes.plot(rows["size"], rows[column], label=name, markersize=5, **STYLES.get(name, OTHER))
+
+
+def _draw_intervals(axes: Axes, sweep: Sweep, low: str, high: str, eager: bool = True) -> str:
+    """A bar for the interval of each median, if there are any; returns words for the label of the axis.
+
+    The axis keeps its limits: in the first rounds intervals may be many times as wide as all the curves.
+    """
+    limits, words = axes.get_ylim(), ""
+    for name, rows in _curves(sweep):
+        if (eager or name != EAGER) and low in rows and rows[low].notna().any():
+            color = STYLES.get(name, OTHER)["color"]
+            axes.vlines(rows["size"], rows[low], rows[high], color=color, linewidth=4, alpha=0.35)
+            words = "\nbars: interval of the median"
+    axes.set_ylim(limits)
+    return words
 
 
 def _eager_error(sweep: Sweep) -> tuple[pd.Series, pd.Series, pd.Series]:

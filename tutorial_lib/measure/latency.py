@@ -11,7 +11,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ import psutil
 import torch
 
 from tutorial_lib.core.progress import Listener, Progress
+from tutorial_lib.measure import intervals
+from tutorial_lib.measure.intervals import Interval
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -67,6 +69,15 @@ class Latency:
         return statistics.median(self.samples)
 
     @property
+    def interval_ms(self) -> Interval:
+        """Between which latencies the true median lies (:mod:`tutorial_lib.measure.intervals`); NaN after one round.
+
+        Widened where it must be to contain :attr:`median_ms`, which is that of all samples.
+        """
+        low, high = intervals.of([statistics.median(group) for group in self.rounds])
+        return (min(low, self.median_ms), max(high, self.median_ms)) if len(self.rounds) > 1 else (low, high)
+
+    @property
     def cv(self) -> float:
         """Coefficient of variation: standard deviation over mean."""
         samples = self.samples
@@ -88,9 +99,11 @@ class Latency:
 
     def summary(self, samples_per_call: int) -> dict[str, Any]:
         """All statistics as plain values; throughput counts `samples_per_call` samples for each call."""
-        samples = self.samples
+        samples, (low, high) = self.samples, self.interval_ms
         return {
             "median_ms": self.median_ms,
+            "low_ms": low,
+            "high_ms": high,
             "mean_ms": statistics.fmean(samples),
             "min_ms": samples[0],
             "p10_ms": self.percentile(10),
@@ -108,8 +121,17 @@ class Latency:
 
 def speedup(baseline: Latency, latency: Latency) -> float:
     """How many times faster than `baseline`: the median, over rounds, of the ratio within a round."""
+    return statistics.median(_ratios(baseline, latency))
+
+
+def speedup_interval(baseline: Latency, latency: Latency) -> Interval:
+    """Between which values the true :func:`speedup` lies; (NaN, NaN) after one round."""
+    return intervals.of(_ratios(baseline, latency))
+
+
+def _ratios(baseline: Latency, latency: Latency) -> list[float]:
     pairs = zip(baseline.rounds, latency.rounds, strict=True)
-    return statistics.median(statistics.median(slow) / statistics.median(fast) for slow, fast in pairs)
+    return [statistics.median(slow) / statistics.median(fast) for slow, fast in pairs]
 
 
 def measure(
@@ -121,6 +143,8 @@ def measure(
     warm: bool = False,
     progress: Listener | None = None,
     after_round: Callable[[dict[K, Latency]], None] | None = None,
+    budget: float = 0.0,
+    enough: Callable[[dict[K, Latency]], Collection[K]] | None = None,
 ) -> dict[K, Latency]:
     """Measure all `calls` side by side.
 
@@ -132,19 +156,27 @@ def measure(
         Where they compute.
     min_samples, min_seconds
         Each call is measured at least this often and for this long in total. Fast calls are repeated within a round
-        until both hold.
+        until both hold, an odd number of times, since the median of these is then as often below the true one as above.
     warm : bool
         Whether each has been called before and needs no warm-up call.
     progress : callable, optional
         Called before every group of calls, outside the measured time, in the stages ``warming up`` and ``measuring``,
         whose steps are rounds.
     after_round : callable, optional
-        Called after every round with all latencies so far.
+        Called with all latencies so far, after every round of the first `min_samples` and at every later look.
+    budget : float
+        Seconds that all rounds may take together; once they have passed, no round begins but those that the minimum
+        asks for.
+    enough : callable, optional
+        With it, rounds go on after the minimum, within the budget. At every look
+        (:func:`tutorial_lib.measure.intervals.next_look`) it is given all latencies so far, and returns the keys that
+        need no more rounds. The end comes when none needs any.
 
     Returns
     -------
     dict
-        A :class:`Latency` for each key, with the same number of rounds for all.
+        A :class:`Latency` for each key, with the same number of rounds for all; with `enough`, for all that were
+        left out at the same time.
     """
     if min_samples < 1 or not min_seconds >= 0:
         raise ValueError(f"min_samples is {min_samples} and min_seconds {min_seconds}; use at least 1 and 0.")
@@ -153,6 +185,7 @@ def measure(
     rounds: dict[K, list[tuple[float, ...]]] = {key: [] for key in calls}
     enqueue: dict[K, list[float]] = {key: [] for key in calls}
     once_ms: dict[K, float] = {}
+    repeats: dict[K, int] = {}
 
     def tell(stage: str, done: int, text: str) -> None:
         if progress:
@@ -162,30 +195,58 @@ def measure(
         enqueue_ms = {key: statistics.median(times) if times else None for key, times in enqueue.items()}
         return {key: Latency(tuple(rounds[key]), enqueue_ms[key], kind) for key in calls}
 
+    def group(key: K) -> tuple[list[float], list[float]]:
+        """Milliseconds of one round of a call, on the device and on the host."""
+        call = calls[key]
+        if key in repeats:
+            if once_ms[key] < LONG_MS:
+                call()
+            return timed(call, repeats[key])
+        first = timed(call, 1)
+        once_ms[key] = first[0][0]
+        if once_ms[key] < LONG_MS and min_seconds:
+            once_ms[key] = statistics.median(timed(call, 3)[0])
+        repeats[key] = math.ceil(1000 * min_seconds / min_samples / max(once_ms[key], 1e-4)) | 1
+        return first if once_ms[key] >= LONG_MS and repeats[key] == 1 else timed(call, repeats[key])
+
+    def too_short() -> bool:
+        return any(sum(map(sum, times)) < 1000 * min_seconds for times in rounds.values())
+
     with torch.no_grad():
-        for key, call in calls.items():
-            tell("warming up", 0, "warming up")
-            if min_seconds and not warm:
+        if min_seconds and not warm:
+            for call in calls.values():
+                tell("warming up", 0, "warming up")
                 timed(call, 1)  # the first call allocates
-            once_ms[key] = timed(call, 1)[0][0]
-            if min_seconds and once_ms[key] < LONG_MS:
-                once_ms[key] = statistics.median(timed(call, 3)[0])
         order, shuffle = list(calls), random.Random(0).shuffle
-        done = 0
-        while done < min_samples or any(sum(map(sum, times)) < 1000 * min_seconds for times in rounds.values()):
+        done, spent, look = 0, 0.0, min_samples
+
+        def unsure() -> bool:
+            return enough is not None and bool(order) and done < intervals.MOST_ROUNDS and spent < budget
+
+        while done < min_samples or too_short() or unsure():
             shuffle(order)
+            start = time.perf_counter()
             for key in order:
-                tell("measuring", done, f"measuring, round {done + 1} of {max(min_samples, done + 1)}")
-                if once_ms[key] < LONG_MS:
-                    calls[key]()
-                repeats = math.ceil(1000 * min_seconds / min_samples / max(once_ms[key], 1e-4))
-                device_ms, host_ms = timed(calls[key], max(1, repeats))
+                tell("measuring", done, _round_text(done, min_samples, spent, budget if enough else 0.0))
+                device_ms, host_ms = group(key)
                 rounds[key].append(tuple(device_ms))
                 enqueue[key] += host_ms
+            spent += time.perf_counter() - start
             done += 1
-            if after_round:
+            if after_round and (done <= min_samples or not enough or done >= look):
                 after_round(results())
+            if enough and done >= look and not too_short():
+                left_out = enough(results())
+                order = [key for key in order if key not in left_out]
+            if done >= look:
+                look = intervals.next_look(done)
     return results()
+
+
+def _round_text(done: int, min_samples: int, spent: float, budget: float) -> str:
+    if done < min_samples or not budget:
+        return f"measuring, round {done + 1} of {max(min_samples, done + 1)}"
+    return f"measuring, round {done + 1}: what is not told apart yet, {spent:.1f} of at most {budget:g} s"
 
 
 def _timed_on_cpu(call: Callable[[], Any], repeats: int) -> tuple[list[float], list[float]]:

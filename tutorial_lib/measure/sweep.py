@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tutorial_lib.core.files import save, with_floats
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.progress import Listener, Progress
 from tutorial_lib.core.shapes import ShapeError
-from tutorial_lib.measure import latency, memory
+from tutorial_lib.measure import intervals, latency, memory
 
 SCHEMA = 1
 WITHOUT_FLOAT64 = (
@@ -35,8 +35,11 @@ AGREEMENT = (*(field.name for field in fields(agreement.Agreement)), "ratio", "a
 """Columns of the table that a sweep without agreement leaves empty."""
 
 Row = dict[str, Any]
-Calls = dict[tuple[str, int], "partial[Any]"]
-"""Calls to time, by the name of the program and the index of the size."""
+Key = tuple[str, int]
+"""The name of a program and the index of a size."""
+Calls = dict[Key, "partial[Any]"]
+"""Calls to time."""
+Measured = Mapping[Key, latency.Latency]
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,15 @@ class Sweep:
     Attributes
     ----------
     table : pandas.DataFrame
-        One row for each program and size: latency in milliseconds (``median_ms``, ``p90_ms``, ...), ``speedup`` over
-        eager, agreement with float64 (``max_abs``, ``ratio``, ``agrees``, ...), and on a GPU the memory of a call
-        beyond weights and inputs (``peak_mb``, see :func:`tutorial_lib.measure.memory.peak`).
+        One row for each program and size: latency in milliseconds (``median_ms``, ``p90_ms``, ...) with an interval for
+        the median (``low_ms``, ``high_ms``, see :mod:`tutorial_lib.measure.intervals`), ``speedup`` over eager with an
+        interval (``speedup_low``, ``speedup_high``), agreement with float64 (``max_abs``, ``ratio``, ``agrees``, ...),
+        and on a GPU the memory of a call beyond weights and inputs (``peak_mb``, see
+        :func:`tutorial_lib.measure.memory.peak`).
     pairs : pandas.DataFrame
         One row for each two paths and size: their root mean square difference, the same in units of eager's own
-        error, and whether that is within twice the tolerance of one path.
+        error, whether that is within twice the tolerance of one path, and how many times as fast as `one` the `other`
+        is, with an interval (``speedup``, ``speedup_low``, ``speedup_high``).
     builds : list of dict
         The build report of each path.
     provenance : dict
@@ -83,6 +89,24 @@ class Sweep:
         not_checked = [f"Not checked: {', '.join(paths)} at {end}." for end, paths in self._not_checked().items()]
         return " ".join([sentence, *not_checked])
 
+    @property
+    def certainty(self) -> str:
+        """One sentence: how many pairs of paths, and of a path and eager, the measurement tells apart.
+
+        Empty for a first look, and for files of versions that measured no intervals.
+        """
+        if "speedup_low" not in self.table or self.table["low_ms"].isna().all():
+            return ""
+        versus_eager = self.table[self.table["path"] != EAGER].assign(one=EAGER).rename(columns={"path": "other"})
+        columns = ["one", "other", *self._dims, "speedup_low", "speedup_high"]
+        verdicts: dict[str, list[str]] = {intervals.APART: [], intervals.SAME: [], intervals.OPEN: []}
+        for table in (versus_eager, self.pairs):
+            for row in table.reindex(columns=columns).to_dict("records"):
+                where = label({name: int(row[name]) for name in self._dims})
+                text = f"{row['one']} and {row['other']} at {where}"
+                verdicts[intervals.verdict((row["speedup_low"], row["speedup_high"]))].append(text)
+        return _certainty(verdicts)
+
     def _not_checked(self) -> dict[str, list[str]]:
         """The paths that neither their build nor this sweep compared, for each end of the range with the reason."""
         dims = self._dims
@@ -109,11 +133,13 @@ class Sweep:
                 **{name: table[name] for name in dims},
                 "path": table["path"],
                 "median ms": table["median_ms"].map("{:.3f}".format),
+                **({"interval ms": _between(table, "low_ms", "high_ms", 3)} if "low_ms" in table else {}),
                 "p90 ms": table["p90_ms"].map("{:.3f}".format),
                 "p99 ms": table["p99_ms"].map("{:.3f}".format),
                 "samples/s": table["samples_per_second"].map("{:.0f}".format),
                 **({"peak MB": table["peak_mb"].map("{:.1f}".format)} if "peak_mb" in table else {}),
                 "speedup": table["speedup"].map("{:.2f}x".format),
+                **({"interval": _between(table, "speedup_low", "speedup_high", 2)} if "speedup_low" in table else {}),
                 "max abs error": table["max_abs"].map("{:.1e}".format),
                 "error / eager's": table["ratio"].map("{:.2f}x".format),
                 "agrees": table["agrees"].map({True: "yes", False: "NO"}),
@@ -248,6 +274,7 @@ def sweep(
     rows: bool = True,
     progress: Listener | None = None,
     after_round: Callable[[Sweep], None] | None = None,
+    budget: float = 0.0,
 ) -> Sweep:
     """Compare compiled `programs` of one case with eager, and with each other, at several sizes.
 
@@ -267,7 +294,11 @@ def sweep(
         Called in the stage ``comparing``, whose steps are sizes, and in those of
         :func:`tutorial_lib.measure.latency.measure`.
     after_round : callable, optional
-        Called after every round of measuring with the sweep so far, agreement included.
+        Called with the sweep so far, agreement included, after every round of measuring, and of those beyond
+        `min_samples` after ever fewer.
+    budget : float
+        Seconds for all rounds together. Within these, rounds go on beyond the minimum, for each size until every two
+        programs are told apart there, or equal within 3 % (:attr:`Sweep.certainty`). 0: the minimum alone.
 
     Raises
     ------
@@ -292,7 +323,7 @@ def sweep(
         if left_out:
             provenance["left_out"] = left_out
 
-        def result(measured: Mapping[tuple[str, int], latency.Latency]) -> Sweep:
+        def result(measured: Measured) -> Sweep:
             return _result(programs, selected, compared, pairs, measured, provenance)
 
         return result(
@@ -304,8 +335,22 @@ def sweep(
                 warm=True,
                 progress=progress,
                 after_round=(lambda measured: after_round(result(measured))) if after_round else None,
+                budget=budget,
+                enough=answered if budget else None,
             )
         )
+
+
+def answered(measured: Measured) -> list[Key]:
+    """The calls of those sizes at which every two programs are told apart, or equal within 3 %."""
+    names = list(dict.fromkeys(name for name, _ in measured))
+
+    def nothing_is_open(index: int) -> bool:
+        pairs = combinations([measured[name, index] for name in names], 2)
+        return all(intervals.verdict(latency.speedup_interval(*pair)) != intervals.OPEN for pair in pairs)
+
+    at_sizes = {index: nothing_is_open(index) for index in {index for _, index in measured}}
+    return [key for key in measured if at_sizes[key[1]]]
 
 
 def latencies(
@@ -313,25 +358,30 @@ def latencies(
     programs: Mapping[str, Compiled],
     sizes: Sequence[int | Mapping[str, int]],
     *,
+    looked: dict[Key, latency.Latency] | None = None,
     progress: Listener | None = None,
 ) -> Sweep:
     """Latency of each program and of eager alone, one sample at each size: a first look, without agreement.
+
+    What is in `looked`, from earlier looks at the same sizes, is not measured again; what is new is added to it.
 
     Raises
     ------
     ShapeError
         If a size is outside the range.
     """
+    looked = {} if looked is None else looked
     selected = check_sizes(case, sizes)
     with precision.tf32(case.allows_tf32):
         calls = _calls(case, programs, selected)
-        measured = latency.measure(calls, case.device, min_samples=1, min_seconds=0, progress=progress)
+        new = {key: call for key, call in calls.items() if key not in looked}
+        looked |= latency.measure(new, case.device, min_samples=1, min_seconds=0, progress=progress)
         provenance = _provenance(case, programs, 1, 0.0)
     empty = dict.fromkeys(AGREEMENT, math.nan)
     if case.device.type == "cuda":
         empty["peak_mb"] = math.nan
     rows = [{"path": name, **selected[index], **empty} for name, index in calls]
-    return _result(programs, selected, rows, [], measured, provenance)
+    return _result(programs, selected, rows, [], {key: looked[key] for key in calls}, provenance)
 
 
 def _calls(case: Case, programs: Mapping[str, Compiled], sizes: Sequence[dict[str, int]]) -> Calls:
@@ -380,21 +430,57 @@ def _result(
     sizes: Sequence[dict[str, int]],
     rows: Sequence[Row],
     pairs: Sequence[Row],
-    measured: Mapping[tuple[str, int], latency.Latency],
+    measured: Measured,
     provenance: dict[str, Any],
 ) -> Sweep:
-    """A sweep of `rows`, which are in the order of `measured`."""
+    """A sweep of `rows`, which are in the order of `measured`, and of `pairs`."""
     table = []
     for row, ((_, index), times) in zip(rows, measured.items(), strict=True):
         samples_per_call = next(iter(sizes[index].values()))
-        speedup = latency.speedup(measured[EAGER, index], times)
-        table.append({**row, **times.summary(samples_per_call), "speedup": speedup})
+        table.append({**row, **times.summary(samples_per_call), **_speedup(measured[EAGER, index], times)})
+    of_pairs = [
+        {**row, **_speedup(*(measured[row[side], _index(sizes, row)] for side in ("one", "other")))} for row in pairs
+    ]
     builds = [program.build.to_dict() for program in programs.values()]
-    return Sweep(pd.DataFrame(table), _pairs(pairs, sizes[0]), builds, provenance)
+    return Sweep(pd.DataFrame(table), _pairs(of_pairs, sizes[0]), builds, provenance)
+
+
+def _index(sizes: Sequence[dict[str, int]], row: Row) -> int:
+    return next(index for index, size in enumerate(sizes) if all(row[name] == size[name] for name in size))
+
+
+def _speedup(baseline: latency.Latency, times: latency.Latency) -> dict[str, float]:
+    low, high = (1.0, 1.0) if times is baseline else latency.speedup_interval(baseline, times)
+    return {"speedup": latency.speedup(baseline, times), "speedup_low": low, "speedup_high": high}
 
 
 def _pairs(rows: Sequence[Row], dims: Iterable[str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["one", "other", *dims, "rms", "ratio", "agrees"]).astype({"agrees": bool})
+    columns = ["one", "other", *dims, "rms", "ratio", "agrees", "speedup", "speedup_low", "speedup_high"]
+    return pd.DataFrame(rows, columns=columns).astype({"agrees": bool})
+
+
+def _between(table: pd.DataFrame, low: str, high: str, digits: int) -> list[str]:
+    ends = table[[low, high]].itertuples(index=False)
+    return ["" if math.isnan(first) else f"{first:.{digits}f} to {last:.{digits}f}" for first, last in ends]
+
+
+def _certainty(verdicts: Mapping[str, Sequence[str]]) -> str:
+    """The sentence of :attr:`Sweep.certainty`, for the pairs of each verdict."""
+    counts = {name: len(pairs) for name, pairs in verdicts.items()}
+    total = sum(counts.values())
+    parts = [
+        f"{counts[intervals.APART]} are told apart" if counts[intervals.APART] else "",
+        f"{counts[intervals.SAME]} are equal within {100 * (intervals.EQUAL - 1):.0f} %"
+        if counts[intervals.SAME]
+        else "",
+        f"{counts[intervals.OPEN]} are not told apart in the time" if counts[intervals.OPEN] else "",
+    ]
+    text = f"Of {total} comparisons of two latencies at one size, {', '.join(part for part in parts if part)}"
+    unsure = verdicts[intervals.OPEN]
+    if not unsure:
+        return f"{text}."
+    more = f" and {len(unsure) - 3} more" if len(unsure) > 3 else ""
+    return f"{text}: {'; '.join(unsure[:3])}{more}."
 
 
 def _pair(

@@ -98,7 +98,8 @@ class Studio:
         **changes
             A range for any dimension of the model, such as ``batch=(1, 4, 32)``; ``model``, ``backend``,
             ``precision``, ``paths`` (names), ``sizes`` (to measure; empty for automatic),
-            ``options`` (a mapping), ``samples`` (rounds of measuring).
+            ``options`` (a mapping), ``samples`` (rounds of measuring at least), ``budget`` (seconds of measuring,
+            within which rounds go on until the paths are told apart; 0: no more than those rounds).
 
         Raises
         ------

@@ -32,7 +32,7 @@ first."""
 MIN_SECONDS = 0.03
 """Measured time of each call at least; the rounds set the rest."""
 WORTH_A_LOOK = 3.0
-"""Seconds of a build after which its path is measured at once, before the next one is built."""
+"""Seconds of a build after which its path is measured at once, before the next one is built; the first always is."""
 LARGEST_INPUT = 1 << 30
 """Bytes of an input that is still made."""
 FACTORS = (2, 1 / 2, 4, 1 / 4)
@@ -172,7 +172,7 @@ class CachedRuns:
 
     def program(self, setting: Setting, path: str, fresh: bool = False) -> Compiled:
         """The program of one path, from memory if it is there; neither sizes nor rounds make another one."""
-        key = path, _without_engines(replace(setting, paths=(), sizes=(), samples=1))
+        key = path, _without_engines(replace(setting, paths=(), sizes=(), samples=1, budget=0.0))
         program = None if fresh else self._programs.get(key)
         if program is None:
             program = build(setting, self.case(setting), path, "fresh" if fresh else "reuse")

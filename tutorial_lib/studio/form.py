@@ -17,7 +17,7 @@ INVALID = (ShapeError, BackendUnavailable, OptionError, PrecisionError)
 Values = dict[str, Any]
 """Everything that is typed, as it is typed, right or wrong."""
 
-ENTRIES = ("backend", "precision", "paths", "sizes", "options", "samples")
+ENTRIES = ("backend", "precision", "paths", "sizes", "options", "samples", "budget")
 """What is typed beside the model and its ranges, by the names of a :class:`Setting`."""
 
 

@@ -15,6 +15,8 @@ from tutorial_lib.studio import views
 TABS = ("Results", "Speed-up and build", "What was built", "Ask for a size", "Take it with you")
 OUTSIDE = {"refuse it": "raise", "build another engine (jit)": "recompile", "run it in PyTorch": "eager"}
 AUTO = "auto"
+BUDGET = 3.0
+"""Seconds of measuring (:attr:`tutorial_lib.experiments.setting.Setting.budget`)."""
 
 
 def _entry(description: str, width: str = "11em", **more: Any) -> w.IntText:
@@ -85,6 +87,8 @@ class Panel:
         self.ranges_box = w.VBox()
         self.sizes = w.Text(description="sizes to measure", layout={"width": "28em"}, style=auto)
         self.rounds = _entry("rounds", "8em", value=3)
+        self.budget = w.FloatText(value=BUDGET, description="seconds", layout={"width": "9em"}, style=auto)
+        self.budget.tooltip = "Rounds go on for so long, or until all is told apart; 0: the rounds alone"
         self.options = w.Text(
             description="options", placeholder="max_autotune=True, freezing=True", layout={"width": "28em"}, style=auto
         )
@@ -94,6 +98,7 @@ class Panel:
             "sizes": self.sizes,
             "options": self.options,
             "samples": self.rounds,
+            "budget": self.budget,
         }
         self.problem = w.HTML()
         self.build = _button("Build", "Build what is not built yet, and measure all paths side by side", "primary")
@@ -127,7 +132,7 @@ class Panel:
                 w.HTML(f"<style>{views.STYLE}</style>", layout={"display": "none"}),
                 _row(self.model, self.backend, self.precision, _row(w.Label("paths"), *self.paths.values())),
                 self.ranges_box,
-                _row(self.sizes, self.rounds, self.options),
+                _row(self.sizes, self.rounds, self.budget, self.options),
                 self.problem,
                 _row(self.build, self.cancel, self.scratch, self.pin),
                 self.status,

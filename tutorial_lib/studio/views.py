@@ -5,7 +5,7 @@ A result and the pinned ones stand side by side everywhere: in the figure as fai
 
 import base64
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ TEMPLATES.globals["LATER"] = plots.LATER
 HTML: Any = TEMPLATES.get_template("views.html.jinja").module
 """A function for each macro of the template."""
 EMPTY = '<p class="tl-empty">Nothing is built yet. Choose min, opt and max, and press Build.</p>'
+VERY_WIDE = 4.0
+"""Upper over lower end of an interval above which its numbers say nothing: two rounds that differ, for instance."""
 NUMBERS = ("engine", "operators", "seconds", "size", "weights as inputs")
 """Columns of the table of engines that are aligned to the right."""
 
@@ -123,8 +125,10 @@ def _rows(sweep: Sweep) -> Rows:
 def _caption(result: Result, behind: Sequence[str]) -> str:
     assert result.sweep is not None
     text = f"{plots.subtitle(result.sweep)}. Medians in ms; point at one for its 10th to 90th percentile."
+    if certainty := result.sweep.certainty:
+        text += f" Under medians and speedups stands between which values the true one lies. {certainty}"
     if not result.final:
-        text += " A first look, until all is built: one sample of each."
+        text += " Measuring goes on." if certainty else " A first look, until all is built: one sample of each."
     if result.sweep.table["warning"].map(bool, na_action="ignore").any():
         text += " A * marks one to distrust; pointing says why."
     if behind:
@@ -149,6 +153,8 @@ def _cell(row: Mapping[str, Any], newer: Mapping[str, Any] | None) -> dict[str, 
         # Both in units of eager's time beside them: the machine may have become slower between the two runs.
         ratio = f"{row['speedup'] / newer['speedup']:.2f}x"
     return {
+        "interval": _interval(row, "low_ms", "high_ms", _ms),
+        "speedup_interval": _interval(row, "speedup_low", "speedup_high", "{:.2f}".format),
         "median": f"{_ms(row['median_ms'])}*" if warning else _ms(row["median_ms"]),
         "title": f"{title}; {warning}" if warning else title,
         "ratio": ratio,
@@ -156,6 +162,15 @@ def _cell(row: Mapping[str, Any], newer: Mapping[str, Any] | None) -> dict[str, 
         "error": "" if pd.isna(row["ratio"]) else f"{row['ratio']:.2f}x",
         "agrees": row["agrees"],
     }
+
+
+def _interval(row: Mapping[str, Any], low: str, high: str, write: Callable[[float], str]) -> str:
+    """The interval of a median; empty where there is none: after one round, and in files that have none."""
+    if pd.isna(row.get(low)):
+        return ""
+    if row[high] > VERY_WIDE * row[low]:
+        return "very wide"
+    return f"{write(row[low])} – {write(row[high])}"
 
 
 def _ms(milliseconds: float) -> str:
