@@ -6,6 +6,7 @@ import pytest
 from engine_reports import JIT, OTHER_OPT, SEED, VERSION, VIT, VIT_OPT, engine, report
 
 from tutorial_lib.builds.plan import PlanLayer
+from tutorial_lib.builds.report import EngineInput
 from tutorial_lib.figures.engine_memory import memory
 from tutorial_lib.figures.plots import STYLES
 
@@ -63,6 +64,34 @@ def test_memory_that_leaves_out_what_is_allocated_at_run_time_says_so():
 def test_the_same_memory_on_two_paths_is_labelled_once():
     (axes,) = memory([*SEED, JIT], "batch").axes
     assert [text for text in labels(axes) if "72 MB" in text] == ["72 MB"]
+
+
+def test_paths_that_need_the_same_share_a_label_and_what_only_one_has_keeps_its_own():
+    same = [replace(each, path="input") for each in SEED]
+    (axes,) = memory([*same, *SEED], "batch").axes
+    assert "seed, input and export\n520 MB" in labels(axes)
+    one = replace(JIT, engines=JIT.engines[:2])
+    (axes,) = memory([one, replace(SEED[1], path="input"), SEED[1]], "batch").axes
+    assert labels(axes) == ["seed, jit, input and export\n72 MB", "seed, jit: only 1\n10 MB"]
+
+
+def test_the_current_setting_is_ringed_and_its_weights_are_shown_where_the_plan_holds_them():
+    weights = EngineInput("w", "float32", (8,), (8,), (8,), kind="weight")
+    first = JIT.engines[0]
+    jit = replace(JIT, engines=(replace(first, inputs=(*first.inputs, weights)),))
+    (axes,) = memory([*SEED, jit], "batch", current=[SEED[1], jit]).axes
+    rings = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in rings] == [(32, 72_000_000)] * 2
+    of_weights = [line for line in axes.lines if set(line.get_ydata()) == {7_090_432}]
+    assert [list(line.get_xdata()) for line in of_weights] == [[8, 32, 256]]
+    assert [text for text in labels(axes) if "weights" in text] == ["weights\n7.09 MB"]
+    assert axes.get_ylim()[0] < 7_090_432
+    assert "weights" not in " ".join(labels(memory(SEED, "batch").axes[0]))
+
+
+def test_one_of_several_dimensions_is_chosen_by_its_axis():
+    two = [report(engine(1, 4, size, size), patches=(49, 196, 576)) for size in (32, 64)]
+    assert memory(two, "batch", axis=("x", 0)).axes[0].lines[0].get_xdata().tolist() == [32, 64]
 
 
 def test_reports_without_plans_and_models_with_other_than_one_dynamic_dimension_are_refused():

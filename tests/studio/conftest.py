@@ -3,10 +3,13 @@
 from collections import Counter
 
 import pytest
+from engine_reports import engine, report
 from studio_page import Held
 
-from tutorial_lib import PATHS, BuildError
-from tutorial_lib.studio import cached_runs, panel
+from tutorial_lib import PATHS, BuildError, engines
+from tutorial_lib.core.progress import Progress
+from tutorial_lib.engines import EnginesUnavailable, install
+from tutorial_lib.studio import app, cached_runs, panel
 
 
 @pytest.fixture
@@ -55,3 +58,33 @@ def quick(monkeypatch):
     monkeypatch.setattr(cached_runs, "MIN_SECONDS", 0)
     monkeypatch.setattr(panel, "BUDGET", 0.0)
     monkeypatch.setattr(cached_runs, "WORTH_A_LOOK", float("inf"))
+
+
+@pytest.fixture(autouse=True)
+def no_builder(monkeypatch):
+    """No test waits for TensorRT: it is not installed, and nothing is loaded when a studio is shown."""
+
+    def located():
+        raise EnginesUnavailable("TensorRT for RTX is not installed; run it.")
+
+    monkeypatch.setattr(install, "located", located)
+    monkeypatch.setattr(app, "warm_up", lambda engines: None)
+
+
+@pytest.fixture
+def builder(monkeypatch, no_builder):
+    """TensorRT is installed: what it was asked for, as (path, batch, calls). It refuses a max of 5."""
+    asked = []
+
+    def build(case, path, calls, options, progress):
+        progress(Progress("building", 45, 100, "TensorRT chooses tactics"))
+        dim = next(iter(case.dims.values()))
+        asked.append((path, f"{dim.min}/{dim.opt}/{dim.max}", calls))
+        if dim.max == 5:
+            return report(case=case.name, path=path, failed="TensorRT's own words.")
+        built = engine(dim.min, dim.opt, dim.max, 1_000_000 * dim.max)
+        return report(built, case=case.name, path=path, requested=(dim.min, dim.opt, dim.max))
+
+    monkeypatch.setattr(engines, "build", build)
+    monkeypatch.setattr(install, "located", lambda: None)
+    return asked

@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from engine_reports import engine
-from engine_reports import report as report_of
 
-from tutorial_lib import PATHS, Case, DynamicDim, ShapeError, engines
+from tutorial_lib import PATHS, Case, DynamicDim, ShapeError
 from tutorial_lib.builds import package_cache
 from tutorial_lib.core import progress
 from tutorial_lib.core.progress import Cancelled
@@ -39,22 +37,6 @@ class Stop:
         self.told.append((share, text))
         if self.at is not None and len(self.told) > self.at:
             raise Cancelled
-
-
-@pytest.fixture
-def reports(monkeypatch):
-    """What TensorRT was asked for, as (path, batch, calls); it refuses a max of 5."""
-    asked = []
-
-    def build(case, path, calls, options, progress):
-        batch = case.dims["batch"]
-        asked.append((path, str(batch), calls))
-        failed = "no engine for 5" if batch.max == 5 else None
-        report = report_of(engine(batch.min, batch.opt, batch.max, 10 * batch.max), path=path, failed=failed)
-        return replace(report, engines=() if failed else report.engines)
-
-    monkeypatch.setattr(engines, "build", build)
-    return asked
 
 
 # ---- what is remembered -----------------------------------------------------------------------------------------
@@ -269,55 +251,55 @@ def test_asking_can_be_cancelled_at_every_step(runs):
 # ---- TensorRT's engines -----------------------------------------------------------------------------------------
 
 
-def test_engines_are_built_before_the_programs_and_are_in_the_result(runs, reports, builds):
+def test_engines_are_built_before_the_programs_and_are_in_the_result(runs, builder, builds):
     tells = Stop()
     result = runs.run(runs.settled(setting_of(engines=True)), tell=tells)
     assert [report.path for report in result.engines] == list(AHEAD)
     assert result.sweep.agrees
-    assert reports == [(path, "batch 1/4/8", ()) for path in AHEAD]
+    assert builder == [(path, "1/4/8", ()) for path in AHEAD]
     assert builds == dict.fromkeys(AHEAD, 1)
     shares = [share for share, _ in tells.told]
     assert shares == sorted(shares)
 
 
-def test_other_engines_are_no_reason_to_measure_again(runs, reports, builds, monkeypatch):
+def test_other_engines_are_no_reason_to_measure_again(runs, builder, builds, monkeypatch):
     without = runs.run(runs.settled(setting_of()))
     monkeypatch.setattr(cached_runs, "build", lambda *_: pytest.fail("it was built again"))
     with_engines = runs.run(runs.settled(setting_of(engines=True)))
     called = runs.run(runs.settled(setting_of(engines=True, calls=(1, 33))))
     assert with_engines.sweep is called.sweep is without.sweep
     assert [report.path for report in called.engines] == list(AHEAD)
-    assert reports[2:] == [(path, "batch 1/4/8", (1, 33)) for path in AHEAD]
+    assert builder[2:] == [(path, "1/4/8", (1, 33)) for path in AHEAD]
     assert "engines" in called.seconds
     back = runs.run(runs.settled(setting_of(samples=1)))
     assert back.engines == ()
 
 
-def test_engines_are_reused_whatever_is_measured_and_by_which_backend(runs, reports):
+def test_engines_are_reused_whatever_is_measured_and_by_which_backend(runs, builder):
     first = runs.settled(setting_of(engines=True))
     reused = [runs.engines(first, "export")]
     for other in (replace(first, sizes=(8,)), replace(first, samples=9), replace(first, backend="inductor")):
         reused.append(runs.engines(other, "export"))
     assert all(report is reused[0] for report in reused)
-    assert len(reports) == 1
+    assert len(builder) == 1
     for other in (replace(first, precision="bf16"), runs.settled(setting_of(batch=(1, 4, 16)))):
         runs.engines(other, "export")
     runs.engines(replace(first, backend="tensorrt"), "export")
-    assert len(reports) == 4
+    assert len(builder) == 4
     assert runs.engines(first, "export", fresh=True) is not reused[0]
 
 
-def test_a_refusal_of_tensorrt_costs_nothing_else_and_is_tried_again_from_scratch(runs, reports):
+def test_a_refusal_of_tensorrt_costs_nothing_else_and_is_tried_again_from_scratch(runs, builder):
     setting = runs.settled(setting_of(batch=(1, 4, 5), engines=True))
     result = runs.run(setting)
-    assert [report.failed for report in result.engines] == ["no engine for 5"] * 2
+    assert [report.failed for report in result.engines] == ["TensorRT's own words."] * 2
     assert result.failures == {}
     assert result.sweep.agrees
     runs.engines(setting, "export")
-    assert len(reports) == 3
+    assert len(builder) == 3
 
 
-def test_cancelling_while_engines_are_built_keeps_nothing(runs, reports):
+def test_cancelling_while_engines_are_built_keeps_nothing(runs, builder):
     setting = runs.settled(setting_of(engines=True))
 
     def cancels(share, text):
@@ -328,7 +310,7 @@ def test_cancelling_while_engines_are_built_keeps_nothing(runs, reports):
     assert runs.cached(setting) is None
 
 
-def test_engines_with_another_max_are_found_by_their_dimension(runs, reports):
+def test_engines_with_another_max_are_found_by_their_dimension(runs, builder):
     setting = runs.settled(setting_of(paths=("export",), engines=True, calls=(9,)))
     others = list(runs.other_maxes(setting, "batch"))
     assert [other.ranges[0].max for other in others] == [16, 4, 32]  # not 2, which is below opt

@@ -14,9 +14,10 @@ from studio_page import PATIENCE, Page, until
 
 from tutorial_lib import PATHS, BuildError, OptionError, PrecisionError, ShapeError, Sweep, engines
 from tutorial_lib.builds.backends import BackendUnavailable
+from tutorial_lib.core.progress import Progress
 from tutorial_lib.engines import EnginesUnavailable
 from tutorial_lib.measure.sweep import EAGER
-from tutorial_lib.studio import Studio, app, cached_runs, display, runner, views
+from tutorial_lib.studio import Studio, app, cached_runs, display, panel, runner, views
 from tutorial_lib.studio.worker import RunCancelled
 
 DRAWN = views.figure, views.more
@@ -604,30 +605,192 @@ def test_a_question_waits_for_a_run_and_does_not_end_it(studio, page, held):
     until(lambda: "batch 3 export served" in page.text)
 
 
-def test_engines_are_built_of_the_shown_setting(studio, page, monkeypatch):
-    requests = []
+# ---- TensorRT's engines -----------------------------------------------------------------------------------------
 
-    def build(case, path, calls, options, progress):
-        requests.append((str(case.dims["batch"]), path, calls))
-        return path
+ENGINES = "TensorRT's engines (built, not run)"
+CALLS = "sizes to call them at"
+OTHERS = "Build with other sizes of max"
+ENGINES_TAB = display.ENGINES_TAB
 
-    monkeypatch.setattr(engines, "build", build)
-    monkeypatch.setattr(views, "engine_reports", " ".join)
-    assert studio.engines([3]) == ("export",)
-    page["size"].value = 12
-    page["Build TensorRT's engines"].click()
+
+@pytest.fixture
+def with_engines(seed, builder):
+    """A studio where TensorRT is installed, with its tab in front."""
+    made = Studio(seed)
+    made.set(backend="eager", samples=1, sizes=(1, 4), paths="export")
+    Page(made).tabs.selected_index = ENGINES_TAB
+    yield made
+    made.close()
+
+
+def test_without_the_builder_the_tab_says_how_to_get_it_and_measuring_goes_on(studio, page):
+    page.tabs.selected_index = ENGINES_TAB
+    assert page[ENGINES].disabled
+    assert not studio.setting.engines
+    sentence = "TensorRT for RTX is not installed; run it."
+    for act in (lambda: studio.set(engines=True), studio.engines_over_max):
+        with pytest.raises(EnginesUnavailable, match=sentence):
+            act()
+    result = studio.build()
+    assert result.engines == ()
+    assert result.sweep.agrees
+    assert f"No TensorRT engine here: {sentence}" in page.text
+    page[OTHERS].click()
+    assert page.status == sentence
+
+
+def test_build_builds_the_engines_first_and_the_tab_shows_them(with_engines, builder, held):
+    page = Page(with_engines)
+    assert page[ENGINES].value
+    job = with_engines.start()
+    assert held.begun.wait(PATIENCE)
+    assert builder == [("export", "1/4/8", ())]
+    assert not job.done()
+    held.go.set()
+    result = job.result(PATIENCE)
+    assert [report.engines[0].plan.activation_bytes for report in result.engines] == [8_000_000]
     idle()
-    assert requests == [("batch 1/4/8", "export", (3,)), ("batch 1/4/8", "export", (12,))]
+    assert "export: built by TensorRT for RTX 1.5.0.114, not run" in page.text
+    assert "8 MB" in page.text
 
 
-def test_engines_that_cannot_be_built_are_a_sentence(studio, page, monkeypatch):
-    def build(*_, **__):
-        raise EnginesUnavailable("no builder here.")
+def test_the_switch_is_part_of_the_setting_and_is_restored_with_it(with_engines, builder):
+    page = Page(with_engines)
+    with_engines.build()
+    letter = with_engines.pin()
+    page[ENGINES].value = False
+    assert page[CALLS].disabled
+    assert not with_engines.setting.engines
+    assert page.stale
+    sweep = with_engines.result.sweep
+    assert with_engines.build().engines == ()
+    assert with_engines.result.sweep is sweep, "nothing was measured again"
+    assert "not asked for" in page.text
+    with_engines.restore(letter)
+    assert page[ENGINES].value
+    assert with_engines.build().engines != ()
+    assert len(builder) == 1
 
+
+def test_engines_are_called_at_the_sizes_that_are_typed(with_engines, builder):
+    page = Page(with_engines)
+    page[CALLS].value = "1, 33"
+    assert with_engines.setting.calls == (1, 33)
+    with_engines.build()
+    assert builder == [("export", "1/4/8", (1, 33))]
+    page[CALLS].value = "many"
+    assert "the sizes to call TensorRT's engines at are 'many'" in page.problem
+    page[ENGINES].value = False
+    assert page.problem == ""
+
+
+def test_a_refusal_of_tensorrt_is_shown_in_its_words_and_the_rest_goes_on(with_engines):
+    with_engines.set(batch=(1, 4, 5))
+    result = with_engines.build()
+    assert result.sweep.agrees
+    idle()
+    page = Page(with_engines)
+    assert "TensorRT has no engine for export: TensorRT's own words." in page.text
+    assert page.status.startswith("Done in")
+
+
+def test_what_max_does_to_memory_is_built_on_request_and_drawn(with_engines, builder):
+    with_engines.build()
+    reports = with_engines.engines_over_max()
+    assert [each.engines[0].data[0].max[0] for each in reports] == [8, 16, 4, 32]
+    assert [batch for _, batch, _ in builder] == ["1/4/8", "1/4/16", "1/4/4", "1/4/32"]
+    idle()
+    page = Page(with_engines)
+    assert "export: 4 MB at 4, 8 MB at 8, 16 MB at 16, 32 MB at 32" in page.html
+    assert len(with_engines.engines_over_max(64)) == 5
+    with pytest.raises(ShapeError, match="there is no dimension 'length'; use batch"):
+        with_engines.engines_over_max(64, dim="length")
+    with pytest.raises(ShapeError):
+        with_engines.engines_over_max(2)
+    page[OTHERS].click()
+    idle()
+    assert len(builder) == 5, "all of them were there"
+
+
+def test_building_with_other_sizes_of_max_is_cancelled_by_a_click_and_by_a_new_run(with_engines, builder, monkeypatch):
+    page, begun = Page(with_engines), threading.Event()
+
+    def endless(case, path, calls, options, progress):
+        begun.set()
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            progress(Progress("building", 0, None, "TensorRT chooses tactics"))
+            time.sleep(0.01)
+
+    build = engines.build
+    with_engines.build()
+    monkeypatch.setattr(engines, "build", endless)
+    for stop in (page["Cancel"].click, lambda: with_engines.start(fresh=True)):
+        begun.clear()
+        page[OTHERS].click()
+        assert begun.wait(PATIENCE)
+        assert not page["Cancel"].disabled
+        until(lambda: "max 16, export: TensorRT chooses tactics" in page.text)
+        monkeypatch.setattr(engines, "build", build)
+        stop()
+        with_engines.wait(PATIENCE)
+        idle()
+        until(lambda: "chooses tactics" not in page.text)
+        assert page["Cancel"].disabled
+        monkeypatch.setattr(engines, "build", endless)
+
+
+def test_cancelling_while_engines_are_built_leaves_the_studio_usable(with_engines, builder, monkeypatch):
+    page, begun = Page(with_engines), threading.Event()
+    build = engines.build
+
+    def endless(case, path, calls, options, progress):
+        begun.set()
+        while True:
+            progress(Progress("building", 45, 100, "TensorRT chooses tactics"))
+            time.sleep(0.01)
+
+    monkeypatch.setattr(engines, "build", endless)
+    job = with_engines.start()
+    assert begun.wait(PATIENCE)
+    until(lambda: "export: TensorRT chooses tactics, 45 %" in page.status)
+    page["Cancel"].click()
+    with pytest.raises(RunCancelled):
+        job.result(PATIENCE)
     monkeypatch.setattr(engines, "build", build)
-    with pytest.raises(EnginesUnavailable, match="no builder here"):
-        studio.engines()
-    assert "no builder here." in page.text
+    assert with_engines.build().engines != ()
+
+
+def test_two_pinned_settings_are_compared(with_engines):
+    page = Page(with_engines)
+    assert page["compare"].options == (("what is shown", ""),)
+    with_engines.build()
+    with_engines.pin()
+    with_engines.set(batch=(1, 4, 16))
+    with_engines.build()
+    with_engines.pin()
+    idle()
+    assert (page["compare"].value, page["with"].value) == ("A", "")
+    assert "From A: 1 / 4 / 8, eager fp32 to shown: 1 / 4 / 16, eager fp32 ;" in page.text
+    assert "8 MB 16 MB 2.00x" in page.text
+    page["compare"].value, page["with"].value = "B", "A"
+    idle()
+    assert "16 MB 8 MB 0.50x" in page.text
+    with_engines.unpin("A")
+    idle()
+    assert page["with"].value == ""
+    with_engines.unpin("B")
+    idle()
+    assert "From " not in page.text
+
+
+def test_showing_the_panel_starts_what_the_first_build_needs(with_engines, monkeypatch):
+    wanted = []
+    monkeypatch.setattr(app, "warm_up", wanted.append)
+    with_engines._repr_mimebundle_()
+    with_engines.set(engines=False)
+    with_engines._repr_mimebundle_()
+    until(lambda: sorted(wanted) == [False, True])
 
 
 # ---- taking along -----------------------------------------------------------------------------------------------
@@ -675,10 +838,10 @@ def test_a_snapshot_is_of_the_result_and_its_pins(studio):
 def test_figures_and_downloads_are_drawn_when_their_tab_is_looked_at(studio, page, drawing):
     studio.build()
     assert page.html.count("<img") == 1
-    page.tabs.selected_index = 1
+    page.tabs.selected_index = display.MORE_TAB
     until(lambda: page.html.count("<img") == 2)
     assert "download=" not in page.html
-    page.tabs.selected_index = 4
+    page.tabs.selected_index = display.DOWNLOADS_TAB
     until(lambda: "download=" in page.html)
     assert "Copy as script" in page.text
     assert {"JSON", "CSV", "SVG", "PNG"} <= set(re.findall(r">(\w+)</a>", page.html))
@@ -716,9 +879,7 @@ def test_two_studios_take_turns_and_cancel_only_their_own_run(studio, masked, he
     other.close()
 
 
-def test_two_hundred_random_operations_end_idle_with_the_last_request(two_models, monkeypatch, builds):
-    monkeypatch.setattr(engines, "build", lambda case, path, *_, **__: path)
-    monkeypatch.setattr(views, "engine_reports", " ".join)
+def test_two_hundred_random_operations_end_idle_with_the_last_request(builder, two_models, monkeypatch, builds):
     monkeypatch.setattr(app, "SETTLE", 0.001)
     chance, page = random.Random(7), Page(two_models)
 
@@ -758,13 +919,13 @@ def test_two_hundred_random_operations_end_idle_with_the_last_request(two_models
         page["Ask"].click()
 
     def tab():
-        page.tabs.selected_index = chance.randrange(5)
+        page.tabs.selected_index = chance.randrange(len(panel.TABS))
 
     def pause():
         time.sleep(chance.random() * 0.1)
 
     def click():
-        labels = ["Build", "Build", "Build", "Build from scratch", "Cancel", "Build TensorRT's engines"]
+        labels = ["Build", "Build", "Build", "Build from scratch", "Cancel", OTHERS]
         page[chance.choice(labels)].click()
 
     operations = [valid, valid, types, invalid, path, slides, model, pins, asks, tab, pause, pause, *[click] * 7]

@@ -3,56 +3,16 @@
 import base64
 import math
 from dataclasses import replace
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from plans import PLAN
+from html_page import HOSTILE, Page
 
 from tutorial_lib import PATHS, DynamicDim, sweep
-from tutorial_lib.builds.report import Engine, EngineInput
-from tutorial_lib.engines import Call, EngineReport
 from tutorial_lib.experiments.result import Failure, Result
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.measure.sweep import EAGER, latencies
 from tutorial_lib.studio import views
-
-HOSTILE = "<script>alert(1)</script> \" ' & $x"
-
-
-class Page(HTMLParser):
-    """What a browser makes of HTML: text, tags with their attributes, cells by row, and tags that do not close."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.open, self.wrong, self.tags, self.texts, self.rows = [], [], [], [], []
-        self.feed(html)
-        assert not self.wrong + self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag != "img":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.wrong.append(tag)
-
-    def handle_data(self, data):
-        self.texts.append(data)
-        if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data.strip()
-
-    @property
-    def text(self):
-        return "".join(self.texts)
-
-    def all(self, tag):
-        return [attrs for name, attrs in self.tags if name == tag]
 
 
 def narrow(measured):
@@ -86,34 +46,6 @@ def failing(result):
 
 def with_table(result, **columns):
     return replace(result, sweep=replace(result.sweep, table=result.sweep.table.assign(**columns)))
-
-
-X = EngineInput("x", "float32", (1, 7), (4, 7), (8, 7))
-ONE = EngineInput("x", "float32", (1, 7), (1, 7), (1, 7))
-ENGINES = EngineReport(
-    case="seed",
-    path="jit",
-    mode="build",
-    target=None,
-    requested=(replace(X, min=(2, 7)),),
-    engines=(
-        Engine((X,), "the size of the first call", 5, 0.0, plan=PLAN),
-        Engine((ONE,), "a call", 5, 0.0, after_build=True),
-    ),
-    calls=(
-        Call({"batch": 1}, "built", "", None, (2,), (2,), None),
-        Call({"batch": 9}, "refused", "it", HOSTILE, (), (), None),
-    ),
-    left_to_pytorch=("aten.cat",),
-    failed=None,
-    explanation=None,
-    log=(),
-    notes=("engine 1, batch: min is 1, not 2",),
-    versions={"torch-tensorrt-rtx": "2.13.0", "tensorrt-rtx": "1.5.0.114"},
-    options={},
-    seconds=0.0,
-    tracing_seconds=0.0,
-)
 
 
 def test_the_table_has_the_numbers_of_the_sweep(result):
@@ -230,7 +162,7 @@ def test_hostile_text_stays_text(result, pin):
     bad = replace(result, sweep=replace(result.sweep, provenance=metadata), builds=builds)
     figure = views.figure(bad, [(HOSTILE, pin[1])])
     shown = [views.table(bad, [(HOSTILE, pin[1])]), views.built(bad), views.image(figure, views.alt(bad))]
-    shown += [views.engine_reports([ENGINES]), views.seconds(bad), views.status(HOSTILE, details=HOSTILE)]
+    shown += [views.seconds(bad), views.status(HOSTILE, details=HOSTILE)]
     for html in (*shown, views.problem(HOSTILE)):
         page = Page(html)
         assert not page.all("script")
@@ -291,21 +223,6 @@ def test_built_marks_recompiled_engines_bytes_reuse_and_notes(result):
         assert said in text
 
 
-def test_engines_of_a_report_say_by_what_they_were_built_and_what_they_need():
-    page = Page(views.engine_reports((ENGINES,)))
-    assert page.text.strip().startswith("seed, jit: built by TensorRT for RTX 1.5.0.114, not run")
-    assert ["1", "x", "[2/4/8, 7]", "[1/4/8, 7] float32"] in [row[:4] for row in page.rows]
-    for said in (*map(str, ENGINES.calls), *ENGINES.notes, "aten.cat", "after the build, by a call"):
-        assert said in page.text
-    assert "engine 1: plan 11 bytes; memory: activation 85.7 MB, weights 7.09 MB" in page.text
-    assert "engine 2: " not in page.text
-    failed = replace(ENGINES, engines=(), calls=(), failed="TensorRT refused it.", log=(f"its own words {HOSTILE}",))
-    text = Page(views.engine_reports((failed,))).text
-    assert "not built by TensorRT for RTX 1.5.0.114" in text
-    assert "the build failed: TensorRT refused it." in text
-    assert f"TensorRT's log: its own words {HOSTILE}" in text
-
-
 def test_seconds_are_on_one_line_with_what_was_reused(result):
     builds = (result.builds[0], replace(result.builds[1], reused="found on disk"))
     line = views.seconds(replace(result, builds=builds))
@@ -314,7 +231,7 @@ def test_seconds_are_on_one_line_with_what_was_reused(result):
 
 
 def test_every_class_has_a_style_inside_the_studio(failing, pin):
-    html = views.table(failing, [pin]) + views.built(failing) + views.engine_reports([ENGINES])
+    html = views.table(failing, [pin]) + views.built(failing)
     used = {name for _, attrs in Page(html).tags for name in (attrs.get("class") or "").split()}
     for name in used | {"tl-problem", "tl-status", "tl-stale-note", "tl-stale"}:
         assert f".{name}" in views.STYLE

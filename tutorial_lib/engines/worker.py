@@ -93,6 +93,11 @@ class Worker:
             raise value
         return value
 
+    def start(self) -> None:
+        """Start the process unless there is one: it loads TensorRT by itself, and the next request need not wait."""
+        with self._turn:
+            self._running()
+
     def stop(self) -> None:
         """End the process if there is one."""
         process, self._process = self._process, None

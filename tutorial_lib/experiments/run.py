@@ -162,7 +162,8 @@ class _Run:
         for index, path in enumerate(self._setting.paths):
 
             def tell(step: Progress, index: int = index, path: str = path) -> None:
-                self._tell(ENGINES, index, f"{path}: {step.text}")
+                percent = f", {100 * step.done // step.total} %" if step.total else ""
+                self._tell(ENGINES, index, f"{path}: {step.text}{percent}")
 
             with self._timed("engines"):
                 self._engines.append(build(self._setting, self._case, path, tell))

@@ -194,8 +194,8 @@ def freeze(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(options.items(), key=lambda pair: str(pair[0])))
 
 
-def read_sizes(text: str) -> tuple[int, ...]:
-    """Sizes as they are typed, ``1, 4, 32``; empty for the default.
+def read_sizes(text: str, what: str = "to measure") -> tuple[int, ...]:
+    """Sizes as they are typed, ``1, 4, 32``; empty for the default. An error says that they are sizes `what`.
 
     Raises
     ------
@@ -204,8 +204,8 @@ def read_sizes(text: str) -> tuple[int, ...]:
     """
     parts = [part for part in re.split(r"[\s,;]+", text) if part]
     try:
-        return tuple(dict.fromkeys(as_size(int(part), "a size to measure") for part in parts))
+        return tuple(dict.fromkeys(as_size(int(part), f"a size {what}") for part in parts))
     except ValueError as error:
         if isinstance(error, ShapeError):
             raise
-        raise ShapeError(f"the sizes to measure are {text!r}; give whole numbers, as in 1, 4, 32.") from None
+        raise ShapeError(f"the sizes {what} are {text!r}; give whole numbers, as in 1, 4, 32.") from None

@@ -4,7 +4,7 @@ TensorRT says how much memory a plan needs for intermediate results when it buil
 Show the figure with :func:`tutorial_lib.figures.plots.show`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -25,17 +25,24 @@ HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markersize": 8, "markered
 ABOVE: dict[str, Any] = {"xytext": (-7, 5), "ha": "right", "va": "bottom"}
 BELOW: dict[str, Any] = {"xytext": (7, -5), "ha": "left", "va": "top"}
 """Places of labels: above the line that ends highest, below the others."""
+RING: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "markeredgewidth": 1.4}
+"""Round the engines of the current setting."""
+WEIGHTS: dict[str, Any] = {"marker": "_", "markersize": 9, "linewidth": 1.0, "linestyle": ":"}
 
 
 @dataclass(frozen=True)
 class Point:
-    """One engine: its range of sizes, and its activation memory in bytes and as text."""
+    """One engine: its range of sizes, its activation memory in bytes and as text, and the weights inside its plan.
+
+    `weight_bytes` is None where the weights are inputs.
+    """
 
     min: int
     opt: int
     max: int
     activation_bytes: int
     memory: str
+    weight_bytes: int | None
     built_by_a_call: bool
 
     @property
@@ -44,7 +51,12 @@ class Point:
         return self.built_by_a_call or self.min == self.max
 
 
-def memory(reports: Sequence[EngineReport], name: str) -> Figure:
+def memory(
+    reports: Sequence[EngineReport],
+    name: str,
+    axis: tuple[str, int] | None = None,
+    current: Sequence[EngineReport] = (),
+) -> Figure:
     """Activation memory of every engine over the largest size that it takes; both axes are logarithmic.
 
     One line for each model and path, in the colour of the path. An engine for a single size, and one that a call built
@@ -53,18 +65,22 @@ def memory(reports: Sequence[EngineReport], name: str) -> Figure:
     Parameters
     ----------
     reports : sequence of EngineReport
-        Of models with one dynamic dimension. Those of the same model and path make one line.
+        Those of the same model and path make one line.
     name : str
         What the dynamic dimension is called, such as ``batch``.
+    axis : (str, int), optional
+        Where it is: an input and its axis. Default: the only dynamic one that the model has.
+    current : sequence of EngineReport
+        Some of the reports. Their engines are ringed, and dotted lines show the weights in the plans of their paths.
 
     Raises
     ------
     ValueError
-        If TensorRT built none of the engines, or a model does not have exactly one dynamic dimension.
+        If TensorRT built none of the engines, or `axis` is left out and a model has not exactly one that is dynamic.
     """
     lines: dict[tuple[str, str], list[Point]] = {}
     for report in reports:
-        lines.setdefault((report.case, report.path), []).extend(_points(report))
+        lines.setdefault((report.case, report.path), []).extend(_points(report, axis))
     lines = {key: line for key, line in lines.items() if line}
     if not lines:
         raise ValueError("TensorRT built none of these engines, so there is no memory to show.")
@@ -75,35 +91,78 @@ def memory(reports: Sequence[EngineReport], name: str) -> Figure:
     labelled: set[tuple[int, int]] = set()  # engines of two paths often need the same memory
     for (case, path), points in lines.items():
         style = {**STYLES.get(path, OTHER), "linestyle": DASHES[cases.index(case) % len(DASHES)]}
+        same = [each for of, each in lines if of == case and _line(lines[of, each]) == _line(points)]
+        all_same = f"{', '.join(same[:-1])} and {same[-1]}" if same[1:] else path
+        names = f"{case}, {path}", f"{case}, {all_same}"
         _draw(axes, points, style)
-        _label(axes, points, f"{case}, {path}", style["color"], ABOVE if (case, path) == highest else BELOW, labelled)
-    _scale(axes, [point for points in lines.values() for point in points])
+        side = ABOVE if (case, path) == highest else BELOW
+        _label(axes, points, names, style["color"], side, labelled)
+    points = [point for line in lines.values() for point in line]
+    amounts = [point.activation_bytes for point in points]
+    amounts += _mark(axes, lines, current, axis)
+    _scale(axes, sorted({point.max for point in points}), amounts)
     axes.set_xlabel(f"max of the {name}")
-    axes.set_ylabel("activation memory of the engine")
+    axes.set_ylabel("GPU memory" if current else "activation memory of the engine")
     version = next(report.versions[BUILDER] for report in reports if report.plans)
     title = f"Activation memory grows with the max of the {name}\nEngines built by TensorRT for RTX {version}, not run"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure
 
 
-def _points(report: EngineReport) -> list[Point]:
-    """The engines of one report that TensorRT built."""
+def _points(report: EngineReport, axis: tuple[str, int] | None) -> list[Point]:
+    """The engines of one report that TensorRT built and that have the input of `axis`."""
     dynamic = [
-        (each.name, axis)
+        (each.name, number)
         for each in report.requested
-        for axis, (low, high) in enumerate(zip(each.min, each.max, strict=True))
+        for number, (low, high) in enumerate(zip(each.min, each.max, strict=True))
         if low != high
     ]
-    if len(dynamic) != 1:
+    if axis is None and len(dynamic) != 1:
         raise ValueError(f"{report.case} has {len(dynamic)} dynamic dimensions, and this figure is for one.")
-    ((input_name, axis),) = dynamic
+    input_name, number = axis or dynamic[0]
     points = []
     for engine in report.engines:
-        if plan := engine.plan:
-            x = next(each for each in engine.data if each.name == input_name)
-            low, opt, high = (int(corner[axis] or 0) for corner in (x.min, x.opt, x.max))
-            points.append(Point(low, opt, high, plan.activation_bytes, show_activation(plan), engine.after_build))
+        x = next((each for each in engine.data if each.name == input_name), None)
+        if engine.plan and x:
+            low, opt, high = (int(corner[number] or 0) for corner in (x.min, x.opt, x.max))
+            activation, text = engine.plan.activation_bytes, show_activation(engine.plan)
+            weights_are_inputs = any(each.kind == "weight" for each in engine.inputs)
+            weights = None if weights_are_inputs else engine.plan.weight_bytes
+            points.append(Point(low, opt, high, activation, text, weights, engine.after_build))
     return points
+
+
+def _line(points: Sequence[Point]) -> set[tuple[int, int]]:
+    """What is on the line through `points`: max and memory."""
+    return {(point.max, point.activation_bytes) for point in points if not point.alone}
+
+
+def _mark(
+    axes: Axes,
+    lines: Mapping[tuple[str, str], Sequence[Point]],
+    current: Sequence[EngineReport],
+    axis: tuple[str, int] | None,
+) -> list[int]:
+    """Ring the engines of the current setting, and draw the weights of their paths; returns the bytes of these."""
+    amounts: list[int] = []
+    for report in current:
+        color = STYLES.get(report.path, OTHER)["color"]
+        for point in _points(report, axis):
+            axes.plot(point.max, point.activation_bytes, color=color, linestyle="", **RING)
+        by_max = {
+            point.max: point.weight_bytes
+            for point in lines.get((report.case, report.path), ())
+            if point.weight_bytes and not point.alone
+        }
+        is_new = by_max and not set(by_max.values()) <= set(amounts)
+        sizes = sorted(by_max)
+        axes.plot(sizes, [by_max[size] for size in sizes], color=color, **WEIGHTS)
+        if is_new:
+            end = (sizes[-1], by_max[sizes[-1]])
+            text = f"weights\n{show_bytes(end[1])}"
+            axes.annotate(text, end, textcoords="offset points", fontsize=9, color=color, **BELOW)
+        amounts += by_max.values()
+    return amounts
 
 
 def _top(points: Sequence[Point]) -> int:
@@ -128,12 +187,16 @@ def _draw(axes: Axes, points: Sequence[Point], style: dict[str, Any]) -> None:
 def _label(
     axes: Axes,
     points: Sequence[Point],
-    name: str,
+    names: tuple[str, str],
     color: str,
     side: dict[str, Any],
     labelled: set[tuple[int, int]],
 ) -> None:
-    """The memory at each max, and the name of the line at its end; nothing where the same memory is labelled."""
+    """The memory at each max, and a name at the end of the line; nothing where the same memory is labelled.
+
+    `names` are that of the path alone, and that of all paths with the same line.
+    """
+    name, name_of_line = names
     line = sorted((point for point in points if not point.alone), key=lambda point: point.max)
 
     def write(point: Point, text: list[str], side: dict[str, Any]) -> None:
@@ -144,7 +207,7 @@ def _label(
 
     for size, group in groupby(line, key=lambda point: point.max):
         engines = list(group)
-        end = [name] if size == line[-1].max else []
+        end = [name_of_line] if size == line[-1].max else []
         write(engines[0], [*end, *_memory_by_opt(engines)], side)
     for point in points:
         if point.built_by_a_call:
@@ -163,9 +226,7 @@ def _memory_by_opt(engines: Sequence[Point]) -> list[str]:
     return [f"opt {' and '.join(map(str, of))}: {amount}" for amount, of in opts.items()]
 
 
-def _scale(axes: Axes, points: Sequence[Point]) -> None:
-    sizes = sorted({point.max for point in points})
-    amounts = [point.activation_bytes for point in points]
+def _scale(axes: Axes, sizes: Sequence[int], amounts: Sequence[int]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xlim(sizes[0] / ROOM_BESIDE, sizes[-1] * ROOM_BESIDE)

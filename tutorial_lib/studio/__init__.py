@@ -5,6 +5,7 @@ panel        the widgets and where they stand        worker       one thread, th
 form         the panel's entries as a setting        runner       runs, from the request to the last status
 display      what the panel shows of the results     cached_runs  builds, measures, remembers
 views        results as HTML and figures             downloads    files, script and snapshot
+engine_views TensorRT's engines, likewise
 """
 
 from tutorial_lib.studio.app import Studio

@@ -1,8 +1,10 @@
 """The studio: the panel, what its controls do, and the same from code."""
 
+import contextlib
 import functools
+import importlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from tutorial_lib.builds.job import BuildError
 from tutorial_lib.core.files import save
 from tutorial_lib.core.models import MODELS, Case
 from tutorial_lib.core.shapes import ShapeError
-from tutorial_lib.engines import EngineReport
+from tutorial_lib.engines import EngineReport, EnginesUnavailable, install
+from tutorial_lib.engines.worker import worker
 from tutorial_lib.experiments import recordings
 from tutorial_lib.experiments.result import Failure, Result
 from tutorial_lib.experiments.setting import Setting
@@ -61,6 +64,7 @@ class Studio:
         self._current: Setting | None = None  # what is typed, if it can be built
         self._clicked: threading.Timer | None = None
         self._panel.offer(self._runs.device)
+        self._panel.offer_engines(_missing())
         self._connect()
         self._show_ranges()
         self._changed()
@@ -75,7 +79,7 @@ class Studio:
 
         Raises
         ------
-        ShapeError, BackendUnavailable, PrecisionError, OptionError
+        ShapeError, BackendUnavailable, PrecisionError, OptionError, EnginesUnavailable
             If it cannot be built.
         """
         return self._form.read()
@@ -99,11 +103,13 @@ class Studio:
             A range for any dimension of the model, such as ``batch=(1, 4, 32)``; ``model``, ``backend``,
             ``precision``, ``paths`` (names), ``sizes`` (to measure; empty for automatic),
             ``options`` (a mapping), ``samples`` (rounds of measuring at least), ``budget`` (seconds of measuring,
-            within which rounds go on until the paths are told apart; 0: no more than those rounds).
+            within which rounds go on until the paths are told apart; 0: no more than those rounds),
+            ``engines`` (whether TensorRT for RTX builds its engines first, which are not run), ``calls`` (sizes to call
+            these at).
 
         Raises
         ------
-        ShapeError, BackendUnavailable, PrecisionError, OptionError
+        ShapeError, BackendUnavailable, PrecisionError, OptionError, EnginesUnavailable
             If the new setting cannot be built; the panel then stays as it was.
         """
         with self._lock:
@@ -115,6 +121,8 @@ class Studio:
 
     def build(self, fresh: bool = False) -> Result:
         """Build and measure the setting, and wait for the result. With `fresh`, without anything kept from before.
+
+        TensorRT's engines come first, if the setting has ``engines``: see :attr:`Result.engines`.
 
         Raises
         ------
@@ -216,15 +224,36 @@ class Studio:
         """
         return self._runner.ask(self._asked_setting(), size, outside).result()
 
-    def engines(self, calls: Sequence[int] = ()) -> tuple[EngineReport, ...]:
-        """The engines that TensorRT for RTX builds for the shown setting, not run, and what `calls` would do.
+    def engines_over_max(self, *sizes: int, dim: str = "") -> tuple[EngineReport, ...]:
+        """What max does to the memory of TensorRT's engines: builds those of the shown setting with other sizes of max.
+
+        Parameters
+        ----------
+        *sizes : int
+            Sizes of max. Default: half, double, and so on, as far as opt and the model allow.
+        dim : str
+            The dimension whose max it is. Default: the first.
+
+        Returns
+        -------
+        tuple of EngineReport
+            All that are known of these paths and differ in the range of `dim` at most; built, not run.
 
         Raises
         ------
+        ShapeError
+            If there is no such dimension, or a size cannot be its max.
         EnginesUnavailable
             If TensorRT for RTX is not installed here, or has no library for this machine.
         """
-        return self._runner.engines(self._asked_setting(), calls).result()
+        install.located()
+        setting = self._asked_setting()
+        names = [each.name for each in setting.ranges]
+        dim = dim or names[0]
+        if dim not in names:
+            raise ShapeError(f"there is no dimension {dim!r}; use {', '.join(names)}.")
+        others = [self._runs.with_max(setting, dim, size) for size in sizes] or self._runs.other_maxes(setting, dim)
+        return self._runner.engines_over_max(dim, [setting, *others]).result()
 
     def script(self) -> str:
         """The setting as a script that stands alone, without this package."""
@@ -262,6 +291,7 @@ class Studio:
         self._panel.root.close()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        threading.Thread(target=warm_up, args=[self._panel.engines.value], daemon=True).start()
         text = "The shape studio is shown here while its kernel runs: run this cell."
         return {**self._panel.root._repr_mimebundle_(), "text/plain": text, "text/html": f"<p><em>{text}</em></p>"}
 
@@ -277,14 +307,18 @@ class Studio:
         panel.cancel.on_click(self._handler(self.cancel))
         panel.pin.on_click(self._handler(self.pin))
         panel.ask.on_click(self._handler(self._ask_clicked))
-        panel.engines.on_click(self._handler(self._engines_clicked))
+        panel.memory_build.on_click(self._handler(self._memory_clicked))
+        for dropdown in (panel.memory_dim, panel.compare, panel.compare_with):
+            dropdown.observe(self._handler(self._draw_later), "value")
         panel.tabs.observe(self._handler(self._draw_later), "selected_index")
 
     def _ask_clicked(self) -> None:
         self._runner.ask(self._asked_setting(), self._panel.ask_size.value, OUTSIDE[self._panel.outside.value])
 
-    def _engines_clicked(self) -> None:
-        self._runner.engines(self._asked_setting(), [self._panel.ask_size.value])
+    def _memory_clicked(self) -> None:
+        install.located()
+        setting, dim = self._asked_setting(), self._panel.memory_dim.value
+        self._runner.engines_over_max(dim, [setting, *self._runs.other_maxes(setting, dim)])
 
     def _handler(self, do: Callable[[], Any]) -> Callable[[Any], None]:
         """`do` as a handler: under the lock, and with its errors in the panel, since a handler's are shown nowhere."""
@@ -363,6 +397,23 @@ class Studio:
     def _asked_setting(self) -> Setting:
         """The setting that is asked about: that of the result, or else the one in the panel."""
         return self._display.result.setting if self._display.result else self.setting
+
+
+def warm_up(engines: bool) -> None:
+    """Load what the first build needs: the compilers' modules and, for TensorRT's engines, their process."""
+    if engines:
+        with contextlib.suppress(EnginesUnavailable):  # removed since; a build says so
+            worker().start()
+    importlib.import_module("torch._inductor.compile_fx")
+
+
+def _missing() -> str:
+    """What is missing here to build TensorRT's engines, and how to get it; empty if nothing is."""
+    try:
+        install.located()
+    except EnginesUnavailable as error:
+        return str(error)
+    return ""
 
 
 def _complete(result: Result) -> Result:

@@ -2,15 +2,14 @@
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
 from tutorial_lib.core.shapes import ShapeError
-from tutorial_lib.engines import EngineReport
 from tutorial_lib.experiments.result import Result
 from tutorial_lib.experiments.setting import Setting
-from tutorial_lib.studio import downloads, views
+from tutorial_lib.studio import downloads, engine_views, views
 from tutorial_lib.studio.cached_runs import Answer, CachedRuns
 from tutorial_lib.studio.form import INVALID
 from tutorial_lib.studio.panel import Panel
@@ -19,7 +18,7 @@ from tutorial_lib.upstream.exported_script import script
 PINS = 5
 QUESTIONS = 6
 """Questions whose answers stay in view."""
-MORE_TAB, DOWNLOADS_TAB = 1, 4
+MORE_TAB, ENGINES_TAB, DOWNLOADS_TAB = 1, 3, 5
 """Tabs that are only drawn when they are looked at."""
 
 
@@ -42,6 +41,7 @@ class Display:
         self.shown: Result | None = None
         self.pins: dict[str, Result] = {}
         self.drawn_at = 0.0
+        self._memory_drawn: tuple[object, ...] = ()
         self._questions: list[tuple[Answer, ...]] = []
 
     def last(self) -> Result:
@@ -87,10 +87,6 @@ class Display:
         self._questions = [answers, *self._questions][:QUESTIONS]
         self._panel.answers.value = views.answers(self._questions)
 
-    def show_engines(self, reports: Sequence[EngineReport]) -> None:
-        """Show the engines that TensorRT built."""
-        self._panel.engine_reports.value = views.engine_reports(reports)
-
     def redraw(self) -> None:
         """Draw again what is shown."""
         self.draw(None if self.shown is None or self.shown.final else self.shown)
@@ -99,6 +95,7 @@ class Display:
         """Show the result that streams in, or else the last complete one."""
         self.shown = result = streaming or self.result
         panel, behind = self._panel, self.behind()
+        self._draw_engines()
         if result is None:
             panel.figure.value = views.EMPTY
             panel.table.value = panel.seconds.value = panel.more.value = panel.built.value = ""
@@ -113,6 +110,38 @@ class Display:
             panel.script.value = self._script(result)
             panel.links.value = downloads.links(result, views.figure(result, behind))
         self.drawn_at = time.monotonic()
+
+    def _draw_engines(self) -> None:
+        """TensorRT's engines of what is shown, their memory over max, and how two settings differ; if looked at."""
+        panel, result = self._panel, self.shown
+        panel.offer_comparison({letter: pinned.label for letter, pinned in self.pins.items()})
+        if result is None or panel.tabs.selected_index != ENGINES_TAB or panel.engines.disabled:
+            return
+        panel.engine_reports.value = engine_views.engines(result)
+        self._draw_memory(result)
+        old, new = (self._labelled(dropdown.value, result) for dropdown in (panel.compare, panel.compare_with))
+        panel.engine_changes.value = "" if old[1] is new[1] else engine_views.changes(old, new)
+
+    def _labelled(self, letter: str, shown: Result) -> tuple[str, Result]:
+        """A pinned result, or the one that is shown, with its label."""
+        result = self.pins.get(letter, shown)
+        return f"{letter or 'shown'}: {result.label}", result
+
+    def _draw_memory(self, result: Result) -> None:
+        """Memory over max of the engines of what is shown, and of those that have another range of the dimension."""
+        panel, dim = self._panel, self._panel.memory_dim.value
+        if dim not in {each.name for each in result.setting.ranges}:
+            panel.memory.value = ""
+            return
+        known = self._runs.engines_over_max(result.setting, dim)
+        reports = [*known, *(report for report in result.engines if report not in known)]
+        drawn = dim, *map(id, (*reports, *result.engines))
+        if drawn == self._memory_drawn:
+            return
+        self._memory_drawn = drawn
+        axis = engine_views.axis_of(self._runs.base(result.setting.model), dim)
+        figure = engine_views.memory_figure(reports, result.engines, dim, axis)
+        panel.memory.value = views.image(figure, engine_views.memory_alt(reports, dim, axis)) if figure else ""
 
     def _script(self, result: Result) -> str:
         try:

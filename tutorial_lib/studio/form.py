@@ -7,17 +7,18 @@ from typing import Any
 from tutorial_lib.builds.backends import BackendUnavailable, OptionError
 from tutorial_lib.core.precision import PrecisionError
 from tutorial_lib.core.shapes import DynamicDim, ShapeError
+from tutorial_lib.engines import EnginesUnavailable, install
 from tutorial_lib.experiments.setting import Setting, freeze, read_options, read_sizes, show_options
 from tutorial_lib.measure.sweep import default_sizes
 from tutorial_lib.studio.cached_runs import CachedRuns
 from tutorial_lib.studio.panel import Panel
 
-INVALID = (ShapeError, BackendUnavailable, OptionError, PrecisionError)
+INVALID = (ShapeError, BackendUnavailable, OptionError, PrecisionError, EnginesUnavailable)
 """What a setting that cannot be built raises."""
 Values = dict[str, Any]
 """Everything that is typed, as it is typed, right or wrong."""
 
-ENTRIES = ("backend", "precision", "paths", "sizes", "options", "samples", "budget")
+ENTRIES = ("backend", "precision", "paths", "sizes", "options", "samples", "budget", "engines", "calls")
 """What is typed beside the model and its ranges, by the names of a :class:`Setting`."""
 
 
@@ -25,7 +26,7 @@ def _typed(name: str, value: Any) -> Any:
     """What would be typed for the value of an entry."""
     if name == "paths":
         return (value,) if isinstance(value, str) else tuple(value)
-    if name == "sizes" and not isinstance(value, str):
+    if name in ("sizes", "calls") and not isinstance(value, str):
         return ", ".join(map(str, [value] if isinstance(value, int) else value or ()))
     if name == "options" and not isinstance(value, str):
         return show_options(freeze(dict(value or {})))
@@ -55,14 +56,20 @@ class Form:
 
         Raises
         ------
-        ShapeError, BackendUnavailable, PrecisionError, OptionError
+        ShapeError, BackendUnavailable, PrecisionError, OptionError, EnginesUnavailable
             If it cannot be built.
         """
         values = values or self.values()
         case = self._runs.base(values["model"]).with_ranges(**values["ranges"])
-        sizes, options = read_sizes(values["sizes"]), read_options(values["options"])
-        setting = Setting(**{**values, "ranges": tuple(case.dims.values()), "sizes": sizes, "options": options})
-        return self._runs.settled(setting)
+        read = {
+            "ranges": tuple(case.dims.values()),
+            "sizes": read_sizes(values["sizes"]),
+            "options": read_options(values["options"]),
+            "calls": read_sizes(values["calls"], "to call TensorRT's engines at") if values["engines"] else (),
+        }
+        if values["engines"]:
+            install.located()
+        return self._runs.settled(Setting(**{**values, **read}))
 
     def changed(self, changes: Mapping[str, Any]) -> Values:
         """What is typed now with `changes`, which have the names of :meth:`Studio.set`."""
@@ -107,6 +114,7 @@ class Form:
         with self.quiet():
             for controls in self._panel.ranges.values():
                 controls.follow()
+            self._panel.calls.disabled = not self._panel.engines.value
         values = self.values()
         with contextlib.suppress(ShapeError):
             sizes = default_sizes(self._runs.base(values["model"]).with_ranges(**values["ranges"]))

@@ -10,9 +10,11 @@ from tutorial_lib.builds import backends
 from tutorial_lib.core import precision
 from tutorial_lib.core.shapes import LARGEST, DynamicDim
 from tutorial_lib.paths import PATHS
-from tutorial_lib.studio import views
+from tutorial_lib.studio import engine_views, views
 
-TABS = ("Results", "Speed-up and build", "What was built", "Ask for a size", "Take it with you")
+TABS = ("Results", "Speed-up and build", "What was built", "TensorRT engine", "Ask for a size", "Take it with you")
+SHOWN = ""
+"""Stands for what is shown among the letters of the pinned results."""
 OUTSIDE = {"refuse it": "raise", "build another engine (jit)": "recompile", "run it in PyTorch": "eager"}
 AUTO = "auto"
 BUDGET = 3.0
@@ -92,6 +94,12 @@ class Panel:
         self.options = w.Text(
             description="options", placeholder="max_autotune=True, freezing=True", layout={"width": "28em"}, style=auto
         )
+        self.engines = w.Checkbox(
+            description="TensorRT's engines (built, not run)", indent=False, layout={"width": "auto"}
+        )
+        self.calls = w.Text(
+            description="sizes to call them at", placeholder="for example 1, 33", layout={"width": "22em"}, style=auto
+        )
         self.entries = {
             "backend": self.backend,
             "precision": self.precision,
@@ -99,6 +107,8 @@ class Panel:
             "options": self.options,
             "samples": self.rounds,
             "budget": self.budget,
+            "engines": self.engines,
+            "calls": self.calls,
         }
         self.problem = w.HTML()
         self.build = _button("Build", "Build what is not built yet, and measure all paths side by side", "primary")
@@ -110,8 +120,14 @@ class Panel:
         self.stale = w.HTML()
         self.pins = w.HBox(layout={"flex_flow": "row wrap", "grid_gap": "4px"})
         self.figure, self.table, self.seconds = w.HTML(), w.HTML(), w.HTML()
-        self.more, self.built, self.engine_reports = w.HTML(), w.HTML(), w.HTML()
-        self.engines = _button("Build TensorRT's engines", "With TensorRT for RTX, in a process of its own; not run")
+        self.more, self.built = w.HTML(), w.HTML()
+        self.engine_reports, self.memory, self.memory_status = w.HTML(), w.HTML(), w.HTML()
+        self.memory_dim = w.Dropdown(description="max of", style=auto, layout={"width": "auto"})
+        self.memory_build = _button("Build with other sizes of max", "To see what max does to memory")
+        self.compare = w.Dropdown(description="compare", style=auto, layout={"width": "22em"})
+        self.compare_with = w.Dropdown(description="with", style=auto, layout={"width": "22em"})
+        self.comparison = _row(self.compare, self.compare_with)
+        self.engine_changes = w.HTML()
         self.ask_size = _entry("size", value=33)
         self.outside = w.Dropdown(options=list(OUTSIDE), description="outside the range", style=auto)
         self.ask = _button("Ask", "Call every path at this size")
@@ -121,7 +137,17 @@ class Panel:
             children=[
                 w.VBox([self.figure, self.table]),
                 w.VBox([self.more, self.seconds]),
-                w.VBox([self.built, _row(self.engines), self.engine_reports]),
+                w.VBox([self.built]),
+                w.VBox(
+                    [
+                        self.engine_reports,
+                        _row(self.memory_dim, self.memory_build),
+                        self.memory_status,
+                        self.memory,
+                        self.comparison,
+                        self.engine_changes,
+                    ]
+                ),
                 w.VBox([_row(self.ask_size, self.outside, self.ask), self.answers]),
                 w.VBox([self.links, self.script]),
             ],
@@ -133,6 +159,7 @@ class Panel:
                 _row(self.model, self.backend, self.precision, _row(w.Label("paths"), *self.paths.values())),
                 self.ranges_box,
                 _row(self.sizes, self.rounds, self.budget, self.options),
+                _row(self.engines, self.calls),
                 self.problem,
                 _row(self.build, self.cancel, self.scratch, self.pin),
                 self.status,
@@ -147,6 +174,9 @@ class Panel:
         """Controls for these dimensions, in place of those that were there."""
         self.ranges = {name: RangeControls(dim) for name, dim in dims.items()}
         self.ranges_box.children = [controls.row for controls in self.ranges.values()]
+        self.memory_dim.options = list(dims)
+        self.memory_dim.value = next(iter(dims), None)
+        self.memory_dim.layout.display = None if len(dims) > 1 else "none"
 
     def show_pins(self, labels: Mapping[str, str], restore: Callable[[str], Any], unpin: Callable[[str], Any]) -> None:
         """A line for each pinned result, with buttons to go back to it and to unpin it."""
@@ -158,6 +188,22 @@ class Panel:
             away.on_click(unpin(letter))
             rows.append(_row(w.HTML(f"<b>{letter}</b> {html.escape(label)}"), back, away))
         self.pins.children = rows
+
+    def offer_engines(self, problem: str) -> None:
+        """Offer to build TensorRT's engines, unless there is a `problem`."""
+        self.engines.value, self.engines.disabled = not problem, bool(problem)
+        self.engine_reports.value = engine_views.unavailable(problem) if problem else engine_views.NOTHING_YET
+
+    def offer_comparison(self, labels: Mapping[str, str]) -> None:
+        """Offer to compare pinned results, by their letters, and what is shown; the first pin with it by default."""
+        options = [("what is shown", SHOWN), *((f"{letter}: {label}", letter) for letter, label in labels.items())]
+        letters = [letter for _, letter in options]
+        for dropdown, default in ((self.compare, next(iter(labels), SHOWN)), (self.compare_with, SHOWN)):
+            before = dropdown.value
+            if dropdown.options != tuple(options):
+                dropdown.options = options
+                dropdown.value = before if before in letters[1:] else default
+        self.comparison.layout.display = None if labels else "none"
 
     def offer(self, device: Any) -> None:
         """Offer every backend and precision; those that do not work on `device` with the reason."""

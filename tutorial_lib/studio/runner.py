@@ -4,13 +4,12 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
-from tutorial_lib.core.progress import Cancelled
+from tutorial_lib.core.progress import Cancelled, Progress
 from tutorial_lib.engines import EngineReport
 from tutorial_lib.experiments.result import Failure, Result
-from tutorial_lib.experiments.run import run
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.studio.cached_runs import Answer, CachedRuns
 from tutorial_lib.studio.display import Display
@@ -47,7 +46,8 @@ class Runner:
         self, runs: CachedRuns, panel: Panel, display: Display, lock: threading.RLock, changed: Callable[[], None]
     ) -> None:
         self._runs, self._panel, self._display, self._lock, self._changed = runs, panel, display, lock, changed
-        self._kind = id(self), "run"
+        self._kind, self._memory_kind = (id(self), "run"), (id(self), "engines over max")
+        self._memory_job: Job[tuple[EngineReport, ...]] | None = None
         self._started = self._told = 0.0
         self._share, self._stage = 0.0, ""
         self.job: Job[Result] | None = None
@@ -68,6 +68,7 @@ class Runner:
             if cached:
                 return self.show(cached)
             self.job = self.error = None
+            WORKER.cancel(self._memory_kind)
             self._started = time.monotonic()
             self._share, self._stage = 0.0, "waiting for another run" if WORKER.busy else "starting"
             self._show_stage()
@@ -88,8 +89,9 @@ class Runner:
             return self.job
 
     def cancel(self) -> None:
-        """Stop the run as soon as it can be stopped; its result is discarded."""
+        """Stop what runs as soon as it can be stopped; its result is discarded."""
         with self._lock:
+            WORKER.cancel(self._memory_kind)
             if self.running:
                 text = "Cancelled. A step that cannot be stopped may still be finishing; its result is discarded."
                 self._panel.status.value = status(text)
@@ -118,7 +120,7 @@ class Runner:
                 if due:
                     self._display.draw(result)
                     self._changed()
-            if due:
+            if due and result.sweep is not None:
                 time.sleep(REST)
 
         try:
@@ -185,22 +187,46 @@ class Runner:
         panel.answers.value = status("waiting for another run" if WORKER.busy else "asking")
         return WORKER.submit((id(self), "ask"), work)
 
-    def engines(self, setting: Setting, calls: Sequence[int]) -> Job[tuple[EngineReport, ...]]:
-        """Let TensorRT for RTX build the engines of a settled setting."""
+    def engines_over_max(self, dim: str, settings: Sequence[Setting]) -> Job[tuple[EngineReport, ...]]:
+        """Let TensorRT for RTX build the engines of settled settings that differ in the max of `dim`."""
         panel = self._panel
 
         def work(job: Job[tuple[EngineReport, ...]]) -> tuple[EngineReport, ...]:
-            try:
-                engines_only = replace(setting, measure=False, engines=True, calls=tuple(calls))
-                reports = run(engines_only, self._runs.case(setting), progress=lambda _: job.check()).engines
-            except Exception as error:
-                panel.engine_reports.value = status(Failure.of(error).sentence)
-                raise
-            self._display.show_engines(reports)
-            return reports
+            def tell(where: str, step: Progress) -> None:
+                with self._lock:
+                    job.check()
+                    panel.memory_status.value = status(f"{where}: {step.text}")
 
-        panel.engine_reports.value = status("TensorRT for RTX builds the engines, in a process of its own.")
-        return WORKER.submit((id(self), "engines"), work)
+            for setting in settings:
+                size = next(each.max for each in setting.ranges if each.name == dim)
+                for path in setting.paths:
+                    self._runs.engines(setting, path, functools.partial(tell, f"max {size}, {path}"))
+                with self._lock:
+                    job.check()
+                    self._display.redraw()
+            return self._runs.engines_over_max(settings[0], dim)
+
+        def ended() -> None:
+            with self._lock:
+                if job is self._memory_job:
+                    panel.memory_status.value = status("Cancelled.") if job.cancelled else _why(job)
+                    panel.cancel.disabled = not self.running
+
+        with self._lock:
+            panel.memory_status.value = status("waiting for another run" if WORKER.busy else "starting")
+            panel.cancel.disabled = False
+            job = self._memory_job = WORKER.submit(self._memory_kind, work)
+            job.when_done(ended)
+            return job
+
+
+def _why(job: Job[Any]) -> str:
+    """Why a job failed, as a status; nothing if it did not."""
+    try:
+        job.result(0)
+    except Exception as error:
+        return status(Failure.of(error).sentence)
+    return ""
 
 
 def when(result: Result) -> str:

@@ -5,7 +5,7 @@ A result and the pinned ones stand side by side everywhere: in the figure as fai
 
 import base64
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from tutorial_lib.builds.plan import show_activation, show_bytes
 from tutorial_lib.builds.report import Build, Engine
-from tutorial_lib.engines import EngineReport
-from tutorial_lib.engines.report import plan_lines, shape
+from tutorial_lib.engines.report import shape
 from tutorial_lib.experiments.result import Result
 from tutorial_lib.figures import plots
 from tutorial_lib.measure.sweep import EAGER, Sweep
@@ -43,7 +43,16 @@ HTML: Any = TEMPLATES.get_template("views.html.jinja").module
 EMPTY = '<p class="tl-empty">Nothing is built yet. Choose min, opt and max, and press Build.</p>'
 VERY_WIDE = 4.0
 """Upper over lower end of an interval above which its numbers say nothing: two rounds that differ, for instance."""
-NUMBERS = ("engine", "operators", "seconds", "size", "weights as inputs")
+NUMBERS = (
+    "engine",
+    "operators",
+    "seconds",
+    "size",
+    "plan",
+    "activation memory",
+    "weights in the plan",
+    "weights as inputs",
+)
 """Columns of the table of engines that are aligned to the right."""
 
 
@@ -88,7 +97,8 @@ def alt(result: Result) -> str:
 def table(result: Result, pinned: Pinned = ()) -> str:
     """All numbers of the figure: a row for each size, and a faint one for each pinned result that has it."""
     if result.sweep is None:
-        return f'<p class="tl-status">Nothing is measured.</p>{_failures(result)}'
+        yet = "" if result.final else " yet"
+        return f'<p class="tl-status">Nothing is measured{yet}.</p>{_failures(result)}'
     dim, rows = _dim(result.sweep), _rows(result.sweep)
     behind = [
         (label, run, _rows(run.sweep)) for label, run in pinned if run.sweep and _dim(run.sweep)["name"] == dim["name"]
@@ -197,32 +207,15 @@ def _build(build: Build) -> str:
         facts.insert(0, f"left to PyTorch: {', '.join(build.left_to_pytorch)}")
     if build.reused:
         facts.insert(0, f"reused: {build.reused}")
-    return _engines(head, build.engines, {}, facts)
+    rows, columns = engine_rows(build.engines, {})
+    return str(HTML.engines(head, columns, rows, facts))
 
 
-def engine_reports(reports: Iterable[EngineReport]) -> str:
-    """The engines that TensorRT for RTX built, in the form of :func:`built`."""
-    return "".join(_engine_report(report) for report in reports)
+def engine_rows(engines: Sequence[Engine], typed: Mapping[str, str]) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """A row for each input that is no weight, the model's own first; and the columns with the side they are aligned to.
 
-
-def _engine_report(report: EngineReport) -> str:
-    facts = []
-    if report.failed:
-        facts.append(f"the build failed: {report.failed}")
-    facts += [f"TensorRT's log: {line}" for line in report.log if line not in (report.failed or "")]
-    for number, engine in enumerate(report.engines, start=1):
-        if engine.plan:
-            facts += [f"engine {number}: {line}" for line in plan_lines(engine.plan)]
-    if report.left_to_pytorch:
-        facts.append(f"left to PyTorch: {', '.join(report.left_to_pytorch)}")
-    facts += [f"call {call}" for call in report.calls]
-    facts += [f"note: {note}" for note in report.notes]
-    typed = {each.name: shape(each) for each in report.requested}
-    return _engines(report.title, report.engines, typed, facts)
-
-
-def _engines(head: str, engines: Sequence[Engine], typed: Mapping[str, str], facts: Sequence[str]) -> str:
-    """A table with a row for each input that is no weight, the model's own first; empty columns are left out."""
+    `typed` has the range that was typed for an input. Empty columns are left out.
+    """
     rows: list[dict[str, str]] = []
     for number, engine in enumerate(engines, start=1):
         inputs = sorted((each for each in engine.inputs if each.kind != "weight"), key=lambda each: each.kind != "data")
@@ -231,7 +224,10 @@ def _engines(head: str, engines: Sequence[Engine], typed: Mapping[str, str], fac
             "opt from": engine.opt_source,
             "operators": str(engine.operators),
             "seconds": f"{engine.seconds:.2f}" if engine.seconds else "",
-            "size": "" if engine.engine_bytes is None else _mb(engine.engine_bytes),
+            "size": "" if engine.engine_bytes is None or engine.plan else _mb(engine.engine_bytes),
+            "plan": show_bytes(engine.plan.plan_bytes) if engine.plan else "",
+            "activation memory": show_activation(engine.plan) if engine.plan else "",
+            "weights in the plan": show_bytes(engine.plan.weight_bytes) if engine.plan else "",
             "weights as inputs": str(weights) if weights else "",
             "when": "after the build, by a call" if engine.after_build else "",
         }
@@ -244,8 +240,7 @@ def _engines(head: str, engines: Sequence[Engine], typed: Mapping[str, str], fac
             }
             rows.append(of_input | (of_engine if each is inputs[0] else dict.fromkeys(of_engine, "")))
     names = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
-    columns = {name: "number" if name in NUMBERS else "text" for name in names}
-    return str(HTML.engines(head, columns, rows, facts))
+    return rows, {name: "number" if name in NUMBERS else "text" for name in names}
 
 
 def _mb(count: int) -> str:
