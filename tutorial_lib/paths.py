@@ -50,7 +50,8 @@ def input(model: nn.Module, case: Case, backend: str, options: Options) -> Progr
         import openvino as ov
 
         bounds = [ov.PartialShape(spec.bounds()) for spec in case.inputs]  # such as [1..32,196,768]
-        converted = ov.convert_model(model, example_input=case.example(case.traced), input=bounds)  # torch.jit.trace
+        example = case.example(case.traced)  # for torch.jit.trace
+        converted = ov.convert_model(model, example_input=example, input=bounds, share_weights=False)
         return OpenVINOModel(ov.Core().compile_model(converted, "CPU", options))
     dynamic_shapes = shapes.range_dims(case.inputs)  # such as {"x": {0: Dim("x_0", min=1, max=32)}}
     exported = torch.export.export(model, case.example(case.traced), dynamic_shapes=dynamic_shapes)

@@ -1,5 +1,6 @@
 """OpenVINO's programs: right at every size, independent of what they were made from, or refused with the reason."""
 
+import gc
 import subprocess
 import sys
 import threading
@@ -127,15 +128,33 @@ def test_results_are_copies_that_a_later_call_leaves_alone(path):
     assert all(map(torch.equal, output, before))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("path", PATHS)
-def test_a_program_does_not_change_with_the_weights_of_its_model(path):
-    case = case_of(lambda h, x, y: h + y)
+def test_a_program_does_not_change_with_the_weights_of_its_model(path, dtype):
+    case = case_of(lambda h, x, y: h + y, dtype=dtype)
     program = PATHS[path](case, "openvino")
     inputs = case.example(4, seed=1)
     before = program(*inputs)
     for weight in case.model.parameters():
         weight.fill_(0.5)
     assert torch.equal(program(*inputs), before)
+
+
+def test_weights_are_there_when_pytorch_has_freed_its_own():
+    def program_and_result():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = Layer(lambda h, x, y: h + y, width=256).bfloat16()
+        specs = (TensorSpec(name, (DynamicDim("batch", 1, 4, 16), 256), torch.bfloat16) for name in "xy")
+        case = Case("layer", model, tuple(specs))
+        with openvino.weights_copied():
+            return compiled_model("export", case), case.example(4), case.eager(*case.example(4))
+
+    program, inputs, eager = program_and_result()
+    gc.collect()
+    reused = [torch.full((256, 256), float("nan"), dtype=torch.bfloat16) for _ in range(100)]
+    assert_same(program(*inputs)[0], eager)
+    del reused
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

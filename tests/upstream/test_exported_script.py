@@ -20,6 +20,7 @@ from tutorial_lib import (
     TensorSpec,
     expand_reshape,
     perceptron,
+    status,
     text_encoder,
     vit,
     vit_any_size,
@@ -210,6 +211,25 @@ def test_with_inductor_and_options_too(run, inductor):
     assert_same_numbers(rows, swept(case, {"export": program}, (3,)), within=1e-3)
 
 
+@pytest.mark.skipif(not status("openvino", "cpu").works, reason=status("openvino", "cpu").reason)
+@pytest.mark.parametrize(
+    ("make", "precision", "sizes"),
+    [(first_model, "bf16", (1, 8)), (two_inputs, "fp32", (1, 3)), (past_and_next, "fp32", (1, 3))],
+    ids=["expand-reshape", "two-inputs", "past-and-next"],
+)
+def test_with_openvino_too_but_for_jit(run, make, precision, sizes):
+    base = make()
+    selected = setting(base, "openvino", precision=precision, sizes=sizes)
+    case = selected.case(base)
+    text = script(base, selected)
+    assert "A script cannot hold jit with openvino" in text
+    _, rows = run(text)
+    programs = {path: PATHS[path](case, "openvino") for path in ("input", "export")}
+    assert_same_numbers(rows, swept(case, programs, selected.measured(case)), within=1e-3)
+    with pytest.raises(ShapeError, match=r"cannot hold jit with openvino.*Choose the input or the export path\.$"):
+        script(base, replace(selected, paths=("jit",)))
+
+
 UPSTREAM = {
     "jit": ("torch.compile(", "mark_dynamic", "set_stance", '"jit"'),
     "input": ('torch.export.Dim("x_0", min=1, max=8)', '"input"'),
@@ -329,8 +349,10 @@ def test_scripts_are_formatted_and_clean(tmp_path, device, request, monkeypatch)
     long = {"a" * 30: "b" * 40, 'quo"te': [1.5] * 30, "set": {"x"}, "none": None}
     for make in (first_model, small_vit, small_perceptron, two_inputs):
         base = make()
-        for backend in ("eager", "inductor", "tensorrt") if device == "gpu" else ("eager", "inductor"):
+        for backend in ("eager", "inductor", "tensorrt") if device == "gpu" else ("eager", "inductor", "openvino"):
             for paths in (("jit",), ("input",), ("export",), tuple(PATHS)):
+                if (backend, paths) == ("openvino", ("jit",)):
+                    continue
                 options = (("post_grad_fusion_options", long),) if backend == "inductor" else ()
                 sizes = tuple(range(1, 65)) if paths == ("jit",) and make is small_perceptron else ()
                 text = script(base, setting(base, backend, paths=paths, options=options, sizes=sizes))

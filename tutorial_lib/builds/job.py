@@ -7,7 +7,6 @@ the program.
 
 import collections
 import contextlib
-import copy
 import functools
 import inspect
 import io
@@ -138,6 +137,8 @@ class Job:
                 stack.enter_context(tensorrt.observed(self.note, self.opt_source, self.names))
             elif self.case.device.type == "cpu":
                 stack.enter_context(convolutions.for_any_size())
+            if self.backend == "openvino":
+                stack.enter_context(openvino.weights_copied())
             if self.backend == "inductor":
                 fresh = package_cache.current_policy() == "fresh"
                 stack.enter_context(inductor.patched({"force_disable_caches": True} if fresh else {}))
@@ -194,8 +195,7 @@ class Job:
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", TracerWarning)
-            # a copy, because OpenVINO's constants share memory with the weights
-            model: Any = function(copy.deepcopy(self.case.model), self.case, self.backend, self.options)
+            model: Any = function(self.case.model, self.case, self.backend, self.options)
         for warning in caught:
             if not issubclass(warning.category, TracerWarning):
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -8,7 +8,7 @@ upstream calls of :mod:`tutorial_lib.paths`, with this setting's numbers in them
 import ast
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ TEMPLATES = Environment(
 )
 OF_THIS_MACHINE = frozenset({"cpp.cxx", "engine_cache_dir", "timing_cache_path"})
 """Options that are paths on this machine, which no script holds."""
+WHY_NO_JIT = (
+    "A script cannot hold jit with openvino: OpenVINO's own backend for torch.compile fails on marked dimensions, and "
+    "the one that was used is the tutorial's."
+)
 
 
 def script(base: Case, setting: Setting) -> str:
@@ -55,7 +59,9 @@ def script(base: Case, setting: Setting) -> str:
     if setting.precision is None:
         raise ShapeError(f"a script has to name its precision; choose one of {', '.join(precision.DTYPES)}.")
     backend, case = setting.settled(base).backend, setting.case(base)
-    paths = [path for path in PATHS if path in setting.paths]
+    paths = [path for path in PATHS if path in setting.paths and (backend, path) != ("openvino", "jit")]
+    if not paths:
+        raise ShapeError(f"{WHY_NO_JIT} Choose the input or the export path.")
     used = {*paths, backend, case.device.type}
     model_source, imports = definitions(case)
     values = {
@@ -63,11 +69,13 @@ def script(base: Case, setting: Setting) -> str:
         **_constants(case, setting),
         **_inputs(case),
         **_calls(case, backend),
-        "title": _title(case, backend, setting),
+        "title": _title(case, backend, setting, paths),
+        "left_out": textwrap.fill(WHY_NO_JIT, COLUMNS) if len(paths) < len(setting.paths) else "",
         "header": _header(setting, backend, case.device),
         "recipe": case.recipe,
         "definitions": model_source,
         "options": _options(case, setting, backend),
+        "bounds": literal([spec.bounds() for spec in case.inputs], "BOUNDS = "),
         "paths": literal({path: Source(path) for path in paths}, "PATHS = "),
     }
     template = TEMPLATES.get_template("exported_script.py.jinja")
@@ -192,23 +200,23 @@ def _expression(dim: Any, variables: Mapping[str, str]) -> Source:
 def _options(case: Case, setting: Setting, backend: str) -> str:
     """All settings of the backend, without those that concern this machine or a path that was not chosen."""
     with precision.tf32(case.allows_tf32):
-        settings = backends.settings(backend, case.device, dict(setting.options))
+        settings = backends.settings(backend, case.device, dict(setting.options), case.precision)
     ahead = "input" in setting.paths or "export" in setting.paths
     options = {
         name: value
         for name, value in settings.items()
         if name not in OF_THIS_MACHINE and (ahead or not name.startswith("aot_inductor."))
     }
-    if backend == "tensorrt":
+    if backend in ("tensorrt", "openvino"):
         return literal(options, "OPTIONS = ")
     starts = {f"torch._inductor.config.{name} = ": value for name, value in options.items()}
     return "\n".join(start + literal(value, start) for start, value in starts.items())
 
 
-def _title(case: Case, backend: str, setting: Setting) -> str:
+def _title(case: Case, backend: str, setting: Setting, paths: Sequence[str]) -> str:
     name = re.sub(r'[\\"]', "'", case.name)
     ranges = ", ".join(f"{dim.name} {dim.min} / {dim.opt} / {dim.max}" for dim in case.dims.values())
-    text = f"{name} for {ranges}: {', '.join(setting.paths)} with {backend} in {setting.precision}."
+    text = f"{name} for {ranges}: {', '.join(paths)} with {backend} in {setting.precision}."
     return textwrap.fill(text, COLUMNS - 3)
 
 

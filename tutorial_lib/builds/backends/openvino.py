@@ -15,12 +15,14 @@ version and torch 2.13 (``tests/builds/test_openvino.py``).
   beyond 32 bits too.
 - Its own backend for ``torch.compile`` fails on marked dimensions (``IndexError: list index out of range``); with
   ``aot_autograd`` it goes on in PyTorch where its own code fails, and tells nobody. :func:`compile_graph` stands in.
-- A converted model shares memory with the weights of the model, in part, so it is made from a copy of them.
+- A converted model shares memory with the weights of the model. bfloat16 weights it does not even keep alive: once
+  PyTorch frees them, the numbers are wrong without a word. :func:`weights_copied` gives it copies.
 - On its first import it reports that, and later every conversion, to its makers, and keeps files in the user's home.
   That is the work of the package ``openvino-telemetry``, without which OpenVINO works as well. The line below hides it
   from this process.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -30,11 +32,12 @@ import operator
 import sys
 import threading
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.utils import _pytree as pytree
@@ -145,6 +148,21 @@ def refuse_values_read(case: Case, where: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def weights_copied() -> Iterator[None]:
+    """Conversions inside the ``with`` block copy every weight, which ``share_weights=False`` does for traced models."""
+    modules = [importlib.import_module(f"openvino.frontend.pytorch.{name}") for name in ("utils", "fx_decoder")]
+    convert = modules[0].torch_tensor_to_ov_const
+
+    def copying(tensor: torch.Tensor, shared_memory: bool = False) -> Any:
+        return convert(tensor, shared_memory=False)
+
+    with contextlib.ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(mock.patch.object(module, "torch_tensor_to_ov_const", copying))
+        yield
+
+
 # ---- a compiled model as a function of tensors -------------------------------------------------------------------
 
 
@@ -164,7 +182,8 @@ class OpenVINOModel:
 
     def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run the model on tensors of a CPU, one for each of its inputs."""
-        values = [_as_array(tensor) for tensor in inputs]
+        ordered = [tensor.contiguous() for tensor in inputs]  # an ov.Tensor does not keep its memory alive
+        values = [_as_array(tensor) for tensor in ordered]
         with self._lock:
             arrays = self.compiled(values, share_inputs=True).to_tuple()
         tensors = map(torch.from_numpy, arrays)
@@ -174,8 +193,8 @@ class OpenVINOModel:
 
 def _as_array(tensor: torch.Tensor) -> Any:
     if tensor.dtype == torch.bfloat16:
-        ov, bits = upstream(), tensor.contiguous().view(torch.int16)
-        return ov.Tensor(bits.numpy(force=True), list(tensor.shape), ov.Type.bf16)
+        ov = upstream()
+        return ov.Tensor(tensor.view(torch.int16).numpy(force=True), list(tensor.shape), ov.Type.bf16)
     if tensor.dtype == torch.int64 and tensor.numel():
         low, high = (int(end) for end in tensor.aminmax())
         if low < INT32.min or high > INT32.max:
@@ -398,7 +417,7 @@ def _bounds(item: EngineInput) -> list[tuple[int, int]]:
 def _with_constants(
     graph: torch.fx.GraphModule, example_inputs: Sequence[Any], inputs: Sequence[EngineInput | None]
 ) -> tuple[torch.fx.GraphModule, list[int]]:
-    """The graph with copies of its weights inside and sizes read from its tensors; and which arguments it still takes.
+    """The graph with its weights inside and sizes read from its tensors; and which arguments it still takes.
 
     OpenVINO packs a product's weights where they are constants.
     """
@@ -408,7 +427,7 @@ def _with_constants(
     constants, taken = {}, []
     for index, (node, value, item) in enumerate(zip(placeholders, example_inputs, inputs, strict=True)):
         if item is not None and item.kind == "weight":
-            constants[f"constant_{index}"] = value.detach().clone()
+            constants[f"constant_{index}"] = value.detach()
             with copied.inserting_before(node):
                 node.replace_all_uses_with(copied.get_attr(f"constant_{index}"))
             copied.erase_node(node)
