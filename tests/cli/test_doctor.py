@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tutorial_lib import Status
-from tutorial_lib.builds.backends import tensorrt
+from tutorial_lib.builds.backends import openvino, tensorrt
 from tutorial_lib.cli import doctor
 from tutorial_lib.cli.doctor import ABSENT, BUT, NOT_OK, OK, UNNEEDED, Check, Report, diagnose
 from tutorial_lib.engines import install
@@ -84,7 +84,8 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: seen)
         monkeypatch.setattr(doctor, "_driver_cuda", lambda: driver)
         monkeypatch.setattr(doctor, "_gpus", lambda: list(gpus))
-        device, why_not = ("cuda:0" if seen else "cpu"), why_not or {}
+        device = "cuda:0" if seen else "cpu"
+        why_not = {"openvino": "OpenVINO is used for CPUs here; use device 'cpu'."} | (why_not or {})
         found = (Status(n, device, n not in why_not, why_not.get(n, "works.")) for n in doctor.backends.BACKENDS)
         answer = tuple(found)
         monkeypatch.setattr(doctor, "_statuses", lambda: answer)
@@ -148,22 +149,51 @@ def test_a_machine_without_a_gpu_is_ok_and_says_that_tensorrt_is_absent(inductor
     assert {found[name] for name in ("Python", "torch", "C++ compiler", "jupyterlab", "kernel python3")} == {OK}
     assert found["torch-tensorrt"] == ABSENT
     assert report.ok
-    assert report.verdict.startswith("All three paths work here with inductor and eager on cpu; tensorrt does not: ")
+    working = "inductor, openvino and eager" if found["openvino"] == OK else "inductor and eager"
+    assert report.verdict.startswith(f"All three paths work here with {working} on cpu; tensorrt does not: ")
     assert "NVIDIA GPU" in report.verdict
 
 
-def test_without_a_compiler_only_eager_works_and_the_verdict_begins_with_how_to_get_one(bare):
+@on_cpu_machine
+def test_without_a_compiler_openvino_compiles_and_the_compiler_is_absent_not_missing(bare):
     report, text, _ = bare
-    (compiler,) = (check for check in report["checks"] if check["name"] == "C++ compiler")
-    assert compiler["state"] == NOT_OK
-    assert compiler["found"] == "no C++ compiler was found on the PATH"
-    assert compiler["fix"].startswith("install g++ ")
-    assert not report["ok"]
-    wrong = sum(check["state"] == NOT_OK for check in report["checks"])  # more without what this command did not need
-    told = "1 thing is" if wrong == 1 else f"{wrong} things are"
-    assert report["verdict"].startswith(f"{told} NOT OK. First, for C++ compiler: install g++ ")
-    assert "these work here: eager on " in report["verdict"]
+    checks = {check["name"]: check for check in report["checks"]}
+    assert checks["C++ compiler"]["found"] == "no C++ compiler was found on the PATH"
+    assert checks["C++ compiler"]["state"] == ABSENT
+    assert checks["C++ compiler"]["fix"].startswith("for the backend inductor, install g++ ")
+    assert checks["openvino"]["state"] == OK
+    assert checks["openvino"]["found"].endswith("its telemetry is off")
+    assert "openvino and eager on cpu" in report["verdict"]
     assert all(len(line) <= 110 for line in text.splitlines())
+
+
+def test_without_a_compiler_and_openvino_nothing_compiles_and_the_verdict_begins_with_the_compiler(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(openvino.importlib.util, "find_spec", lambda name: None)
+    report = diagnose()
+    assert states(report)["C++ compiler"] == NOT_OK
+    assert re.search(r"NOT OK\. First, for C\+\+ compiler: install g\+\+ ", report.verdict)
+    assert "these work here: eager on " in report.verdict
+
+
+def test_openvino_is_absent_or_broken_or_reports_to_its_makers(versions, monkeypatch):
+    versions(openvino=None)
+    assert look("openvino").state == ABSENT
+    versions(openvino="2026.4.1")
+    with monkeypatch.context() as patch:
+        patch.setattr(openvino, "why_not", lambda device: "openvino is installed but cannot be used (why); `pip`.")
+        broken = look("openvino")
+        assert (broken.state, broken.found) == (NOT_OK, "openvino is installed but cannot be used (why)")
+    monkeypatch.setattr(openvino, "why_not", lambda device: None)
+    monkeypatch.setattr(openvino, "precisions", lambda: ("fp32", "bf16"))
+    assert look("openvino") == Check("openvino", OK, "2026.4.1, computes in fp32, bf16; its telemetry is off")
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", types.ModuleType("openvino_telemetry"))
+    reporting = look("openvino")
+    assert reporting.state == BUT
+    assert "telemetry is on" in reporting.found
 
 
 def test_the_doctor_imports_neither_widgets_nor_plots(bare):
@@ -180,6 +210,7 @@ def test_every_fix_names_a_command_also_where_nothing_is_installed(monkeypatch, 
     monkeypatch.setattr(torch, "__version__", "2.99.0")
     monkeypatch.setattr(jupyter_core.paths, "jupyter_path", lambda kind: [])
     monkeypatch.setattr(install, "folders", lambda: iter(()))
+    monkeypatch.setattr(openvino, "why_not", lambda device: "the package openvino is not installed; `pip install`.")
     report = diagnose()
     for check in report.checks:
         assert_useful(check)
@@ -332,7 +363,11 @@ def test_a_gpu_with_everything_is_ok(gpu, versions):
     for name in ("NVIDIA driver", "NVIDIA GPU", "torch-tensorrt", "tensorrt on cuda:0", "inductor on cuda:0"):
         assert found[name] == OK, name
     good = Report(tuple(check for check in report.checks if check.state == OK), report.backends)
-    assert good.verdict == "All three paths work here with tensorrt, inductor and eager on cuda:0."
+    assert good.verdict == (
+        "All three paths work here with tensorrt, inductor and eager on cuda:0; "
+        "openvino does not: OpenVINO is used for CPUs here."
+    )
+    assert found["openvino on cuda:0"] == UNNEEDED
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 Every check ends in one of these states, and only NOT OK makes the exit code 1:
 
 - OK: it is installed and fits. OK, but: it works, and the sentence says what may surprise.
-- NOT OK: it keeps this machine from what it could do otherwise. It is missing and needed everywhere (as a C++ compiler
-  is: without one, only ``eager`` works), or it is installed and does not fit, or it could not be checked.
+- NOT OK: it keeps this machine from what it could do otherwise. It is missing and needed (as a C++ compiler is where
+  OpenVINO is missing too: then nothing here compiles), or it is installed and does not fit, or it could not be checked.
 - absent: it is optional and not installed; the sentence says what it is for and how to get it.
 - not needed here: nothing on this machine would use it.
 
@@ -40,7 +40,7 @@ import torch
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from tutorial_lib.builds import backends
-from tutorial_lib.builds.backends import cpp_compiler, tensorrt
+from tutorial_lib.builds.backends import cpp_compiler, openvino, tensorrt
 from tutorial_lib.builds.plan import show_activation, show_bytes
 from tutorial_lib.cli.arguments import FAILED
 from tutorial_lib.core import inductor_cache
@@ -202,6 +202,27 @@ def _torch(name: str) -> Check:
     if install.torch_minor() in TORCHES:
         return Check(name, OK, text)
     return Check(name, NOT_OK, f"{text}; the tutorial is made for {', '.join(TORCHES)}", INSTALL)
+
+
+def _cpp_compiler(name: str) -> Check:
+    """Needed by inductor, and optional on a CPU where OpenVINO compiles without one."""
+    instead = not torch.cuda.is_available() and openvino.why_not(torch.device("cpu")) is None
+    check = _ready(name, cpp_compiler.compiler, ABSENT if instead else NOT_OK)
+    return replace(check, fix=f"for the backend inductor, {check.fix}") if check.state == ABSENT else check
+
+
+def _openvino(name: str) -> Check:
+    """Whether OpenVINO can be used, in which precisions it computes here, and whether it reports to its makers."""
+    version = _version(name)
+    if version is None:
+        return Check(name, ABSENT, "not installed", f"for the backend openvino, {INSTALL}")
+    if reason := openvino.why_not(torch.device("cpu")):
+        return Check(name, NOT_OK, _problem_and_fix(reason)[0], "`pip install --force-reinstall openvino`.")
+    text = f"{version}, computes in {', '.join(openvino.precisions())}"
+    if openvino.telemetry_is_off():
+        return Check(name, OK, f"{text}; its telemetry is off")
+    fix = "import tutorial_lib before openvino, which turns it off, or `pip uninstall openvino-telemetry`."
+    return Check(name, BUT, f"{text}; its telemetry is on in this process", fix)
 
 
 def _ready(name: str, look: Callable[[], object], missing: str) -> Check:
@@ -401,6 +422,8 @@ def _on_gpu(status: backends.Status) -> Check:
     problem, fix = _problem_and_fix(status.reason)
     if status.works:
         return Check(name, OK, "works")
+    if status.name == "openvino":
+        return Check(name, UNNEEDED, "it is used for CPUs here")
     if status.name == "tensorrt" and (flavour := tensorrt.flavour()) is None:
         return Check(name, ABSENT, problem, fix)
     if status.name == "tensorrt" and "cannot be imported" in problem:
@@ -467,7 +490,8 @@ def _html(text: str) -> str:
 CHECKS: dict[str, Callable[[str], Check]] = {
     "Python": _python,
     "torch": _torch,
-    "C++ compiler": partial(_ready, look=cpp_compiler.compiler, missing=NOT_OK),
+    "C++ compiler": _cpp_compiler,
+    "openvino": _openvino,
     "cache of the tutorial": partial(_folder, folder=cache_folder, variable="TUTORIAL_LIB_CACHE", shared=NOT_OK),
     "cache of Inductor": _inductor_cache,
     "jupyterlab": partial(_package, major="4"),

@@ -28,7 +28,7 @@ FOLDER = Path("notebooks", "recorded")
 AGAIN = "record it again with `python -m tutorial_lib record`"
 DIGITS = 6
 """Significant digits of every number in a file; no two measurements agree to more."""
-SHOWN = ("torch", "cuda", "tensorrt")
+SHOWN = ("torch", "cuda", "tensorrt", "openvino")
 """Packages whose versions stand beside everything that is shown."""
 POSITIVE = ("median_ms", "p10_ms", "p90_ms", "speedup", "samples_per_second", "calls")
 """Columns in which every row has a number above zero."""

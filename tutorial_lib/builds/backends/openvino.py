@@ -82,6 +82,12 @@ def telemetry_is_off() -> bool:
     return sys.modules.get("openvino_telemetry") is None
 
 
+def precisions() -> tuple[str, ...]:
+    """The precisions that OpenVINO computes in on this CPU: ``fp32``, and ``bf16`` and ``fp16`` where it has them."""
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("fp32", *(name for name, (capability, _) in HINTS.items() if capability in capabilities))
+
+
 def option_names() -> frozenset[str]:
     """Names of the properties that the CPU plugin of the installed OpenVINO lets one set."""
     properties = _core().get_property("CPU", "SUPPORTED_PROPERTIES")
@@ -94,10 +100,8 @@ def settings(options: Mapping[str, Any], precision: str | None = None) -> dict[s
     One call at a time as fast as possible (``LATENCY``), with as many threads as PyTorch has, in the precision of the
     case, or float32 where this CPU does not have that (``HINTS``).
     """
-    capability, hint = HINTS.get(precision or "", ("", ""))
-    has_it = capability in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     defaults = {
-        "INFERENCE_PRECISION_HINT": hint if has_it else "f32",
+        "INFERENCE_PRECISION_HINT": HINTS[precision][1] if precision in HINTS and precision in precisions() else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
