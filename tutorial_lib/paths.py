@@ -84,7 +84,7 @@ def export(model: nn.Module, case: Case, backend: str, options: Options) -> Prog
 def package(
     exported: torch.export.ExportedProgram, backend: str, device: torch.device, file: str = "model.pt2"
 ) -> Program:
-    """Compile an exported program ahead of time without TensorRT.
+    """Compile an exported program ahead of time with PyTorch's own means.
 
     ``eager`` runs the exported graph as it is. ``inductor`` writes C++ or Triton code, compiles it into `file` and
     loads that; the program checks nothing, and would read past the end of an input that is too small.

@@ -53,6 +53,8 @@ PROGRAMS = [
     ("masked", "input", "eager"),
     ("masked", "export", "eager"),
     ("bf16", "export", "eager"),
+    ("masked", "input", "openvino"),
+    ("bf16", "export", "openvino"),
 ]
 
 
@@ -90,7 +92,7 @@ def answers(folder):
 def test_a_program_is_the_same_in_another_process(key, programs, elsewhere):
     name = "-".join(key)
     if name not in programs:
-        pytest.skip(status("inductor").reason)
+        pytest.skip(status(key[2]).reason)
     program, answer = programs[name], answers(elsewhere)["programs"][name]
     inputs, outputs = (torch.load(elsewhere / f"{name}.{kind}.pt") for kind in ("inputs", "outputs"))
     reference = Reference(program.case)
