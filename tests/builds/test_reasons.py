@@ -1,13 +1,18 @@
 """What is said of models that cannot be built for their ranges, and what is built all the same."""
 
 import contextlib
+import dataclasses
 import io
+import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
-from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OptionError, ShapeError, TensorSpec, perceptron
+from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OptionError, Recompile, ShapeError, TensorSpec, perceptron
 from tutorial_lib.builds import saving
 from tutorial_lib.checks.sizes_taken import explain_range
 
@@ -21,7 +26,7 @@ def of(model, *specs):
 
 
 def refused(path, case, backend="eager"):
-    with pytest.raises(BuildError) as caught, contextlib.redirect_stderr(io.StringIO()):
+    with pytest.raises(BuildError) as caught:
         PATHS[path](case, backend)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -169,6 +174,51 @@ def test_a_break_before_anything_is_computed_serves_the_range_too():
         program = PATHS["jit"](of(BrokenAtOnce(), (DynamicDim("batch", 1, 3, 20), 4)), "eager")
         for size in (1, 2, 3, 7, 20):
             assert program(torch.ones(size, 4)).eq(2).all()
+
+
+class Branch(nn.Module):
+    def forward(self, x):
+        return x * 2 if x.sum() > 0 else x - 1
+
+
+def test_a_branch_that_no_call_of_the_build_took_is_told_with_what_to_do():
+    turns = itertools.count()
+
+    def both_ways(sizes):
+        return (torch.ones(sizes["batch"], 4) * (-1) ** next(turns),)
+
+    case = of(Branch(), (DynamicDim("batch", 1, 4, 20), 4))
+    one_way = dataclasses.replace(case, examples=lambda sizes: (torch.ones(sizes["batch"], 4),))
+    with pytest.raises(Recompile, match=r"no call of the build took, .*torch\.where, or give the Case examples"):
+        PATHS["jit"](one_way, "eager")(-torch.ones(3, 4))
+    program = PATHS["jit"](dataclasses.replace(case, examples=both_ways), "eager")
+    for x in (torch.ones(3, 4), -torch.ones(7, 4)):
+        assert torch.equal(program(x), Branch()(x))
+
+
+SAYS = """
+from torch import nn
+from tutorial_lib import PATHS, BuildError, Case, DynamicDim, TensorSpec
+class Model(nn.Module):
+    def forward(self, x):
+        return x.reshape(-1, 12) if {path!r} == "jit" else x * 2 if x.sum() > 0 else x - 1
+try:
+    PATHS[{path!r}](Case("m", Model(), (TensorSpec("x", (DynamicDim("batch", 1, 3, 8), 4)),)), "eager")
+except BuildError as error:
+    print(*getattr(error.__cause__, "__notes__", ["nothing kept"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logs", [None, "+dynamic"])
+@pytest.mark.parametrize(("path", "said"), [("jit", "Error while creating guard"), ("export", "aten.gt.Scalar")])
+def test_what_torch_says_of_a_failed_build_is_kept_with_the_error_unless_its_logs_are_asked_for(path, said, logs):
+    environment = {**os.environ, **({"TORCH_LOGS": logs} if logs else {})}
+    command = [sys.executable, "-c", SAYS.format(path=path)]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert (said in ran.stdout) == (logs is None)
+    assert (said in ran.stderr) == (logs is not None)
+    assert logs or not ran.stderr
 
 
 class Column(nn.Module):

@@ -1,11 +1,13 @@
 """Upstream's errors, each provoked here (torch 2.13 and 2.11) and explained; TensorRT's are only read in its source."""
 
+import ctypes
 import dataclasses
 import logging
 import math
 import stat
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -417,6 +419,33 @@ def test_a_result_of_a_class_that_export_does_not_know():
     assert "returns a Scores," in found.cause
     torch.export.register_dataclass(Scores)  # what the fix says
     export(lambda self, x: Scores(self.linear(x)), R(4, 4))
+
+
+class Moments(NamedTuple):
+    mean: torch.Tensor
+
+
+@pytest.mark.slow
+def test_a_named_tuple_in_a_package():
+    exported = export(lambda self, x: Moments(x.mean(dim=1)), R(4, 4))
+    found = told(torch._inductor.aoti_compile_and_package, exported)
+    assert found.kind == "class of the result"
+    assert "returns a Moments, a named tuple" in found.cause
+
+
+def test_faults_of_inductor():
+    from torch._C._dynamo.guards import assert_size_stride
+    from torch.utils._sympy.value_ranges import ValueRanges
+
+    for fault in (lambda: ValueRanges(0, -1), lambda: assert_size_stride(torch.ones(4, 4).t(), (4, 4), (4, 1))):
+        assert told(fault).kind == "fault of Inductor"
+
+
+def test_a_file_of_the_compilers_cache_that_was_cut_off(tmp_path):
+    file = tmp_path / "torchinductor_me" / "c.main.so"
+    file.parent.mkdir()
+    file.touch()
+    assert told(ctypes.CDLL, str(file)).kind == "compiler's cache"
 
 
 def test_writing_where_one_may_not():

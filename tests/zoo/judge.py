@@ -11,9 +11,13 @@ import re
 from collections.abc import Mapping
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-WORKS, REFUSED, WRONG, CRASHED = VERDICTS = ("works", "refused", "wrong", "crashed")
-"""Right everywhere; refused in a sentence before it ran; a wrong result without a word; a raw error or a late one."""
+WORKS, REFUSED, LATE, UNFINISHED, WRONG, CRASHED = VERDICTS = (
+    "works", "refused", "refused late", "unfinished", "wrong", "crashed"
+)  # fmt: skip
+"""Right everywhere; refused in a sentence by the build, or by a call; more than the time limit; a wrong result without
+a word; a raw error."""
 
 MULTIPLE = 8.0
 """Largest error against float64, as a multiple of eager's own."""
@@ -46,12 +50,13 @@ def verdict_of(compile_, case):
     try:
         problem = mistake(program, model, case)
     except Exception as error:
-        return CRASHED, f"a call inside the range failed: {type(error).__name__}: {error}"
+        late = LATE if refusal(error) == REFUSED else CRASHED
+        return late, f"a call inside the range failed: {type(error).__name__}: {error}"
     return (WRONG, f"{problem} [{notes}]") if problem else (WORKS, notes)
 
 
 def refusal(error):
-    """Whether an error of a build is a refusal in a sentence, or raw."""
+    """Whether an error is a refusal in a sentence, or raw."""
     ours = type(error).__module__.startswith("tutorial_lib")
     return REFUSED if ours and not RAW_ERROR.search(str(error)) else CRASHED
 
@@ -71,7 +76,8 @@ def mistake(program, model, case):
             return f"at {sizes}: the program leaves other numbers in its inputs than eager"
         outputs.append((sizes, given, output, eager))
     for sizes, inputs, output, eager in outputs:  # after all calls, for what a later call may have overwritten
-        if problem := _differs(output, eager, in_float64(model, inputs)):
+        wide = in_float64(model, inputs)
+        if problem := _differs(output, eager, wide, 0.0 if wide is not None else coarsest(model, inputs)):
             return f"at {sizes}: {problem}"
     return None
 
@@ -120,6 +126,26 @@ def in_float64(model, inputs):
         torch.set_default_dtype(default)
 
 
+class _Rounding(TorchDispatchMode):
+    """Notes the coarsest rounding of what operators compute, relative to 1."""
+
+    coarsest = 0.0
+
+    def __torch_dispatch__(self, operator, types, arguments=(), keywords=None):
+        result = operator(*arguments, **(keywords or {}))
+        for _, x in leaves(result):
+            if isinstance(x, torch.Tensor) and x.is_floating_point():
+                self.coarsest = max(self.coarsest, torch.finfo(x.dtype).eps)
+        return result
+
+
+def coarsest(model, inputs):
+    """The coarsest rounding of any operator, where float64 cannot tell what the model's own precision costs."""
+    with torch.no_grad(), _Rounding() as seen:
+        model(*(x.clone() for x in inputs))
+    return seen.coarsest
+
+
 def leaves(result, path="result"):
     """Every tensor and plain value of a result with its place, dataclasses and classes with fields taken apart."""
     if isinstance(result, Mapping):
@@ -133,8 +159,11 @@ def leaves(result, path="result"):
     return list(itertools.chain.from_iterable(leaves(value, where) for where, value in items))
 
 
-def _differs(output, eager, wide):
-    """How a result is wrong, or None; `wide` is the result in float64 or None."""
+def _differs(output, eager, wide, rounding=0.0):
+    """How a result is wrong, or None; `wide` is the result in float64 or None.
+
+    `rounding` is that of what was computed on the way, where it is coarser than that of the result's dtype.
+    """
     if type(output) is not type(eager):
         return f"it is a {type(output).__name__}, not a {type(eager).__name__}"
     got, same = leaves(output), leaves(eager)
@@ -142,12 +171,12 @@ def _differs(output, eager, wide):
     if [place for place, _ in got] != [place for place, _ in same]:
         return f"it has {[place for place, _ in got]}, not {[place for place, _ in same]}"
     for (place, mine), (_, theirs), (_, exact) in zip(got, same, true, strict=True):
-        if problem := _leaf_differs(mine, theirs, exact):
+        if problem := _leaf_differs(mine, theirs, exact, rounding):
             return f"{place} {problem}"
     return None
 
 
-def _leaf_differs(got, eager, true):
+def _leaf_differs(got, eager, true, rounding):
     if not isinstance(eager, torch.Tensor):
         right = type(got) is type(eager) and got == eager
         return None if right else f"is {got!r}, not {eager!r}"
@@ -160,7 +189,7 @@ def _leaf_differs(got, eager, true):
         return None if bool(right.all()) else f"differs in {int((~right).sum())} of {right.numel()} places"
     if true.shape != eager.shape:
         return "has another shape in float64"
-    rounding = torch.finfo(eager.dtype).eps
+    rounding = max(rounding, torch.finfo(eager.dtype).eps)
     got, eager, true = (_parts(tensor) for tensor in (got, eager, true))
     if bool((got.isnan() != eager.isnan()).any()) or bool((got.isinf() & (got != eager)).any()):
         return "has NaN or infinity in other places than the model"

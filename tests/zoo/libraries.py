@@ -70,7 +70,7 @@ def video_resnet():
     video = load("torchvision.models.video.resnet")
     makers = [video.Conv2Plus1D] * 4
     model = video.VideoResNet(video.BasicBlock, makers, [1, 1, 1, 1], video.BasicStem, num_classes=5)
-    return model, TensorSpec("clip", (batch(1, 2, 3), 3, DynamicDim("frames", 2, 4, 8), 16, 16))
+    return model, TensorSpec("x", (batch(1, 2, 3), 3, DynamicDim("frames", 2, 4, 8), 16, 16))
 
 
 def timm(name, **keywords):

@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 
 import torch
-from judge import CRASHED, RAW_ERROR, REFUSED, VERDICTS, WORKS, WRONG, refusal, verdict_of
+from judge import CRASHED, LATE, RAW_ERROR, REFUSED, UNFINISHED, VERDICTS, WORKS, WRONG, refusal, verdict_of
 from models import MODELS
 
 from tutorial_lib import PATHS, engines
 
-BACKENDS = ("eager", "inductor", "tensorrt")
+BACKENDS = ("eager", "openvino", "inductor", "tensorrt")
 SECONDS = 300
 """Time limit for one model with one backend, on all paths."""
 
@@ -55,14 +55,14 @@ def judge_in_a_process(name, paths, backend, results):
         process = multiprocessing.get_context("fork").Process(target=judge_here, args=(name, paths, backend, results))
         process.start()
         process.join(SECONDS)
-        problem = f"the process ended with code {process.exitcode}"
+        verdict, problem = CRASHED, f"the process ended with code {process.exitcode}"
         if process.is_alive():
             process.kill()
             process.join()
-            problem = f"it took more than {SECONDS} s"
+            verdict, problem = UNFINISHED, f"it took more than {SECONDS} s"
         left = missing_paths(name, paths, backend, results)
         if left:
-            write(results, name, left[0], backend, CRASHED, problem, 0.0)
+            write(results, name, left[0], backend, verdict, problem, 0.0)
 
 
 def missing_paths(name, paths, backend, results):
@@ -124,7 +124,7 @@ def report(lines):
         counts = collections.Counter(line["verdict"] for line in lines if line["backend"] == backend)
         if counts:
             print(f"{backend}: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS))
-    for verdict in (WRONG, CRASHED, REFUSED):
+    for verdict in (WRONG, CRASHED, UNFINISHED, LATE, REFUSED):
         for line in lines:
             if line["verdict"] == verdict:
                 print(f"{verdict}: {line['model']}, {line['path']} with {line['backend']}: {line['reason']}")

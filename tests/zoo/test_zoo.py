@@ -111,6 +111,12 @@ def test_the_judge_takes_what_is_as_exact_as_eager(case):
     assert mistake(lambda x: (in_float64(case.model, (x,))[0].float(), *case.model(x)[1:]), case.model, case) is None
 
 
+def test_the_judge_allows_for_the_precision_that_a_model_computes_in():
+    case = MODELS["autocast_body"]()
+    assert mistake(lambda x: case.model(x) * (1 + 1e-3), case.model, case) is None  # a rounding of bfloat16 is 4e-3
+    assert mistake(lambda x: case.model(x) * 1.05, case.model, case)
+
+
 def test_the_judge_notices_a_random_model():
     case = MODELS["dropout_left_on"]()
     assert "each time" in mistake(case.model, case.model, case)

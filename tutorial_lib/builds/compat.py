@@ -4,13 +4,17 @@ Each function says which version needs it. When the oldest supported version mov
 """
 
 import contextlib
+import functools
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import torch
 import torch._inductor.config
+import torch.export._trace
 
 
 def release(version: str) -> tuple[int, int]:
@@ -51,14 +55,42 @@ def padding_may_narrow_the_range(device: torch.device, options: Mapping[str, Any
 
 
 @contextlib.contextmanager
-def guard_failures_not_logged() -> Iterator[None]:
-    """Without the pages that torch logs about a guard that fails, for the length of a ``with`` block."""
-    log = logging.getLogger("torch._guards")
-    before, log.disabled = log.disabled, True
-    try:
+def torch_log_kept() -> Iterator[None]:
+    """What torch logs and prints, kept from the screen: shown after the block, or a note on the error that ends it.
+
+    torch writes pages about a guard that fails, and the graph so far of an export that does. Where ``TORCH_LOGS`` asks
+    for logs, nothing is kept back.
+    """
+    if "TORCH_LOGS" in os.environ:
         yield
-    finally:
-        log.disabled = before
+        return
+    logged: list[tuple[logging.Handler, logging.LogRecord]] = []
+    printed: list[str] = []
+    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("torch")]
+    with contextlib.ExitStack() as stack:
+        for handler in {each for logger in loggers for each in logger.handlers if type(each) is logging.StreamHandler}:
+            keep = functools.partial(_keep, logged, handler)
+            handler.addFilter(keep)
+            stack.callback(handler.removeFilter, keep)
+        # print(error.partial_fx_graph, file=sys.stderr), since torch 2.11 at the latest
+        printing = mock.patch.object(
+            torch.export._trace, "print", lambda text, **_: printed.append(str(text)), create=True
+        )
+        stack.enter_context(printing)
+        try:
+            yield
+        except Exception as error:
+            if logged or printed:
+                error.add_note("\n".join([*(handler.format(record) for handler, record in logged), *printed]))
+            raise
+    for shown_by, record in logged:
+        shown_by.handle(record)
+
+
+def _keep(logged: list[tuple[logging.Handler, logging.LogRecord]], handler: logging.Handler, record: Any) -> bool:
+    """A filter that lets nothing through."""
+    logged.append((handler, record))
+    return False
 
 
 @contextlib.contextmanager

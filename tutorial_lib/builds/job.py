@@ -156,8 +156,7 @@ class Job:
         if self.backend != "inductor":
             return self._call(function)
         try:
-            with compat.guard_failures_not_logged():
-                return self._call(function)
+            return self._call(function)
         except Exception as error:
             narrowed = "Constraints violated" in str(error)
             if narrowed and compat.padding_may_narrow_the_range(self.case.device, self.options) and self.path == "jit":
@@ -176,6 +175,7 @@ class Job:
         except Exception:
             raise first_error from None
 
+    @compat.torch_log_kept()
     def _call(self, function: PathFunction) -> Program:
         if self.backend == "openvino":
             openvino.refuse_float64(self.case)
@@ -239,7 +239,7 @@ class Job:
 
         def compile_graph(graph: torch.fx.GraphModule, example_inputs: list[Any], **keywords: Any) -> Any:
             if self.sealed:
-                raise Recompile("this call would compile another engine, inside the range it was built for")
+                raise Recompile(self._why_not_compiled())
             stage(f"compiling {self.path}, engine {len(self.engines) + 1}")
             placeholders = report.graph_inputs(graph, self.case)
             inputs = tuple(i for i in placeholders if i is not None)
@@ -372,6 +372,16 @@ class Job:
         """Whether Dynamo cut the model: it gave more graphs than sizes need, or one that takes another one's result."""
         takes_a_result = any(i.kind == "intermediate" for engine in self.engines for i in engine.inputs)
         return takes_a_result or len(self.engines) > len(shapes.first_calls(self.case.dims))
+
+    def _why_not_compiled(self) -> str:
+        """What a call needs that the build did not compile; Dynamo's guard comes after it."""
+        if not self._is_in_pieces():
+            return "this call would compile another engine, inside the range it was built for"
+        return (
+            "the model does not compile in one piece, and this call takes a way between the pieces that no call of the "
+            "build took, as at a branch on values; write the branch with torch.where, or give the Case examples that "
+            "take every way"
+        )
 
     def _graph_break_notes(self) -> tuple[str, ...]:
         if self.path != "jit" or not self._is_in_pieces():

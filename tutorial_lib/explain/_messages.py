@@ -179,6 +179,13 @@ RULES = (
         "first. torch.compile needs neither.",
     ),
     Rule(
+        "class of the result",
+        "NotImplementedError",
+        r"Can't serialize TreeSpec of namedtuple class <class '(?:[\w.<>]+\.)?(?P<what>\w+)'>",
+        "The model returns a {what}, a named tuple that torch.export cannot write into a file.",
+        "Return a plain tuple or a dict. torch.compile needs neither.",
+    ),
+    Rule(
         "printing",
         "Unsupported",
         r"builtin operator `print`|LoggingLoggerVariable|logging\.Logger method",
@@ -493,6 +500,28 @@ RULES = (
         r"can't start new thread|Cannot allocate memory|Resource temporarily unavailable",
         "The system gives this process no more threads or memory.",
         "Raise the limit (ulimit -u, ulimit -v, or the container's), or close other programs, and start Python again.",
+    ),
+    Rule(
+        "compiler's cache",
+        "ImportError OSError",
+        r"torchinductor\S*: file too short",
+        "A file in Inductor's cache is cut off: another process was writing it, or died while it did.",
+        "Build again. If it stays so, delete the folder of the cache (TORCHINDUCTOR_CACHE_DIR).",
+    ),
+    Rule(
+        "fault of Inductor",
+        "LoweringException InductorError ValueRangeError",
+        r"^(?:\w+: )*(?P<what>Invalid ranges \[\d+:-\d+\])",
+        "Inductor fails on an operator of this model with sizes that vary: its own arithmetic on ranges of sizes goes "
+        "wrong ({what}).",
+        "Take another backend, or make fewer dimensions dynamic.",
+    ),
+    Rule(
+        "fault of Inductor",
+        "AssertionError",
+        r"^expected size \S+, stride (?P<what>\d+==\d+) at dim=",
+        "Inductor expected a tensor between two operators to lie in memory otherwise than it does (stride {what}).",
+        "Take another path or another backend.",
     ),
     Rule(
         "C++ compiler",
