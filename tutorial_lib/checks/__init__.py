@@ -4,6 +4,7 @@ range_check  before every call: rank, dtype, device, strides, sizes    agreement
 corners      a new program at min, opt and max of its range            float64    the model in float64
 state        models that write into their own buffers                  results    results taken apart
 sizes_taken  the sizes that a model itself takes                without_numbers  a model on fake tensors
+float64_results  what the model gave in float64 before
 """
 
 from tutorial_lib.checks.agreement import Agreement, Reference

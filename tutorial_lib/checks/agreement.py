@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.checks import float64
+from tutorial_lib.checks import float64, float64_results
 from tutorial_lib.checks.float64 import NoFloat64
 from tutorial_lib.checks.results import tensors
 from tutorial_lib.core.models import Case
@@ -159,11 +159,15 @@ class Reference:
                 raise NoFloat64(f"its copy cannot be made: {error}") from error
         return float64.run(self._double, inputs)
 
-    def double_or_none(self, inputs: Sequence[torch.Tensor]) -> Any:
-        """As :meth:`double`, but None where that is impossible; :attr:`why_not_float64` then says why."""
+    def double_or_none(self, inputs: Sequence[torch.Tensor], eager: Any) -> Any:
+        """As :meth:`double`, but None where that is impossible; :attr:`why_not_float64` then says why.
+
+        `eager` is what :meth:`eager` returns for `inputs` now: the model is not run in float64 again where it was
+        before (:mod:`tutorial_lib.checks.float64_results`). Do not write into the result.
+        """
         if self.why_not_float64 is None:
             try:
-                return self.double(inputs)
+                return float64_results.remembered(self.case.model, inputs, eager, lambda: self.double(inputs))
             except NoFloat64 as error:
                 self.why_not_float64 = str(error)
         return None
@@ -197,7 +201,8 @@ class Reference:
 
     def compare(self, output: Any, inputs: Sequence[torch.Tensor], row_spread: float | None = None) -> Agreement:
         """Compare `output` with both references on `inputs`; see :class:`Agreement`."""
-        return compare(output, self.eager(inputs), self.double_or_none(inputs), row_spread)
+        eager = self.eager(inputs)
+        return compare(output, eager, self.double_or_none(inputs, eager), row_spread)
 
 
 def compare(output: Any, eager: Any, reference: Any, row_spread: float | None = None) -> Agreement:

@@ -270,7 +270,7 @@ def _differs(reference: Reference, output: Any, eager: Any, inputs: Sequence[tor
         results.check_form(output, eager)
         if agreement.surely_agrees(output, eager):
             return None
-        result = agreement.compare(output, eager, reference.double_or_none(inputs))
+        result = agreement.compare(output, eager, reference.double_or_none(inputs, eager))
     except results.UncomparableResult:
         raise
     except ValueError as error:

@@ -4,7 +4,7 @@ import datetime
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import combinations, product
 from pathlib import Path
@@ -410,15 +410,17 @@ def _compared(
         if name == EAGER:
             inputs = call.args
             output, peak_mb = memory.peak(partial(reference.eager, inputs), case.device)
-            eager, double = output, reference.double_or_none(inputs)
+            eager, double = output, reference.double_or_none(inputs, output)
             own = agreement.compare_each(eager, eager, double)
             outputs = {}
         else:
             output, peak_mb = memory.peak(call, case.device)
             pairs += [_pair(other, name, outputs[other], output, size, own) for other in outputs]
             outputs[name] = output
-        spread = agreement.row_spread(call.func, case, size) if between_rows else None
-        row = {"path": name, **size, **agreement.compare(output, eager, double, spread).to_dict()}
+        found = agreement.least_agreeing(own) if name == EAGER else agreement.compare(output, eager, double)
+        if between_rows:
+            found = replace(found, row_spread=agreement.row_spread(call.func, case, size))
+        row = {"path": name, **size, **found.to_dict()}
         if peak_mb is not None:
             row["peak_mb"] = peak_mb
         rows.append(row)
