@@ -15,9 +15,9 @@ import jupyter_core.paths
 import pytest
 import torch
 
-from tutorial_lib import Status
-from tutorial_lib.builds.backends import openvino, tensorrt
-from tutorial_lib.cli import doctor
+from tutorial_lib import BackendUnavailable, Status, status
+from tutorial_lib.builds.backends import openvino, preference, tensorrt
+from tutorial_lib.cli import compare_backends, doctor
 from tutorial_lib.cli.doctor import ABSENT, BUT, NOT_OK, OK, UNNEEDED, Check, Report, diagnose
 from tutorial_lib.engines import install
 
@@ -196,8 +196,71 @@ def test_openvino_is_absent_or_broken_or_reports_to_its_makers(versions, monkeyp
     assert "telemetry is on" in reporting.found
 
 
+@pytest.fixture
+def choice(monkeypatch, tmp_path):
+    """A machine on which inductor and openvino work, and nothing was measured."""
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path))
+    monkeypatch.delenv(preference.VARIABLE, raising=False)
+    monkeypatch.setattr(doctor.backends, "status", lambda name, device: Status(name, device, True, "works."))
+
+
+def test_what_auto_takes_on_the_cpu_is_told_with_its_numbers(choice, monkeypatch):
+    assert look("auto on the CPU").state == ABSENT
+    preference.remember(preference.Comparison(1.31, 1.25, 1.38, "expand-reshape, batch 4", "2026-11-01"))
+    assert look("auto on the CPU") == Check(
+        "auto on the CPU",
+        OK,
+        "openvino: openvino is 1.31 times as fast as inductor (1.25 to 1.38) on expand-reshape, batch 4, measured "
+        "here on 2026-11-01",
+    )
+    monkeypatch.setenv(preference.VARIABLE, "eager")
+    assert look("auto on the CPU").found == "eager, since TUTORIAL_LIB_BACKEND says so"
+    monkeypatch.delenv(preference.VARIABLE)
+    monkeypatch.setattr(doctor.backends, "status", lambda name, device: Status(name, device, name != "inductor", "no."))
+    assert look("auto on the CPU").state == UNNEEDED
+
+
+def measured(monkeypatch, compare):
+    module = types.SimpleNamespace(compare_backends=compare)
+    monkeypatch.setitem(sys.modules, "tutorial_lib.cli.compare_backends", module)
+    return doctor.run(argparse.Namespace(measure=True, plan=None, json=False))
+
+
+def test_measuring_keeps_what_was_found_and_the_report_shows_it(choice, monkeypatch, capsys):
+    comparison = preference.Comparison(0.8, 0.7, 0.9, "expand-reshape, batch 4", "2026-11-01")
+    measured(monkeypatch, lambda: comparison)
+    assert preference.comparison_here() == comparison
+    assert "inductor: openvino is 0.80 times as fast" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_cannot_be_measured_or_kept_is_one_sentence(choice, monkeypatch, capsys, tmp_path):
+    def refuse():
+        raise BackendUnavailable("backend openvino: the package openvino is not installed; `pip install openvino`.")
+
+    assert measured(monkeypatch, refuse) == 1
+    assert capsys.readouterr().err == (
+        "error: inductor and openvino cannot be compared here: backend openvino: the package openvino is not "
+        "installed; `pip install openvino`.\n"
+    )
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "file" / "cache"))
+    comparison = preference.Comparison(0.8, 0.7, 0.9, "expand-reshape, batch 4", "2026-11-01")
+    assert measured(monkeypatch, lambda: comparison) == 1
+    assert "the result could not be kept (Not a directory); set TUTORIAL_LIB_CACHE" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_comparison_builds_both_and_times_them_beside_each_other(inductor, monkeypatch):
+    if not status("openvino", "cpu").works:
+        pytest.skip(status("openvino", "cpu").reason)
+    monkeypatch.setattr(compare_backends, "SECONDS", 0.0)
+    found = compare_backends.compare_backends()
+    assert 0 < found.low <= found.speedup <= found.high
+    assert found.model == "expand-reshape, batch 4"
+
+
 def test_the_doctor_imports_neither_widgets_nor_plots(bare):
-    assert not {"matplotlib", "ipywidgets", "IPython", "torch_tensorrt"} & set(bare[2])
+    assert not {"matplotlib", "pandas", "ipywidgets", "IPython", "torch_tensorrt"} & set(bare[2])
 
 
 def test_every_fix_names_a_command_also_where_nothing_is_installed(monkeypatch, versions, tmp_path):

@@ -8,8 +8,8 @@ Every check ends in one of these states, and only NOT OK makes the exit code 1:
 - absent: it is optional and not installed; the sentence says what it is for and how to get it.
 - not needed here: nothing on this machine would use it.
 
-No model is built. What may crash (importing Torch-TensorRT) or hang (``nvidia-smi``) runs in a process of its own, and
-every check has a time limit, so that a check that fails does not affect the others.
+No model is built, but by ``--measure``. What may crash (importing Torch-TensorRT) or hang (``nvidia-smi``) runs in a
+process of its own, and every check has a time limit, so that a check that fails does not affect the others.
 """
 
 import argparse
@@ -40,10 +40,12 @@ import torch
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from tutorial_lib.builds import backends
-from tutorial_lib.builds.backends import cpp_compiler, openvino, tensorrt
+from tutorial_lib.builds.backends import cpp_compiler, openvino, preference, tensorrt
+from tutorial_lib.builds.job import BuildError
 from tutorial_lib.builds.plan import show_activation, show_bytes
 from tutorial_lib.cli.arguments import FAILED
 from tutorial_lib.core import inductor_cache
+from tutorial_lib.core.errors import system_reason
 from tutorial_lib.core.files import cache_folder
 from tutorial_lib.engines import EnginesUnavailable, install, targets
 from tutorial_lib.engines.errors import PlanError
@@ -57,6 +59,8 @@ SECONDS, SMI_SECONDS = 60.0, 10.0  # limits of any check, and of nvidia-smi, whi
 COLUMNS = 110
 INSTALL = "run `make lab`, which installs it (`pip install -c constraints.txt -e .` by hand)."
 GET_DRIVER = "install NVIDIA's driver (Ubuntu: `sudo ubuntu-drivers install`) on a machine with an NVIDIA GPU"
+MEASURE = "`python -m tutorial_lib doctor --measure` compares it with openvino, once, in about a minute."
+SET_CACHE = "set TUTORIAL_LIB_CACHE to a folder that can be written."
 STATUSES = "import json, tutorial_lib as t; print('\\n' + json.dumps([*map(vars, t.statuses())]))"
 _fold = partial(wrap, break_on_hyphens=False)
 
@@ -223,6 +227,19 @@ def _openvino(name: str) -> Check:
         return Check(name, OK, f"{text}; its telemetry is off")
     fix = "import tutorial_lib before openvino, which turns it off, or `pip uninstall openvino-telemetry`."
     return Check(name, BUT, f"{text}; its telemetry is on in this process", fix)
+
+
+def _auto(name: str) -> Check:
+    """What `auto` takes on the CPU where there is a choice, and why."""
+    if requested := preference.requested():
+        return Check(name, OK, f"{requested}, since {preference.VARIABLE} says so")
+    works = [backends.status(backend, "cpu").works for backend in ("inductor", "openvino")]
+    if not all(works):
+        return Check(name, UNNEEDED, "there is no choice between inductor and openvino")
+    comparison = preference.comparison_here()
+    if comparison is None:
+        return Check(name, ABSENT, "inductor, without a measurement on this machine", MEASURE)
+    return Check(name, OK, f"{comparison.faster}: {comparison}")
 
 
 def _ready(name: str, look: Callable[[], object], missing: str) -> Check:
@@ -492,6 +509,7 @@ CHECKS: dict[str, Callable[[str], Check]] = {
     "torch": _torch,
     "C++ compiler": _cpp_compiler,
     "openvino": _openvino,
+    "auto on the CPU": _auto,
     "cache of the tutorial": partial(_folder, folder=cache_folder, variable="TUTORIAL_LIB_CACHE", shared=NOT_OK),
     "cache of Inductor": _inductor_cache,
     "jupyterlab": partial(_package, major="4"),
@@ -519,11 +537,25 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("doctor", help=text, description=f"Says {text}. Exit code 1 if anything is NOT OK.")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="say too whether this plan runs on this card")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--measure", action="store_true", help="compare inductor and openvino on this CPU first, for what auto takes"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the report; the exit code is 0 unless something is NOT OK."""
+    if args.measure:
+        from tutorial_lib.cli.compare_backends import compare_backends  # needs pandas, which may be missing
+
+        try:
+            preference.remember(compare_backends())
+        except (backends.BackendUnavailable, BuildError) as error:
+            print(f"error: inductor and openvino cannot be compared here: {error}", file=sys.stderr)
+            return FAILED
+        except OSError as error:
+            print(f"error: the result could not be kept ({system_reason(error)}); {SET_CACHE}", file=sys.stderr)
+            return FAILED
     report = diagnose()
     if args.plan:
         report = replace(report, checks=(*report.checks, check_plan(args.plan)))
