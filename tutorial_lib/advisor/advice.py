@@ -347,6 +347,11 @@ class Advice:
                 "Several optimization profiles in one engine are not compared: the TensorRT paths of this tutorial "
                 "build one profile for each engine, as Torch-TensorRT's own calls do up to version 2.13."
             )
+        if self.measured.backend == "openvino":
+            notes.append(
+                "OpenVINO itself has no opt, so engines that differ in opt alone are the same program. Its first call "
+                "at each size is slower than the ones that were measured."
+            )
         return notes
 
     def find(self, name: str) -> Policy:

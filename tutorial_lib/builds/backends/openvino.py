@@ -182,22 +182,29 @@ class OpenVINOModel:
     def __init__(self, compiled: Any) -> None:
         self.compiled = compiled
         self._bfloat16 = [output.element_type.get_type_name() == "bf16" for output in compiled.outputs]
-        self._lock = threading.Lock()  # the model's request serves one call at a time, and refuses another
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()  # a request serves one call at a time
 
     def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run the model on tensors of a CPU, one for each of its inputs."""
         ordered = [tensor.contiguous() for tensor in inputs]  # an ov.Tensor does not keep its memory alive
-        values = [_as_array(tensor) for tensor in ordered]
+        values = [_as_openvino(tensor) for tensor in ordered]
         with self._lock:
-            arrays = self.compiled(values, share_inputs=True).to_tuple()
-        tensors = map(torch.from_numpy, arrays)
-        # NumPy has no bfloat16, and OpenVINO calls these arrays float16
-        return tuple(x.view(torch.bfloat16) if it else x for x, it in zip(tensors, self._bfloat16, strict=True))
+            for index, value in enumerate(values):
+                self._request.set_input_tensor(index, value)
+            self._request.infer()
+            return tuple(self._copied_output(index) for index in range(len(self._bfloat16)))
+
+    def _copied_output(self, index: int) -> torch.Tensor:
+        tensor = torch.from_numpy(self._request.get_output_tensor(index).data)
+        # NumPy has no bfloat16, and OpenVINO calls such an array float16
+        return (tensor.view(torch.bfloat16) if self._bfloat16[index] else tensor).clone()
 
 
-def _as_array(tensor: torch.Tensor) -> Any:
+def _as_openvino(tensor: torch.Tensor) -> Any:
+    """An ``ov.Tensor`` on the memory of `tensor`."""
+    ov = upstream()
     if tensor.dtype == torch.bfloat16:
-        ov = upstream()
         return ov.Tensor(tensor.view(torch.int16).numpy(force=True), list(tensor.shape), ov.Type.bf16)
     if tensor.dtype == torch.int64 and tensor.numel():
         low, high = (int(end) for end in tensor.aminmax())
@@ -206,7 +213,7 @@ def _as_array(tensor: torch.Tensor) -> Any:
                 f"a value of an input is {high if high > INT32.max else low}, and OpenVINO computes whole numbers in "
                 f"32 bits, so from {INT32.min} to {INT32.max}."
             )
-    return tensor.numpy(force=True)
+    return ov.Tensor(tensor.numpy(force=True), shared_memory=True)
 
 
 @dataclass(frozen=True)
