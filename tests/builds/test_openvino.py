@@ -32,6 +32,7 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 AHEAD_OF_TIME = ("input", "export")
 CPU = torch.device("cpu")
+BATCH = DynamicDim("batch", 1, 4, 16)
 
 
 class Layer(nn.Module):
@@ -310,6 +311,59 @@ def test_whole_numbers_beyond_32_bits_are_refused_and_the_limit_is_noted(path):
 
 
 # ---- refused with the reason ------------------------------------------------------------------------------------
+
+
+class Writes(nn.Module):
+    def forward(self, x):
+        x += 1
+        return x * 2
+
+
+def test_a_model_that_writes_into_its_inputs_is_refused(path):
+    case = Case("writes", Writes(), (TensorSpec("x", (BATCH, 3)),))
+    with pytest.raises(BuildError, match="leaves other numbers in its inputs"):
+        PATHS[path](case, "openvino")
+
+
+class Autocast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            x = nn.functional.gelu(self.body(x))
+        return self.head(x.float())
+
+
+def test_autocast_is_refused_just_in_time_in_words():
+    with pytest.raises(BuildError, match=r"came out in bfloat16 where float32 was captured, as under autocast\. Take"):
+        PATHS["jit"](Case("autocast", Autocast(), (TensorSpec("x", (BATCH, 8)),)), "openvino")
+
+
+class Halves(nn.Module):
+    def forward(self, x):
+        return x + nn.functional.avg_pool1d(x, 2).repeat_interleave(2, dim=-1)
+
+
+def test_sizes_that_the_model_does_not_take_are_told_where_a_trace_has_no_guard():
+    case = Case("halves", Halves(), (TensorSpec("x", (1, 2, DynamicDim("length", 4, 8, 20))),))
+    with pytest.raises(BuildError, match="only multiples of 2 in length"):
+        PATHS["input"](case, "openvino")
+
+
+class Attention(nn.Module):
+    def forward(self, x, mask):
+        return nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=mask[:, None, :])
+
+
+def test_what_it_makes_of_a_row_without_anything_to_attend_to_is_noted(path):
+    inputs = TensorSpec("x", (BATCH, 5, 4)), TensorSpec("mask", (BATCH, 5), torch.bool)
+    program = PATHS[path](Case("attention", Attention(), inputs), "openvino")
+    x, nothing = torch.randn(3, 5, 4), torch.zeros(3, 5, dtype=torch.bool)
+    assert Attention()(x, nothing).eq(0).all()
+    assert program(x, nothing).isnan().all()
+    assert any("leaves a row of attention nothing" in note for note in program.build.notes)
 
 
 @pytest.mark.parametrize("path", ["jit", "export"])

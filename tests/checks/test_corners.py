@@ -149,3 +149,28 @@ def test_what_does_not_fit_in_memory_is_not_run():
     build = PATHS["export"](case, "eager").build
     (entry,) = build.not_checked
     assert entry.startswith("length 1073741824: comparing takes about")
+
+
+class Adds(nn.Module):
+    def forward(self, x):
+        x += 1
+        return x * 2
+
+
+def test_a_program_has_to_write_into_its_inputs_as_eager_does():
+    case = Case("adds", Adds(), (TensorSpec("x", (DynamicDim("batch", 1, 4, 9), 3)),))
+    assert check_corners(case, Adds()).checked
+    for program in (lambda x: (x + 1) * 2, lambda x: (x + 1) * 2 + 0 * x.zero_()):
+        with pytest.raises(WrongAtCorner, match="leaves other numbers in its inputs"):
+            check_corners(case, program)
+
+
+class Kernel(nn.Module):
+    def forward(self, x):
+        return nn.functional.avg_pool1d(x, 6)
+
+
+def test_where_the_model_itself_cannot_run_its_range_is_blamed():
+    case = Case("kernel", Kernel(), (TensorSpec("x", (1, 2, DynamicDim("length", 4, 12, 20))),))
+    with pytest.raises(WrongAtCorner, match=r"kernel itself cannot run at length 4.* min of 6"):
+        check_corners(case, case.eager)

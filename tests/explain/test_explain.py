@@ -433,6 +433,11 @@ def test_a_named_tuple_in_a_package():
     assert "returns a Moments, a named tuple" in found.cause
 
 
+def test_another_dtype_than_was_captured():
+    of_bfloat16 = torch.ops.aten._assert_tensor_metadata.default
+    assert told(of_bfloat16, torch.ones(2), None, None, torch.bfloat16).kind == "dtype"
+
+
 def test_faults_of_inductor():
     from torch._C._dynamo.guards import assert_size_stride
     from torch.utils._sympy.value_ranges import ValueRanges

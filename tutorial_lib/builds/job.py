@@ -37,6 +37,7 @@ from tutorial_lib.builds.report import Build, Engine, EngineInput
 from tutorial_lib.checks import corners, state
 from tutorial_lib.checks.agreement import NotRepeatable
 from tutorial_lib.checks.results import UncomparableResult
+from tutorial_lib.checks.sizes_taken import explain_range
 from tutorial_lib.core import inductor_cache, precision, shapes
 from tutorial_lib.core.errors import first_line, sentence
 from tutorial_lib.core.models import Case
@@ -190,6 +191,9 @@ class Job:
 
     def _ahead_of_time_with_openvino(self, function: PathFunction) -> Program:
         """Call a path's function, note what OpenVINO built, and give results the structure that eager's have."""
+        if self.path == "input" and (refused := explain_range(self.case)):  # no guard of a trace would tell
+            what_to_do = "Give the DynamicDim that step." if refused.kind == "multiple" else refused.fix
+            raise BuildError(f"{refused.cause} {what_to_do}")
         structure = openvino.Structure.of(self.case.eager(*self.case.example(self.case.traced)))
         stage(f"compiling {self.path} ahead of time")
         start = time.perf_counter()

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tutorial_lib.checks import agreement, results
 from tutorial_lib.checks.agreement import Agreement, Reference
+from tutorial_lib.checks.sizes_taken import explain_range
 from tutorial_lib.checks.without_numbers import empty_inputs, without_numbers
 from tutorial_lib.core.errors import first_line
 from tutorial_lib.core.models import Case
@@ -133,9 +134,10 @@ def check_corners(
             left_out.append(f"{label(sizes)}: {reason}")
             continue
         inputs = case.example(sizes)
+        of_eager, given = ([x.clone() for x in inputs] for _ in range(2))
         start, start_cpu = time.perf_counter(), time.process_time()
         try:
-            expected = reference.eager([x.clone() for x in inputs])
+            expected = reference.eager(of_eager)
             _wait(case.device)
         except IndexError as error:
             raise WrongAtCorner(
@@ -145,6 +147,8 @@ def check_corners(
         except (RuntimeError, ValueError) as error:
             if explain(error).kind == "sizes":
                 raise WrongAtCorner(_sizes_do_not_fit(case, sizes, reference, error)) from error
+            if refused := explain_range(case):
+                raise WrongAtCorner(f"{refused.cause} {refused.fix_here or refused.fix}") from error
             left_out.append(f"{label(sizes)}: eager itself fails with the example inputs ({first_line(error)})")
             continue
         seconds = time.perf_counter() - start
@@ -155,7 +159,7 @@ def check_corners(
         if not above or measured is None:
             measured = max(measured or (sizes, seconds), (sizes, seconds), key=lambda each: math.prod(each[0].values()))
         try:
-            output = program(*(x.clone() for x in inputs))
+            output = program(*given)
         except recompiles as error:
             raise WrongAtCorner(_compiles_again(case, sizes, error)) from error
         except (RuntimeError, AssertionError) as error:  # a guard of torch.export's is an assertion
@@ -168,6 +172,11 @@ def check_corners(
         if difference:
             advice = _advice(case, sizes, reference, program)
             raise WrongAtCorner(f"is wrong at {_deviation(case, sizes)} ({difference}); {advice}")
+        if not _same_inputs(given, of_eager):
+            raise WrongAtCorner(
+                f"leaves other numbers in its inputs than eager, into which {case.name} writes; let the model make a "
+                "new tensor and return it (x = x + 1, not x += 1), or use another backend."
+            )
         checked.append(label(sizes))
     return CornerCheck(tuple(checked), tuple(left_out))
 
@@ -280,6 +289,12 @@ def _differs(reference: Reference, output: Any, eager: Any, inputs: Sequence[tor
     return None if result.agrees else result
 
 
+def _same_inputs(given: Sequence[torch.Tensor], of_eager: Sequence[torch.Tensor]) -> bool:
+    """Whether a call left the same numbers in its inputs as eager did, up to rounding."""
+    pairs = zip(given, of_eager, strict=True)
+    return all(torch.allclose(mine, its, rtol=1e-3, atol=1e-5, equal_nan=True) for mine, its in pairs)
+
+
 def _sizes_do_not_fit(case: Case, sizes: Mapping[str, int], reference: Reference, error: Exception) -> str:
     text = f"{case.name} itself cannot run at {label(sizes)} ({first_line(error)})"
     if len(sizes) == 1:
@@ -296,7 +311,7 @@ def _compiles_again(case: Case, sizes: Mapping[str, int], error: Exception) -> s
         name = case.inputs[int(value[1])].name
         return (
             f"makes a constant of the value of {name}, as of any number; give {name} one dimension and look it up with "
-            "index_select, or take the export path."
+            "index_select, or, with torch 2.13, take the export path."
         )
     return (
         f"would compile again at {_deviation(case, sizes)} ({first_line(error)}); what the guard names must not change "

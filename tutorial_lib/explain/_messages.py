@@ -178,6 +178,15 @@ RULES = (
         "Return tensors in a tuple or a dict, or, if it is a dataclass, call torch.export.register_dataclass({what}) "
         "first. torch.compile needs neither.",
     ),
+    Rule(  # seen with 2.11, of dataclasses
+        "class of the result",
+        "TypeError",
+        r"^unhashable type: '(?P<what>\w+)'",
+        "The model returns a {what}, a class that torch.export does not know.",
+        "Return tensors in a tuple or a dict, or, if it is a dataclass, call torch.export.register_dataclass({what}) "
+        "first. torch.compile needs neither.",
+        raised_by=r"/torch/_library/opaque_object\.py$",
+    ),
     Rule(
         "class of the result",
         "NotImplementedError",
@@ -194,8 +203,8 @@ RULES = (
     ),
     Rule(
         "packed sequence",
-        "Unsupported",
-        r"the function `pack_padded_sequence`",
+        "Unsupported TorchRuntimeError",  # the latter in torch 2.11
+        r"the function `pack_padded_sequence`|built-in method _pad_packed_sequence",
         "Dynamo does not follow pack_padded_sequence{where}: how much it packs depends on the lengths' values.",
         "Run the recurrent layer over the padded batch, and drop what stands behind each length with a mask.",
     ),
@@ -346,6 +355,13 @@ RULES = (
         r"|unmatched dtype, expected: (?P<i>\S+), but got: (?P<j>\S+)",
         "Two tensors have different dtypes: {a}{c}{e}{g}{i} and {b}{d}{f}{h}{j}{where}.",
         "Convert the input to the model's dtype, x.to(next(model.parameters()).dtype), or the model with model.to().",
+    ),
+    Rule(
+        "dtype",
+        "AssertionError RuntimeError",
+        r"^Tensor dtype mismatch! Expected: (?:torch\.)?(?P<a>\w+), Got: (?:torch\.)?(?P<b>\w+)",
+        "A tensor came out in {b} where {a} was captured, as under autocast.",
+        "Take another path or another backend.",
     ),
     Rule(
         "device",

@@ -326,6 +326,9 @@ def notes(compiled: Any, case: Case, options: Mapping[str, Any]) -> tuple[str, .
         sentences.append(f"this CPU has no {case.precision}, so OpenVINO computes in {real} between input and result")
     if any(tensor.element_type.get_type_name() == "i64" for tensor in (*compiled.inputs, *compiled.outputs)):
         sentences.append(f"OpenVINO computes whole numbers in 32 bits: what goes beyond {INT32.max} comes out wrong")
+    layers = compiled.get_runtime_model().get_ops()
+    if any("scaled_dot_product" in layer.get_rt_info()["originalLayersNames"].astype(str) for layer in layers):
+        sentences.append("where a mask leaves a row of attention nothing, OpenVINO gives NaN, and eager gives 0")
     return tuple(sentences)
 
 
