@@ -11,6 +11,8 @@ import nbformat
 import pytest
 from test_project import ROOT, serve
 
+from tutorial_lib.engines import install
+
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 QUIET = {  # nothing pops up, and cells outside the window are drawn too
@@ -26,6 +28,7 @@ studio = Studio(expand_reshape(batch=(1, 2, 4), embed_dim=48, tokens=7))
 studio.set(backend="eager")
 studio
 """
+QUICK = SMALL.replace('backend="eager"', 'backend="eager", sizes=[2], samples=1, budget=0')
 ENDED = re.compile(r"Done in|Reused")
 
 
@@ -33,9 +36,10 @@ ENDED = re.compile(r"Done in|Reused")
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    small = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SMALL.strip())])
-    small.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(small, folder / "notebooks" / "small.ipynb")
+    for name, source in {"small": SMALL, "quick": QUICK}.items():
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip())])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, folder / "notebooks" / f"{name}.ipynb")
     studio = nbformat.read(folder / "notebooks" / "03_shape_studio.ipynb", 4)  # nbval runs it whole
     last = max(i for i, cell in enumerate(studio.cells) if cell.source.endswith("studio = Studio()\nstudio"))
     del studio.cells[last + 1 :]
@@ -175,6 +179,69 @@ def test_the_studio_from_a_typed_range_to_a_copied_script(page, lab, expect):
     panel.get_by_role("button", name="Back to A").click()
     expect(panel.get_by_label("batch opt", exact=True)).to_have_value("3")
     expect(status).to_contain_text("Reused")
+    no_complaint(page)
+
+
+@pytest.mark.slow
+def test_tensorrts_engines_are_built_drawn_over_max_cancelled_and_compared(page, lab, expect):
+    if not any(folder.is_dir() for folder in install.folders()):
+        pytest.skip("TensorRT for RTX is not installed")
+    open_notebook(page, lab, "quick")
+    page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+    panel = page.locator(".tl-studio").first
+    build, cancel, pin, others = (
+        panel.get_by_role("button", name=name, exact=True)
+        for name in ("Build", "Cancel", "Pin", "Build with other sizes of max")
+    )
+    status = panel.get_by_role("status").first
+    figure = panel.get_by_role("img", name="Activation memory of TensorRT's engines")
+    build.wait_for()
+    expect(panel.get_by_label("TensorRT's engines (built, not run)")).to_be_checked()
+    panel.get_by_role("tab", name="TensorRT engine").click()
+    build.click()
+    expect(status).to_contain_text("jit: ")
+    expect(status).to_contain_text(ENDED)
+    for path in ("jit", "input", "export"):
+        expect(panel.get_by_text(re.compile(f", {path}: built by TensorRT for RTX [0-9.]+, not run"))).to_be_visible()
+    panel.get_by_text("Layers of engine 1: ").click()
+    expect(panel.get_by_role("img", name=re.compile("layers of the network became .* of the plan"))).to_be_visible()
+    expect(figure).to_be_visible()
+    assert " at 8" not in figure.get_attribute("alt")
+    others.click()
+    expect(cancel).to_be_enabled()
+    expect(cancel).to_be_disabled()
+    for size in (2, 4, 8, 16):
+        assert f" at {size}" in figure.get_attribute("alt")
+
+    pin.click()
+    stale = panel.get_by_text("Stale:")
+    type_range(panel, 1, 2, 64)
+    expect(stale).to_be_visible()
+    build.click()
+    expect(stale).to_have_count(0)
+    expect(status).to_contain_text(ENDED)
+    assert " at 64" in figure.get_attribute("alt")
+    pin.click()
+    table = panel.get_by_role("table", name="export, engine 1")
+    row = table.get_by_role("row").filter(has=page.get_by_role("rowheader", name="activation memory", exact=True))
+    small, large, factor = row.get_by_role("cell").all_inner_texts()
+    assert float(factor.removesuffix("x")) > 1, (small, large)
+    expect(table.get_by_text("the same layers, made from the same layers of the network")).to_be_visible()
+    panel.get_by_label("compare", exact=True).select_option(label="B: 1 / 2 / 64, eager fp32")
+    panel.get_by_label("with", exact=True).select_option(label="A: 1 / 2 / 4, eager fp32")
+    expect(row.get_by_role("cell").first).to_have_text(large)
+
+    type_range(panel, 1, 3, 128)
+    expect(stale).to_be_visible()
+    build.click()
+    expect(status).to_contain_text("jit: ")
+    cancel.click()
+    expect(status).to_contain_text("Cancelled.", timeout=5_000)
+    expect(cancel).to_be_disabled()
+    type_range(panel, 1, 3, 64)
+    build.click()
+    expect(stale).to_have_count(0)
+    expect(status).to_contain_text(ENDED)
     no_complaint(page)
 
 

@@ -91,12 +91,13 @@ def memory(
     labelled: set[tuple[int, int]] = set()  # engines of two paths often need the same memory
     for (case, path), points in lines.items():
         style = {**STYLES.get(path, OTHER), "linestyle": DASHES[cases.index(case) % len(DASHES)]}
-        same = [each for of, each in lines if of == case and _line(lines[of, each]) == _line(points)]
-        all_same = f"{', '.join(same[:-1])} and {same[-1]}" if same[1:] else path
-        names = f"{case}, {path}", f"{case}, {all_same}"
         _draw(axes, points, style)
         side = ABOVE if (case, path) == highest else BELOW
-        _label(axes, points, names, style["color"], side, labelled)
+        same = [each for of, each in lines if of == case and _line(lines[of, each]) == _line(points)]
+        _label_line(axes, points, f"{case}, {_and(same)}", style["color"], side, labelled)
+        for point in points:
+            same = [each for of, each in lines if of == case and point in lines[of, each]]
+            _label_alone(axes, point, f"{case}, {_and(same)}", style["color"], labelled)
     points = [point for line in lines.values() for point in line]
     amounts = [point.activation_bytes for point in points]
     amounts += _mark(axes, lines, current, axis)
@@ -184,36 +185,42 @@ def _draw(axes: Axes, points: Sequence[Point], style: dict[str, Any]) -> None:
             axes.plot(point.max, point.activation_bytes, **{**style, "linestyle": "", **marker})
 
 
-def _label(
+def _label_line(
     axes: Axes,
     points: Sequence[Point],
-    names: tuple[str, str],
+    name: str,
     color: str,
     side: dict[str, Any],
     labelled: set[tuple[int, int]],
 ) -> None:
-    """The memory at each max, and a name at the end of the line; nothing where the same memory is labelled.
-
-    `names` are that of the path alone, and that of all paths with the same line.
-    """
-    name, name_of_line = names
+    """The memory at each max, and the name of the line at its end."""
     line = sorted((point for point in points if not point.alone), key=lambda point: point.max)
-
-    def write(point: Point, text: list[str], side: dict[str, Any]) -> None:
-        marker = point.max, point.activation_bytes
-        if marker not in labelled:
-            labelled.add(marker)
-            axes.annotate("\n".join(text), marker, textcoords="offset points", fontsize=9, color=color, **side)
-
     for size, group in groupby(line, key=lambda point: point.max):
         engines = list(group)
-        end = [name_of_line] if size == line[-1].max else []
-        write(engines[0], [*end, *_memory_by_opt(engines)], side)
-    for point in points:
-        if point.built_by_a_call:
-            write(point, [f"{name}: built by a call out of range", point.memory], ABOVE)
-        elif point.alone:
-            write(point, [f"{name}: only {point.max}", point.memory], BELOW)
+        end = [name] if size == line[-1].max else []
+        _write(axes, engines[0], [*end, *_memory_by_opt(engines)], color, side, labelled)
+
+
+def _label_alone(axes: Axes, point: Point, name: str, color: str, labelled: set[tuple[int, int]]) -> None:
+    """What an engine is that stands alone."""
+    if point.built_by_a_call:
+        _write(axes, point, [f"{name}: built by a call out of range", point.memory], color, ABOVE, labelled)
+    elif point.alone:
+        _write(axes, point, [f"{name}: only {point.max}", point.memory], color, BELOW, labelled)
+
+
+def _write(
+    axes: Axes, point: Point, text: list[str], color: str, side: dict[str, Any], labelled: set[tuple[int, int]]
+) -> None:
+    """A label, unless the same memory is labelled."""
+    marker = point.max, point.activation_bytes
+    if marker not in labelled:
+        labelled.add(marker)
+        axes.annotate("\n".join(text), marker, textcoords="offset points", fontsize=9, color=color, **side)
+
+
+def _and(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if words[1:] else words[0]
 
 
 def _memory_by_opt(engines: Sequence[Point]) -> list[str]:
