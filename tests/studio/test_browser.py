@@ -282,7 +282,7 @@ def test_a_hundred_clicks_and_edits_in_ten_seconds_leave_the_studio_alive(page, 
     type_range(panel, 1, 3, 5)
     expect(panel.get_by_role("alert")).to_have_count(0)
     build.click()
-    expect(panel.get_by_role("status").first).to_contain_text(ENDED)
+    expect(panel.get_by_role("status").first).to_contain_text(ENDED, timeout=180_000)
     expect(panel.get_by_text("Stale:")).to_have_count(0)
     assert "batch 1/3/5" in panel.get_by_role("img").first.get_attribute("alt")
     expect(panel.get_by_role("button", name="Cancel", exact=True)).to_be_disabled()
