@@ -363,6 +363,26 @@ def test_results_that_stream_in_are_shown_and_the_last_one_stays(studio, page, m
     assert shown[-1] is result
 
 
+def test_a_new_curve_is_drawn_at_once_and_a_browser_gets_time_only_between_rounds(studio, monkeypatch):
+    monkeypatch.setattr(runner, "REDRAW", float("inf"))
+    events, table = [], views.table
+
+    def draws(result, behind):
+        events.append(tuple(result.sweep.table["path"].unique()))
+        return table(result, behind)
+
+    monkeypatch.setattr(views, "table", draws)
+    monkeypatch.setattr(runner, "REST", 0.123)
+    sleep = time.sleep
+    monkeypatch.setattr(
+        runner.time, "sleep", lambda seconds: events.append("rest") if seconds == 0.123 else sleep(seconds)
+    )
+    studio.set(paths=("input", "export"))
+    studio.build()
+    eager, first, both = (EAGER,), (EAGER, "input"), (EAGER, "input", "export")
+    assert events == [eager, first, both, "rest", both]
+
+
 # ---- cancelling -------------------------------------------------------------------------------------------------
 
 

@@ -116,11 +116,12 @@ class Runner:
         def show(result: Result) -> None:
             with self._lock:
                 job.check()
-                due = time.monotonic() - self._display.drawn_at > REDRAW or not result.builds
+                late = time.monotonic() - self._display.drawn_at > REDRAW
+                due = late or not result.builds or _curves(result) != _curves(self._display.shown)
                 if due:
                     self._display.draw(result)
                     self._changed()
-            if due and result.sweep is not None:
+            if due and _is_measuring(result):
                 time.sleep(REST)
 
         try:
@@ -227,6 +228,16 @@ def _why(job: Job[Any]) -> str:
     except Exception as error:
         return status(Failure.of(error).sentence)
     return ""
+
+
+def _curves(result: Result | None) -> frozenset[str]:
+    """The paths that are drawn of a result."""
+    return frozenset(result.sweep.table["path"]) if result and result.sweep else frozenset()
+
+
+def _is_measuring(result: Result) -> bool:
+    """Whether calls are timed as soon as this result is shown; after a first look something is built instead."""
+    return result.sweep is not None and bool(result.sweep.table["ratio"].notna().any())
 
 
 def when(result: Result) -> str:
