@@ -4,7 +4,8 @@ job        the frame of every build around a function of ``paths``    program   
 report     what was built: Build, Engine                              reasons   why a build failed
 saving     programs as files                                          plan      TensorRT's plan as values
 backends/  what compiles: which works here, and with which settings   compat    what only some versions of torch need
-package_cache, cuda_graphs, convolutions: packages of earlier kernels; replayed calls; any batch for convolutions
+package_cache, object_cache: packages of earlier kernels, and objects of the C++ compiler
+cuda_graphs, convolutions: replayed calls; any batch for convolutions
 """
 
 from tutorial_lib.core import inductor_cache

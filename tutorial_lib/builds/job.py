@@ -29,7 +29,7 @@ from torch._dynamo import pgo
 from torch.jit._trace import TracerWarning
 from torch.utils import _pytree as pytree
 
-from tutorial_lib.builds import backends, compat, convolutions, package_cache, report
+from tutorial_lib.builds import backends, compat, convolutions, object_cache, package_cache, report
 from tutorial_lib.builds.backends import inductor, openvino, tensorrt
 from tutorial_lib.builds.program import LOCK, Compiled, Recompile
 from tutorial_lib.builds.reasons import explain_failure, explain_no_engine
@@ -144,7 +144,12 @@ class Job:
                 fresh = package_cache.current_policy() == "fresh"
                 stack.enter_context(inductor.patched({"force_disable_caches": True} if fresh else {}))
                 stack.enter_context(inductor.patched(self.options))
+                if package_cache.current_policy() == "reuse":
+                    stack.enter_context(object_cache.reused(self._object_reused))
             yield
+
+    def _object_reused(self) -> None:
+        self.reused = "the same C++ was compiled before in this process"
 
     def note(self, engine: Engine) -> None:
         """Add an engine to the report."""
