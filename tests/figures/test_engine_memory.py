@@ -73,7 +73,10 @@ def test_paths_that_need_the_same_share_a_label_and_what_only_one_has_keeps_its_
     one = replace(JIT, engines=JIT.engines[:2])
     (axes,) = memory([one, replace(SEED[1], path="input"), SEED[1]], "batch").axes
     assert labels(axes) == ["seed, jit, input and export\n72 MB", "seed, jit: only 1\n10 MB"]
-    static = [report(engine(4, 4, 4, 18_000_000), path=path) for path in ("jit", "export")]
+    weights = EngineInput("w", "float32", (8,), (8,), (8,), kind="weight")
+    with_weights = engine(4, 4, 4, 18_000_000)
+    only_4 = {"jit": replace(with_weights, inputs=(*with_weights.inputs, weights)), "export": with_weights}
+    static = [report(each, path=path) for path, each in only_4.items()]
     assert labels(memory([*SEED, *static], "batch").axes[0])[-1] == "seed, export and jit: only 4\n18 MB"
 
 

@@ -5,7 +5,7 @@ Show the figure with :func:`tutorial_lib.figures.plots.show`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -44,6 +44,11 @@ class Point:
     memory: str
     weight_bytes: int | None
     built_by_a_call: bool
+
+    def lies_on(self, other: "Point") -> bool:
+        """Whether both have the same marker."""
+        mine, others = (replace(point, opt=0, weight_bytes=None) for point in (self, other))
+        return mine == others
 
     @property
     def alone(self) -> bool:
@@ -96,7 +101,7 @@ def memory(
         same = [each for of, each in lines if of == case and _line(lines[of, each]) == _line(points)]
         _label_line(axes, points, f"{case}, {_and(same)}", style["color"], side, labelled)
         for point in points:
-            same = [each for of, each in lines if of == case and point in lines[of, each]]
+            same = [each for of, each in lines if of == case and any(map(point.lies_on, lines[of, each]))]
             _label_alone(axes, point, f"{case}, {_and(same)}", style["color"], labelled)
     points = [point for line in lines.values() for point in line]
     amounts = [point.activation_bytes for point in points]

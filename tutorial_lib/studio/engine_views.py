@@ -180,11 +180,11 @@ def changes(old: tuple[str, Result], new: tuple[str, Result]) -> str:
     """How engines differ between two results, each with its label: profiles, memory, and which layers changed."""
     (old_label, before), (new_label, after) = old, new
     if before.setting.model != after.setting.model:
-        return views.problem("these are two models; compare two settings of one.")
+        return str(HTML.note(f"{old_label} and {new_label} are of two models; choose two settings of one."))
     olds, news = ({report.path: report for report in each.engines} for each in (before, after))
     paths = [path for path in news if path in olds]
     if not paths:
-        return views.problem("there is no path of which both have engines; build both with TensorRT’s engines.")
+        return str(HTML.note("There is no path of which both have engines; build both with TensorRT’s engines."))
     tables = []
     for path in paths:
         pairs = zip_longest(olds[path].engines, news[path].engines)

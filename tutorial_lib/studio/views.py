@@ -221,13 +221,13 @@ def engine_rows(engines: Sequence[Engine], typed: Mapping[str, str]) -> tuple[li
         inputs = sorted((each for each in engine.inputs if each.kind != "weight"), key=lambda each: each.kind != "data")
         weights = len(engine.inputs) - len(inputs)
         of_engine = {
+            "activation memory": show_activation(engine.plan) if engine.plan else "",
+            "weights in the plan": show_bytes(engine.plan.weight_bytes) if engine.plan else "",
+            "plan": show_bytes(engine.plan.plan_bytes) if engine.plan else "",
             "opt from": engine.opt_source,
             "operators": str(engine.operators),
             "seconds": f"{engine.seconds:.2f}" if engine.seconds else "",
             "size": "" if engine.engine_bytes is None or engine.plan else _mb(engine.engine_bytes),
-            "plan": show_bytes(engine.plan.plan_bytes) if engine.plan else "",
-            "activation memory": show_activation(engine.plan) if engine.plan else "",
-            "weights in the plan": show_bytes(engine.plan.weight_bytes) if engine.plan else "",
             "weights as inputs": str(weights) if weights else "",
             "when": "after the build, by a call" if engine.after_build else "",
         }
