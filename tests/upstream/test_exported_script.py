@@ -198,6 +198,29 @@ def test_a_script_finds_the_numbers_of_the_studio(run, make, precision, sizes):
     assert lines[-1] == "All paths agree with float64."
 
 
+class ConvolutionAndGru(nn.Module):
+    """Just in time, torch narrows the range of the one (a kernel for each size) and leaves the other to Python."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.recur = nn.Conv1d(3, 4, 3), nn.GRU(4, 4, batch_first=True)
+
+    def forward(self, x):
+        return self.recur(self.mix(x).mT)[0]
+
+
+@pytest.mark.slow
+def test_a_script_compiles_convolutions_and_recurrent_layers_as_the_studio_does(run):
+    inputs = (TensorSpec("x", (DynamicDim("batch", 1, 4, 32), 3, 8)),)
+    base = Case("both", ConvolutionAndGru(), inputs, recipe="ConvolutionAndGru()")
+    text = script(base, setting(base, paths=("jit",), sizes=(1, 20, 32)))
+    counted = "    counted = torch._dynamo.utils.counters\n    assert counted['stats']['unique_graphs'] == 2, counted\n"
+    last = "    return 1 if wrong else 0\n"
+    assert last in text
+    run(text.replace(last, counted + last))
+    assert "allow_rnn" not in script(small_perceptron(), setting(small_perceptron()))
+
+
 @pytest.mark.slow
 def test_with_inductor_and_options_too(run, inductor):
     base = small_perceptron()

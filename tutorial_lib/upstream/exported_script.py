@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from torch import nn
 
 from tutorial_lib.builds import backends
 from tutorial_lib.builds.backends import tensorrt
@@ -148,7 +149,16 @@ def _calls(case: Case, backend: str) -> dict[str, Any]:
         "export_dims": "\n".join(_dynamic_shapes(shapes.export_dims(case.inputs))),
         "traced": keywords(case.traced),
         "packaged": "exported.module()" if backend == "eager" else "package(exported)",
+        "recurrent": any(isinstance(module, nn.RNNBase) for module in case.model.modules()),
+        "convolutions": backend != "tensorrt" and _has_convolutions_on_a_cpu(case),
     }
+
+
+def _has_convolutions_on_a_cpu(case: Case) -> bool:
+    """Whether torch would choose a kernel by size for one of the model's layers (:mod:`builds.convolutions`)."""
+    kinds = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
+    layers = any(isinstance(module, kinds) for module in case.model.modules())
+    return layers and case.device.type == "cpu" and case.precision == "fp32"
 
 
 def _first_call(case: Case, sizes: Mapping[str, int]) -> Iterator[str]:
