@@ -4,8 +4,13 @@ The names that a notebook uses are here; each package says what it is for.
 Each is loaded when it is first used.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# As if it were not installed: OpenVINO would report its use to its makers from its first import on, and keep files in
+# the user's home (builds/backends/openvino.py).
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:  # for editors and mypy; `_NAMES` says the same to Python
     from tutorial_lib import engines, paths

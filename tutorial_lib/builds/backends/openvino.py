@@ -18,8 +18,8 @@ version and torch 2.13 (``tests/builds/test_openvino.py``).
 - A converted model shares memory with the weights of the model. bfloat16 weights it does not even keep alive: once
   PyTorch frees them, the numbers are wrong without a word. :func:`weights_copied` gives it copies.
 - On its first import it reports that, and later every conversion, to its makers, and keeps files in the user's home.
-  That is the work of the package ``openvino-telemetry``, without which OpenVINO works as well. The line below hides it
-  from this process.
+  That is the work of the package ``openvino-telemetry``, without which OpenVINO works as well. ``tutorial_lib`` hides
+  it from its process.
 """
 
 import contextlib
@@ -47,8 +47,6 @@ from tutorial_lib.checks.results import UncomparableResult
 from tutorial_lib.checks.without_numbers import reads_values
 from tutorial_lib.core.errors import first_line
 from tutorial_lib.core.models import Case
-
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if it were not installed
 
 HOW_TO_GET_IT = "`pip install openvino`"
 PACKAGES = ("openvino",)
