@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutorial_lib import MODELS, DynamicDim, ShapeError, status
-from tutorial_lib.builds.backends import BackendUnavailable, OptionError
+from tutorial_lib.builds.backends import BACKENDS, BackendUnavailable, OptionError
 from tutorial_lib.cli import commands
 from tutorial_lib.core.precision import PrecisionError
 from tutorial_lib.experiments.results_file import key
@@ -169,7 +169,7 @@ WRONG = {
     "unknown backend": (
         of(backend="aot"),
         BackendUnavailable,
-        "there is no backend 'aot'; use tensorrt, inductor, eager or auto.",
+        "there is no backend 'aot'; use tensorrt, inductor, openvino, eager or auto.",
     ),
     "unknown precision": (
         of(precision="fp64"),
@@ -213,7 +213,7 @@ def test_a_case_without_dynamic_dimension_has_nothing_to_sweep_over(seed):
 
 def test_auto_is_checked_as_the_backend_it_comes_to(seed):
     assert of(backend="eager").settled(seed).backend == "eager"
-    expected = next(name for name in ("tensorrt", "inductor", "eager") if status(name, seed.device).works)
+    expected = next(name for name in BACKENDS if status(name, seed.device).works)
     assert of(backend="auto").settled(seed).backend == expected
 
 
