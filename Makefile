@@ -88,7 +88,8 @@ bench: $(VENV)/.ready ## measure our paths against eager, torch.compile, ONNX Ru
 	$(BIN)/python benchmarks/paths.py
 	$(BIN)/python benchmarks/timers.py
 	$(BIN)/python benchmarks/builds.py
-	$(BIN)/python benchmarks/studio.py
+	$(BIN)/python benchmarks/studio.py --json benchmarks/recorded/studio.json
+	$(BIN)/python benchmarks/coverage_of_intervals.py --live 300
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)

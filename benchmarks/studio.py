@@ -1,50 +1,185 @@
-"""From the click on Build to all curves: how long does the studio take, and what for?
+"""From the click on Build: seconds to TensorRT's engines, to the first curve of a compiled path, and to the end.
 
-    python benchmarks/studio.py [--model perceptron]
+    python benchmarks/studio.py [--model vit] [--backend openvino] [--repeats 5] [--json FILE]
+    python benchmarks/studio.py --json FILE --readme README.md
 
-Three paths at 6 batch sizes, in three states: **cold**, with empty caches in a process of its own;
-**warm**, in a new process that finds what the first one left on disk; **reused**, a second click in that
-process. The clock starts when ``Build`` is asked for and stops when the last curve is in the panel;
-starting Python and importing the package are not part of it.
+Three paths, the sizes that the panel proposes, in four states: **cold**, a new kernel with empty caches; **new
+setting**, another range in that kernel; **reused**, the same click once more; **new kernel**, which finds on disk what
+the one before left. Given are medians of the repeats, in which models and backends take turns, and the largest memory
+that a kernel took. Starting Python and importing the package are not part of a time; ``--shown`` is how many seconds
+the panel is in view before the first click, during which it loads what the first build needs.
+
+``--json`` keeps every run as soon as it has ended; the same command goes on where it was stopped. With ``--readme``
+nothing is measured: the table of that file is written again from the recorded runs.
 """
 
 import argparse
+import datetime
 import json
+import resource
+import shlex
+import statistics
+import sys
 import time
+from pathlib import Path
+from typing import Any
 
+import options
 from fresh_process import processes
 
+from tutorial_lib import MODELS
+from tutorial_lib.builds import backends, report
+from tutorial_lib.core.files import save
+from tutorial_lib.measure.device_conditions import Conditions
+from tutorial_lib.measure.sweep import EAGER
 
-def clicks(model: str) -> list[dict[str, float]]:
-    """Seconds of two builds of the same setting, in this process."""
+STATES = ("cold", "new setting", "reused", "new kernel")
+STEPS = ("engines", "first curve", "done")
+Run = dict[str, Any]
+"""By state: seconds to each of :data:`STEPS`, and ``parts`` of these; and ``peak_mb`` of the first kernel."""
+
+
+def click(studio: Any) -> dict[str, Any]:
+    """Seconds from a click to each step, and what the result says of them; a step that is not reached is left out."""
+    display, setting = studio._display, studio.setting
+    reached: dict[str, float] = {}
+    draw, start = display.draw, time.perf_counter()
+
+    def noting(streaming: Any = None) -> None:
+        draw(streaming)
+        shown, seconds = display.shown, time.perf_counter() - start
+        if shown is None or shown.setting != setting:
+            return
+        if shown.engines and len(shown.engines) == len(shown.setting.paths):
+            reached.setdefault("engines", seconds)
+        if shown.sweep is not None and set(shown.sweep.table["path"]) != {EAGER}:
+            reached.setdefault("first curve", seconds)
+
+    display.draw = noting
+    try:
+        result = studio.build()
+    finally:
+        display.draw = draw
+    done = time.perf_counter() - start
+    return {**reached, "done": done, "parts": {name: round(value, 3) for name, value in result.seconds.items()}}
+
+
+def kernel(model: str, backend: str, shown: float, first_alone: bool) -> Run:
+    """The clicks of one process: the model's own range and, unless `first_alone`, another one twice."""
     from tutorial_lib.studio import Studio
 
     studio = Studio()
-    if studio.setting.model != model:
-        studio.set(model=model)
-    found = []
-    for _ in range(2):
-        start = time.perf_counter()
-        result = studio.build()
-        seconds = time.perf_counter() - start
-        found.append({"all": seconds, **(result.seconds if not found else {})})
-    return found
+    studio.set(model=model, backend=backend)
+    if shown:
+        studio._repr_mimebundle_()
+        time.sleep(shown)
+    clicks = [click(studio)]
+    if not first_alone:
+        dim = studio.setting.ranges[0]
+        studio.set(**{dim.name: (dim.min, dim.opt + dim.step, dim.max - dim.step)})
+        clicks += [click(studio), click(studio)]
+    return {
+        "clicks": clicks,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+    }
+
+
+def measured(model: str, backend: str, shown: float) -> Run:
+    """One repeat: two kernels that share caches which are empty at first."""
+    with processes(__file__) as (_, again):
+        words = ["--model", model, "--backend", backend, "--shown", str(shown)]
+        first = again("--inside", "all", *words)
+        second = again("--inside", "first", *words)
+    clicks = [*first["clicks"], *second["clicks"]]
+    return {**dict(zip(STATES, clicks, strict=True)), "peak_mb": first["peak_mb"]}
+
+
+def about(device: Any) -> dict[str, Any]:
+    """What the runs of one file have in common."""
+    return {
+        "device": report.device_name(device),
+        "versions": report.versions("openvino", "tensorrt-rtx", "torch-tensorrt-rtx"),
+    }
+
+
+def table(content: dict[str, Any]) -> str:
+    """The recorded runs as a table: medians of all repeats, in seconds."""
+    lines = [f"| model | backend | state | {' | '.join(f'{step}, s' for step in STEPS)} | peak MB |"]
+    lines.append("|---" * (4 + len(STEPS)) + "|")
+    for case in content["cases"]:
+        for state in STATES:
+            cells = [case["model"], case["backend"], state]
+            for step in STEPS:
+                values = [run[state][step] for run in case["runs"] if step in run[state]]
+                cells.append(f"{statistics.median(values):.1f}" if values else "")
+            peak = statistics.median(run["peak_mb"] for run in case["runs"])
+            cells.append(f"{peak:.0f}" if state == STATES[0] else "")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def with_table(text: str, file: str, content: dict[str, Any]) -> str:
+    """`text` with the table of `content` between its two marks, which are comments that name `file`."""
+    begin, end = f"<!-- table of {file} -->\n", f"<!-- end of {file} -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise SystemExit(f"error: write the lines {begin.strip()} and {end} where the table belongs, once.")
+    before, rest = text.split(begin)
+    return f"{before}{begin}{table(content)}\n{end}{rest.split(end)[1]}"
+
+
+def read(file: Path | None, common: dict[str, Any]) -> dict[str, Any]:
+    """The runs that `file` has already; it has to be of this machine and these versions."""
+    if file is None or not file.exists():
+        return {**common, "cases": []}
+    content: dict[str, Any] = json.loads(file.read_text())
+    other = [name for name in common if content.get(name) != common[name]]
+    if other:
+        raise SystemExit(f"error: {file} was measured with another {' and '.join(other)}; give another file.")
+    return content
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="expand-reshape")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--model", choices=list(MODELS), action="append", help="default: expand-reshape")
+    parser.add_argument("--backend", choices=list(backends.BACKENDS), action="append", help="default: all that work")
+    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--shown", type=float, default=0.0, metavar="SECONDS", help="default: not shown before")
+    parser.add_argument("--json", type=options.file)
+    parser.add_argument("--readme", type=options.file, help="write its table again, and measure nothing")
+    parser.add_argument("--inside", choices=["all", "first"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:
-        print(json.dumps(clicks(args.model)))
+        print(json.dumps(kernel(args.model[0], args.backend[0], args.shown, args.inside == "first")))
         return
-    with processes(__file__) as (_, again):
-        runs = [again("--inside", "--model", args.model) for _ in range(2)]
-    states = {"cold": runs[0][0], "warm": runs[1][0], "reused": runs[1][1]}
-    for state, seconds in states.items():
-        parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "all")
-        print(f"{state:7} {seconds['all']:6.2f} s   {parts}")
+    if args.readme:
+        content = json.loads(args.json.read_text())
+        save(args.readme, with_table(args.readme.read_text(), args.json.as_posix(), content))
+        return
+    device = backends.as_device("auto")
+    content = read(args.json, {**about(device), "shown_seconds": args.shown})
+    conditions = Conditions(device)
+    working = [status.name for status in backends.statuses(device) if status.works]
+    wanted = [(model, backend) for model in args.model or ["expand-reshape"] for backend in args.backend or working]
+    for repeat in range(args.repeats):
+        for model, backend in wanted:
+            case = next(
+                (each for each in content["cases"] if (each["model"], each["backend"]) == (model, backend)), None
+            )
+            if case is None:
+                case = {"model": model, "backend": backend, "runs": []}
+                content["cases"].append(case)
+            if len(case["runs"]) > repeat:
+                continue
+            conditions.sample()
+            case["runs"].append(measured(model, backend, args.shown))
+            done = ", ".join(f"{state} {case['runs'][-1][state]['done']:.1f} s" for state in STATES)
+            print(f"{model}, {backend}, {repeat + 1} of {args.repeats}: {done}", flush=True)
+            content["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            content["command"] = shlex.join(["python", *sys.argv])
+            content["conditions"] = conditions.summary()
+            if args.json:
+                save(args.json, json.dumps(content, indent=1) + "\n")
+    print(f"\n{content['device']}\n{table(content)}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
 """The tables of the README are what the benchmarks found, as benchmarks/recorded/ keeps it."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from tutorial_lib import Studio
+
 ROOT = Path(__file__).parent.parent
-RECORDED = {file.name: json.loads(file.read_text()) for file in sorted((ROOT / "benchmarks/recorded").glob("*.json"))}
+CONTENTS = {file.name: json.loads(file.read_text()) for file in sorted((ROOT / "benchmarks/recorded").glob("*.json"))}
+RECORDED = {name: content for name, content in CONTENTS.items() if "models" in content}
+"""What ``benchmarks/paths.py`` recorded."""
 MEASURED = {
     (file, found["model"], row["batch"]): {"limit, ms": row["limit_ms"], **row["ratios"]}
     for file, content in RECORDED.items()
@@ -51,3 +56,78 @@ def test_a_recorded_benchmark_says_what_it_was_measured_on_and_by_which_command(
     assert {"python", "torch"} <= about["versions"].keys()
     assert ("driver" in about["conditions"]) == ("cuda" in about["versions"])
     assert "tensorrt" not in about["versions"]
+
+
+# ---- the studio -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def studio(monkeypatch):
+    """``benchmarks/studio.py``."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    spec = importlib.util.spec_from_file_location("benchmarks_studio", ROOT / "benchmarks/studio.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(seconds, engines=True):
+    """A repeat in which every click took so many seconds."""
+    steps = {"first curve": seconds / 2, "done": seconds, "parts": {}} | ({"engines": seconds / 4} if engines else {})
+    return {**dict.fromkeys(("cold", "new setting", "reused", "new kernel"), steps), "peak_mb": 100 * seconds}
+
+
+CONTENT = {
+    "device": "a CPU",
+    "cases": [
+        {"model": "vit", "backend": "openvino", "runs": [run(8.0), run(4.0), run(40.0)]},
+        {"model": "vit", "backend": "eager", "runs": [run(2.0, engines=False)]},
+    ],
+}
+
+
+def test_the_table_of_clicks_has_medians_of_the_repeats_and_leaves_out_what_was_not_reached(studio):
+    head, _, cold, *others = studio.table(CONTENT).splitlines()
+    assert head == "| model | backend | state | engines, s | first curve, s | done, s | peak MB |"
+    assert cold == "| vit | openvino | cold | 2.0 | 4.0 | 8.0 | 800 |"
+    assert others[0] == "| vit | openvino | new setting | 2.0 | 4.0 | 8.0 |  |"
+    assert others[3] == "| vit | eager | cold |  | 1.0 | 2.0 | 200 |"
+    assert len(others) == 7
+
+
+def test_the_table_is_written_between_its_marks_again_and_again(studio):
+    text = "before\n<!-- table of a.json -->\nold\n<!-- end of a.json -->\nafter\n"
+    written = studio.with_table(text, "a.json", CONTENT)
+    assert written == text.replace("old", studio.table(CONTENT))
+    assert studio.with_table(written, "a.json", CONTENT) == written
+    with pytest.raises(
+        SystemExit, match=r"write the lines <!-- table of b\.json --> and <!-- end of b\.json --> where"
+    ):
+        studio.with_table(text, "b.json", CONTENT)
+
+
+def test_runs_go_on_only_with_those_of_the_same_machine_and_versions(studio, tmp_path):
+    file, common = tmp_path / "a.json", {"device": "a CPU", "versions": {"torch": "2"}}
+    assert studio.read(file, common) == {**common, "cases": []}
+    file.write_text(json.dumps({**common, **CONTENT}))
+    assert studio.read(file, common)["cases"] == CONTENT["cases"]
+    with pytest.raises(SystemExit, match="was measured with another versions; give another file"):
+        studio.read(file, {**common, "versions": {"torch": "3"}})
+
+
+def test_a_click_is_timed_from_its_start_to_engines_first_curve_and_end(studio):
+    panel = Studio()
+    panel.set(model="perceptron", backend="eager", paths=("export",), sizes=(1, 4), samples=1, budget=0, engines=False)
+    first, again = studio.click(panel), studio.click(panel)
+    panel.close()
+    assert set(first) == {"first curve", "done", "parts"}
+    assert 0 < first["first curve"] <= first["done"]
+    assert {"build export", "measure"} <= set(first["parts"])
+    assert again["parts"] == first["parts"], "the result is there already"
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENTS if "cases" in CONTENTS[name]])
+def test_the_readme_has_the_table_of_the_recorded_clicks(name, studio):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert studio.with_table(text, f"benchmarks/recorded/{name}", CONTENTS[name]) == text
+    assert all(len(case["runs"]) >= 5 for case in CONTENTS[name]["cases"])
