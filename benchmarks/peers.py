@@ -1,7 +1,8 @@
 """Other engines on the same CPU, with the same range: ONNX Runtime and OpenVINO.
 
 Both get the program that ``torch.export`` makes of the case, float32, as many threads as PyTorch has, and the
-memory of the input tensor without a copy. ``pip install --group bench`` brings them; what is not installed is left out.
+memory of the input tensor without a copy. ``pip install --group bench --group openvino`` brings them;
+what is not installed is left out.
 """
 
 import importlib.util
