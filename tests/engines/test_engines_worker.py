@@ -274,6 +274,14 @@ def test_a_module_that_was_edited_is_read_again(warm, monkeypatch, tmp_path):
     assert warm.pid != pid
 
 
+def test_a_process_that_was_started_in_advance_answers_the_first_request(installed):
+    worker.stop()
+    worker.worker().start()
+    pid = worker.worker().pid
+    worker.worker().start()
+    assert run_inside(os.getpid).result == worker.worker().pid == pid
+
+
 def test_a_model_that_cannot_be_sent_is_one_sentence(warm):
     model = torch.nn.ReLU()
     model.lock = threading.Lock()

@@ -9,7 +9,7 @@ from studio_page import Held
 from tutorial_lib import PATHS, BuildError, engines
 from tutorial_lib.core.progress import Progress
 from tutorial_lib.engines import EnginesUnavailable, install
-from tutorial_lib.studio import app, cached_runs, panel
+from tutorial_lib.studio import cached_runs, panel, runner
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def no_builder(monkeypatch):
         raise EnginesUnavailable("TensorRT for RTX is not installed; run it.")
 
     monkeypatch.setattr(install, "located", located)
-    monkeypatch.setattr(app, "warm_up", lambda engines: None)
+    monkeypatch.setattr(runner, "warm_up", lambda engines: None)
 
 
 @pytest.fixture

@@ -806,11 +806,13 @@ def test_two_pinned_settings_are_compared(with_engines):
 
 def test_showing_the_panel_starts_what_the_first_build_needs(with_engines, monkeypatch):
     wanted = []
-    monkeypatch.setattr(app, "warm_up", wanted.append)
+    monkeypatch.setattr(runner, "warm_up", wanted.append)
     with_engines._repr_mimebundle_()
+    idle()
     with_engines.set(engines=False)
     with_engines._repr_mimebundle_()
-    until(lambda: sorted(wanted) == [False, True])
+    idle()
+    assert wanted == [True, False]
 
 
 # ---- taking along -----------------------------------------------------------------------------------------------

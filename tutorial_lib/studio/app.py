@@ -1,8 +1,6 @@
 """The studio: the panel, what its controls do, and the same from code."""
 
-import contextlib
 import functools
-import importlib
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +14,6 @@ from tutorial_lib.core.files import save
 from tutorial_lib.core.models import MODELS, Case
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EngineReport, EnginesUnavailable, install
-from tutorial_lib.engines.worker import worker
 from tutorial_lib.experiments import recordings
 from tutorial_lib.experiments.result import Failure, Result
 from tutorial_lib.experiments.setting import Setting
@@ -291,7 +288,7 @@ class Studio:
         self._panel.root.close()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        threading.Thread(target=warm_up, args=[self._panel.engines.value], daemon=True).start()
+        self._runner.warm_up()
         text = "The shape studio is shown here while its kernel runs: run this cell."
         return {**self._panel.root._repr_mimebundle_(), "text/plain": text, "text/html": f"<p><em>{text}</em></p>"}
 
@@ -397,14 +394,6 @@ class Studio:
     def _asked_setting(self) -> Setting:
         """The setting that is asked about: that of the result, or else the one in the panel."""
         return self._display.result.setting if self._display.result else self.setting
-
-
-def warm_up(engines: bool) -> None:
-    """Load what the first build needs: the compilers' modules and, for TensorRT's engines, their process."""
-    if engines:
-        with contextlib.suppress(EnginesUnavailable):  # removed since; a build says so
-            worker().start()
-    importlib.import_module("torch._inductor.compile_fx")
 
 
 def _missing() -> str:

@@ -1,6 +1,8 @@
 """Runs of the studio, from the request to the last status line. The newest request wins."""
 
+import contextlib
 import functools
+import importlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +11,7 @@ from typing import Any
 
 from tutorial_lib.core.progress import Cancelled, Progress
 from tutorial_lib.engines import EngineReport
+from tutorial_lib.engines.worker import worker
 from tutorial_lib.experiments.result import Failure, Result
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.studio.cached_runs import Answer, CachedRuns
@@ -58,6 +61,11 @@ class Runner:
     def running(self) -> bool:
         """Whether a run is under way that nobody cancelled."""
         return self.job is not None and not self.job.done() and not self.job.cancelled
+
+    def warm_up(self) -> None:
+        """Load what the first build needs before anyone asks for it; a run waits until it is loaded."""
+        engines = self._panel.engines.value
+        WORKER.submit((id(self), "warm up"), lambda job: warm_up(engines))
 
     def start(self, setting: Setting, fresh: bool = False) -> Job[Result]:
         """Build and measure `setting`, which is settled, or show its result at once if it is in memory."""
@@ -219,6 +227,14 @@ class Runner:
             job = self._memory_job = WORKER.submit(self._memory_kind, work)
             job.when_done(ended)
             return job
+
+
+def warm_up(engines: bool) -> None:
+    """Load what the first build needs: the compilers' modules and, for TensorRT's `engines`, their process."""
+    with contextlib.suppress(Exception):  # whatever is wrong here, a build says it
+        if engines:
+            worker().start()
+        importlib.import_module("torch._inductor.compile_fx")
 
 
 def _why(job: Job[Any]) -> str:
