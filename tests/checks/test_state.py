@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from tutorial_lib import PATHS, BuildError, Case, DynamicDim, TensorSpec
+from tutorial_lib.checks.agreement import NotRepeatable
 from tutorial_lib.checks.state import WritesState, refuse_state, refuse_writes, unchanged
 
 
@@ -155,3 +156,21 @@ def test_what_was_written_is_put_back():
     assert not model.seen.any()
     with unchanged("m", model), torch.no_grad():
         model(torch.zeros(2, 6))
+
+
+@pytest.mark.parametrize("random", [torch.rand_like, nn.functional.dropout])
+def test_a_model_that_is_random_is_refused_before_anything_is_built(random):
+    class Random(nn.Module):
+        def forward(self, x):
+            return x + random(x)
+
+    inputs = (torch.ones(4, 8),)
+    with pytest.raises(NotRepeatable, match="another result each time"):
+        refuse_state("random", Random(), inputs)
+
+    class DrawsForNothing(nn.Module):
+        def forward(self, x):
+            random(x)
+            return x
+
+    refuse_state("draws", DrawsForNothing(), inputs)

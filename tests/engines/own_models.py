@@ -47,6 +47,31 @@ class Item(nn.Module):
         return x / scale.item()
 
 
+class Counted(nn.Module):
+    """Gives a size beside its result."""
+
+    def forward(self, x):
+        return x * 2, x.shape[1]
+
+
+class Positive(nn.Module):
+    """As many numbers as the values decide."""
+
+    def forward(self, x):
+        return x[(x > 0).nonzero(as_tuple=True)].sum()
+
+
+class Spectrum(nn.Module):
+    """Complex numbers between two Fourier transforms."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(2, 2, 3, dtype=torch.cfloat))
+
+    def forward(self, x):
+        return torch.fft.irfft(torch.einsum("bim,iom->bom", torch.fft.rfft(x)[..., :3], self.scale), n=8)
+
+
 class Deep(nn.Module):
     """Many layers of different sizes: TensorRT takes its time."""
 
@@ -120,6 +145,18 @@ def up():
 def places():
     past = TensorSpec("past", (DynamicDim("past", 2, 4, 8), 3))
     return Case("places", Places(), (ROWS, past))
+
+
+def counted():
+    return Case("counted", Counted(), (ROWS,))
+
+
+def positive():
+    return Case("positive", Positive(), (ROWS,))
+
+
+def spectrum():
+    return Case("spectrum", Spectrum(), (TensorSpec("x", (DynamicDim("batch", 2, 4, 8), 2, 8)),))
 
 
 def heads():

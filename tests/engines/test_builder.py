@@ -252,6 +252,19 @@ def test_a_refusal_on_jit_is_explained_alike(installed, name):
     assert f"jit with tensorrt could not compile {case().name}: {cause}" in report.failed
 
 
+@pytest.mark.skipif(upstream.MINOR < (2, 13), reason="seen with Torch-TensorRT 2.13")
+@pytest.mark.parametrize(
+    ("case", "cause"),
+    [
+        (own_models.counted, "The result holds a number"),
+        (own_models.positive, "Torch-TensorRT converts aten.nonzero.default for TensorRT, and not for"),
+        (own_models.spectrum, "Torch-TensorRT 2.13 writes complex numbers as real ones"),
+    ],
+)
+def test_errors_of_torch_tensorrts_own_code_are_explained(installed, case, cause):
+    assert cause in failed(case(), "export").failed
+
+
 @pytest.mark.skipif(upstream.MINOR < (2, 13), reason="Torch-TensorRT 2.11 takes attention apart, and builds it")
 def test_the_reason_that_stands_in_tensorrts_log_alone_is_found_there(installed):
     report = failed(own_models.heads(), "export")

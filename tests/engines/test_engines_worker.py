@@ -288,6 +288,9 @@ def test_a_model_that_cannot_be_sent_is_one_sentence(warm):
     report = build(Case("mine", model, (TensorSpec("x", (2, 3)),)), "jit")
     assert re.fullmatch(r"mine cannot be sent to the engines' process \(TypeError: .*lock.*\)\.", report.failed)
     assert report.engines == ()
+    normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 3))
+    report = build(Case("normed", normed, (TensorSpec("input", (2, 3)),)), "jit")
+    assert "torch.nn.utils.parametrize.remove_parametrizations makes it plain" in report.failed
 
 
 # ---- the reader's process ends, or forks

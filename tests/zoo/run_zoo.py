@@ -35,6 +35,7 @@ def main():
     parser.add_argument("--results", type=Path, default=Path("results/zoo.jsonl"))
     arguments = parser.parse_args()
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    sys.path.append(str(Path(__file__).parent / "for_engines"))  # the engines' process imports from where this one does
     for backend in arguments.backends:
         for name in arguments.models:
             judge_in_a_process(name, arguments.paths, backend, arguments.results)

@@ -48,6 +48,14 @@ CHUNK = {"cpu": 1 << 19, "cuda": 1 << 24}
 class NotRepeatable(ValueError):
     """Two equal calls of the model do not do the same, so comparing it with anything means nothing."""
 
+    @classmethod
+    def random(cls, name: str) -> "NotRepeatable":
+        """What is said of a model called `name` that draws random numbers."""
+        return cls(
+            f"{name} gives another result each time it is called with the same input: turn off what is random in it "
+            "(F.dropout takes training=self.training), or make the noise an input."
+        )
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -193,10 +201,7 @@ class Reference:
         same_shapes = [x.shape for x in first] == [x.shape for x in second]
         allowed = max(REPEATS, 10 * _rounding(first)) * _magnitude(first) if first else 0.0
         if not same_shapes or (first and apart(first, second) > allowed):
-            raise NotRepeatable(
-                f"{self.case.name} gives another result each time it is called with the same input: turn off what is "
-                "random in it (F.dropout takes training=self.training), or make the noise an input."
-            )
+            raise NotRepeatable.random(self.case.name)
         self.repeats = True
 
     def compare(self, output: Any, inputs: Sequence[torch.Tensor], row_spread: float | None = None) -> Agreement:

@@ -1,4 +1,4 @@
-"""Models that write into their own buffers, parameters or attributes, and what a build may leave changed: nothing.
+"""Models whose calls are not alike, since they keep state or are random; what a build may leave changed: nothing.
 
 State does not survive compiling. An ahead-of-time program of Inductor's gives the same result for ever (its buffers are
 constants: https://github.com/pytorch/pytorch/issues/165444), one of ``torch.export`` writes into the model it came
@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from tutorial_lib.checks.agreement import NotRepeatable
+
 PLAIN = (bool, int, float, str)
 _MODULES_OWN = frozenset(vars(nn.Module()))
 
@@ -24,7 +26,7 @@ class WritesState(ValueError):
 
 
 def refuse_state(name: str, model: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
-    """Call a copy of `model` in eager and see whether that changes it; the model itself is not called.
+    """Call a copy of `model` in eager and see whether that changes it, or is random; the model itself is not called.
 
     A model that cannot be copied or cannot run is not judged: the build will say what is wrong with it.
 
@@ -42,11 +44,15 @@ def refuse_state(name: str, model: nn.Module, inputs: Sequence[torch.Tensor]) ->
     WritesState
         If the call writes into a buffer, a parameter or a tensor in an attribute, or counts in an attribute on
         which the result depends.
+    NotRepeatable
+        If it draws random numbers, and gives another result when it is called again.
     """
+    random_before = _random_states()
     copied = _called_copy(model, inputs)
     if copied is None:
         return
     model_copy, versions, plain, first = copied
+    is_random = not all(map(torch.equal, random_before, _random_states()))
     before, after = _tensors(model), _tensors(model_copy)
     for path, (kind, tensor) in after.items():
         if path in before and (tensor._version != versions.get(path) or not _equal(tensor, before[path][1])):
@@ -55,6 +61,8 @@ def refuse_state(name: str, model: nn.Module, inputs: Sequence[torch.Tensor]) ->
     changed += [path for path in after if path not in before]
     if changed and not _repeats(model_copy, inputs, first):
         raise WritesState(_sentence(name, f"changes its attribute {changed[0]}"))
+    if is_random and not _repeats(model_copy, inputs, first):
+        raise NotRepeatable.random(name)
 
 
 def refuse_writes(name: str, exported: torch.export.ExportedProgram) -> None:
@@ -134,6 +142,12 @@ def _called_copy(
             return model_copy, versions, plain, model_copy(*(x.clone() for x in inputs))
     except Exception:
         return None
+
+
+def _random_states() -> list[torch.Tensor]:
+    """The state of every generator that a model draws from by default."""
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *on_gpu]
 
 
 def _tensors(model: nn.Module) -> dict[str, tuple[str, torch.Tensor]]:

@@ -174,10 +174,10 @@ def _sending(name: str) -> Any:
     try:
         yield
     except Exception as error:  # pickling raises whatever the objects' own code raises
-        reason = " ".join(str(error).split())[:200]
-        raise CannotBeSent(
-            f"{name} cannot be sent to the engines' process ({type(error).__name__}: {reason})."
-        ) from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if "parametrized modules" in reason:
+            reason = "a layer of it is parametrized; torch.nn.utils.parametrize.remove_parametrizations makes it plain"
+        raise CannotBeSent(f"{name} cannot be sent to the engines' process ({reason}).") from error
 
 
 def _folders() -> tuple[str, ...]:

@@ -429,6 +429,32 @@ RULES = (
     ),
     Rule(
         "tensorrt converter",
+        "RuntimeError",
+        r"This is only available in non TensorRT-RTX environments[\s\S]*?target=torch\.ops\.(?P<what>[\w.]+)",
+        "Torch-TensorRT converts {what} for TensorRT, and not for TensorRT for RTX.",
+        'Leave it to PyTorch, options={{"torch_executed_ops": {{"torch.ops.{what}"}}}}, or write that step with other '
+        "operators: instead of nonzero and of masks as indices, torch.where.",
+    ),
+    Rule(
+        "tensorrt converter",
+        "AttributeError",
+        r"^'int' object has no attribute 'target'",
+        "The result holds a number, such as a size, which Torch-TensorRT does not give back.",
+        "Drop it from the result, or take another backend.",
+        raised_by=r"/torch_tensorrt/",
+        frames=6,
+    ),
+    Rule(
+        "complex numbers",
+        "IndexError",
+        r"^Dimension out of range",
+        "Torch-TensorRT 2.13 writes complex numbers as real ones, with a dimension more, and fails on this model.",
+        "Write the products of real and imaginary parts yourself, or take another backend.",
+        raised_by=r"/complex_graph_rewrite\.py$",
+        frames=40,
+    ),
+    Rule(
+        "tensorrt converter",
         "RuntimeError AssertionError",
         r"Channel dim can't be dynamic for batch norm",
         "Torch-TensorRT cannot convert a normalization whose number of channels varies: instance normalization counts "
