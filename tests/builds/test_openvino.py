@@ -164,8 +164,10 @@ def test_inputs_that_do_not_lie_in_memory_in_order_are_read_rightly(dtype):
     model = compiled_model("export", case)
     x, y = case.example(8, seed=1)
     every_second = torch.stack([x, x + 1], dim=1)[:, 0]
+    negative = torch.view_as_complex(torch.stack([x.float(), -y.float()], dim=-1)).conj().imag.to(dtype)
     assert not every_second.is_contiguous()
     assert torch.equal(model(every_second, y.T.contiguous().T)[0], model(x, y)[0])
+    assert torch.equal(model(x, negative)[0], model(x, y)[0])
 
 
 def test_two_threads_may_call_one_program(seed, built):

@@ -185,7 +185,8 @@ class OpenVINOModel:
 
     def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run the model on tensors of a CPU, one for each of its inputs."""
-        ordered = [tensor.contiguous() for tensor in inputs]  # an ov.Tensor does not keep its memory alive
+        # as they lie in memory, and kept until the call is over: an ov.Tensor does not keep its memory alive
+        ordered = [tensor.detach().resolve_neg().contiguous() for tensor in inputs]
         values = [_as_openvino(tensor) for tensor in ordered]
         with self._lock:
             for index, value in enumerate(values):
@@ -203,7 +204,7 @@ def _as_openvino(tensor: torch.Tensor) -> Any:
     """An ``ov.Tensor`` on the memory of `tensor`."""
     ov = upstream()
     if tensor.dtype == torch.bfloat16:
-        return ov.Tensor(tensor.view(torch.int16).numpy(force=True), list(tensor.shape), ov.Type.bf16)
+        return ov.Tensor(tensor.view(torch.int16).numpy(), list(tensor.shape), ov.Type.bf16)
     if tensor.dtype == torch.int64 and tensor.numel():
         low, high = (int(end) for end in tensor.aminmax())
         if low < INT32.min or high > INT32.max:
@@ -211,7 +212,7 @@ def _as_openvino(tensor: torch.Tensor) -> Any:
                 f"a value of an input is {high if high > INT32.max else low}, and OpenVINO computes whole numbers in "
                 f"32 bits, so from {INT32.min} to {INT32.max}."
             )
-    return ov.Tensor(tensor.numpy(force=True), shared_memory=True)
+    return ov.Tensor(tensor.numpy(), shared_memory=True)
 
 
 @dataclass(frozen=True)
