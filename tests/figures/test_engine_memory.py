@@ -64,6 +64,7 @@ def test_memory_that_leaves_out_what_is_allocated_at_run_time_says_so():
 def test_the_same_memory_on_two_paths_is_labelled_once():
     (axes,) = memory([*SEED, JIT], "batch").axes
     assert [text for text in labels(axes) if "72 MB" in text] == ["72 MB"]
+    assert "seed, export\n520 MB" in labels(axes), "jit has another line"
 
 
 def test_paths_that_need_the_same_share_a_label_and_what_only_one_has_keeps_its_own():

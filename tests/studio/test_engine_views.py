@@ -142,6 +142,7 @@ def test_the_axis_of_a_dimension_is_found_also_where_its_range_is_one_size():
     case = Case("two", torch.nn.ReLU(), (TensorSpec("a", (3, 7)), TensorSpec("b", (7, length, batch))))
     assert engine_views.axis_of(case, "batch") == ("b", 2)
     assert engine_views.axis_of(case, "length") == ("b", 1)
+    assert engine_views.axis_of(case, "height") is None
 
 
 def test_two_settings_are_compared_number_by_number():

@@ -130,8 +130,9 @@ class Display:
     def _draw_memory(self, result: Result) -> None:
         """Memory over max of the engines of what is shown, and of those that have another range of the dimension."""
         panel, dim = self._panel, self._panel.memory_dim.value
-        if dim not in {each.name for each in result.setting.ranges}:
-            panel.memory.value = ""
+        axis = engine_views.axis_of(self._runs.base(result.setting.model), dim)
+        if axis is None:  # or the panel already has the dimensions of another model
+            panel.memory.value, self._memory_drawn = "", ()
             return
         known = self._runs.engines_over_max(result.setting, dim)
         reports = [*known, *(report for report in result.engines if report not in known)]
@@ -139,7 +140,6 @@ class Display:
         if drawn == self._memory_drawn:
             return
         self._memory_drawn = drawn
-        axis = engine_views.axis_of(self._runs.base(result.setting.model), dim)
         figure = engine_views.memory_figure(reports, result.engines, dim, axis)
         panel.memory.value = views.image(figure, engine_views.memory_alt(reports, dim, axis)) if figure else ""
 

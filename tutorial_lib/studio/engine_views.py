@@ -69,14 +69,15 @@ def _name(number: int, engines: Sequence[Engine]) -> str:
 # ---- memory over max
 
 
-def axis_of(case: Case, dim: str) -> tuple[str, int]:
-    """The first input that has a dimension, and where."""
-    return next(
+def axis_of(case: Case, dim: str) -> tuple[str, int] | None:
+    """The first input that has a dimension, and where; None if inputs have it in sums and products only."""
+    places = (
         (spec.name, axis)
         for spec in case.inputs
         for axis, each in enumerate(spec.shape)
         if isinstance(each, DynamicDim) and each.name == dim
     )
+    return next(places, None)
 
 
 def memory_figure(
