@@ -61,6 +61,11 @@ class Positive(nn.Module):
         return x[(x > 0).nonzero(as_tuple=True)].sum()
 
 
+class Ordered(nn.Module):
+    def forward(self, x):
+        return x.quantile(0.5, dim=1)
+
+
 class Spectrum(nn.Module):
     """Complex numbers between two Fourier transforms."""
 
@@ -153,6 +158,21 @@ def counted():
 
 def positive():
     return Case("positive", Positive(), (ROWS,))
+
+
+def ordered():
+    return Case("ordered", Ordered(), (ROWS,))
+
+
+def sequences():
+    layers = nn.Conv1d(8, 12, 5, dilation=2), nn.ReLU(), nn.BatchNorm1d(12), nn.Conv1d(12, 12, 3, groups=12)
+    shape = (DynamicDim("batch", 1, 4, 20), 8, DynamicDim("length", 16, 40, 90))
+    return Case("sequences", nn.Sequential(*layers).eval(), (TensorSpec("input", shape),))
+
+
+def double():
+    rows = TensorSpec("input", (DynamicDim("batch", 2, 4, 8), 3), torch.float64)
+    return Case("double", nn.Linear(3, 3).double(), (rows,))
 
 
 def spectrum():

@@ -254,15 +254,23 @@ def test_a_refusal_on_jit_is_explained_alike(installed, name):
 
 @pytest.mark.skipif(upstream.MINOR < (2, 13), reason="seen with Torch-TensorRT 2.13")
 @pytest.mark.parametrize(
-    ("case", "cause"),
+    ("case", "cause", "left"),
     [
-        (own_models.counted, "The result holds a number"),
-        (own_models.positive, "Torch-TensorRT converts aten.nonzero.default for TensorRT, and not for"),
-        (own_models.spectrum, "Torch-TensorRT 2.13 writes complex numbers as real ones"),
+        (own_models.counted, "The result holds a number", None),
+        (own_models.positive, "Torch-TensorRT converts aten.nonzero.default for TensorRT, and not for", "aten.nonzero"),
+        (own_models.spectrum, "Torch-TensorRT 2.13 writes complex numbers as real ones", None),
+        (own_models.double, "TensorRT does not compute in float64", None),
+        (own_models.ordered, "torch.sort over the last dimension", "aten.sort"),
+        (own_models.sequences, "cannot tell the shape of what", "aten._native_batch_norm_legit_no_training"),
     ],
 )
-def test_errors_of_torch_tensorrts_own_code_are_explained(installed, case, cause):
-    assert cause in failed(case(), "export").failed
+def test_errors_of_torch_tensorrts_own_code_are_explained(installed, case, cause, left):
+    message = failed(case(), "export").failed
+    assert cause in message
+    if left:  # what to leave to PyTorch
+        operator = f"torch.ops.{left}.default"
+        assert operator in message
+        assert build(case(), "export", options={"torch_executed_ops": {operator}}).failed is None
 
 
 @pytest.mark.skipif(upstream.MINOR < (2, 13), reason="Torch-TensorRT 2.11 takes attention apart, and builds it")

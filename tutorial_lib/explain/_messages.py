@@ -596,6 +596,35 @@ RULES = (
         "Leave immutable_weights at True. Replacing weights and the cache of engines need the other value: build on a "
         "machine with a supported GPU there.",
     ),
+    Rule(
+        "tensorrt precision",
+        "RuntimeError ValueError",
+        r"TensorRT does not support float64",
+        "TensorRT does not compute in float64.",
+        'Convert the model and its inputs with float(), or let TensorRT do it: options={{"truncate_double": True}}.',
+    ),
+    Rule(
+        "tensorrt converter",
+        "RuntimeError",
+        r"Output shape can not be computed for node \[\w+\]-\[aten_ops\.(?P<what>[\w.]+)\]",
+        "TensorRT cannot tell the shape of what Torch-TensorRT made of aten.{what}.",
+        'Leave that operator to PyTorch: options={{"torch_executed_ops": {{"torch.ops.aten.{what}"}}}}.',
+    ),
+    Rule(
+        "tensorrt converter",
+        "IndexError",
+        r"^tuple index out of range",
+        "Torch-TensorRT fails while it looks at torch.sort over the last dimension.",
+        'Leave that operator to PyTorch: options={{"torch_executed_ops": {{"torch.ops.aten.sort.default"}}}}.',
+        raised_by=r"/dynamo/conversion/aten_ops_converters\.py$",
+    ),
+    Rule(
+        "tensorrt converter",
+        "RuntimeError",
+        r"^\w+: (?P<said>.+)\n[\s\S]*?While executing %\S+ .*?target=torch\.ops\.(?P<what>[\w.]+)",
+        "Torch-TensorRT fails while it converts {what} ({said}).",
+        'Leave that operator to PyTorch: options={{"torch_executed_ops": {{"torch.ops.{what}"}}}}.',
+    ),
 )
 """What was provoked here, the particular before the general."""
 
