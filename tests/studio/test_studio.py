@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -381,6 +382,112 @@ def test_a_new_curve_is_drawn_at_once_and_a_browser_gets_time_only_between_round
     studio.build()
     eager, first, both = (EAGER,), (EAGER, "input"), (EAGER, "input", "export")
     assert events == [eager, first, both, "rest", both]
+
+
+# ---- two backends -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def racing(studio):
+    """The studio with eager as its backend and openvino beside it, and the backends in the order of their runs."""
+    pytest.importorskip("openvino")
+    if studio._runs.device.type != "cpu":
+        pytest.skip("OpenVINO runs on the CPU")
+    order, run = [], studio._runs.run
+
+    def noted(setting, **more):
+        order.append(setting.backend)
+        return run(setting, **more)
+
+    studio._runs.run = noted
+    studio.set(race="openvino", engines=False)
+    return studio, order
+
+
+def test_two_backends_run_one_after_the_other_and_both_are_named(racing, page):
+    studio, order = racing
+    result = studio.build()
+    assert (result.backend, studio.result.backend, studio.race.backend) == ("eager", "eager", "openvino")
+    assert order == ["eager", "openvino"]
+    assert result.setting == studio.setting
+    assert page.stale == ""
+    assert "Faint rows are other results (openvino: 1 / 4 / 8, openvino fp32)" in page.text
+    assert [name for name, _ in studio._display.behind()] == [f"openvino: {studio.race.label}"]
+    order.clear()
+    assert studio.build() is result, "both are there already"
+    assert (order, studio.race.backend) == ([], "openvino")
+    studio.set(race="")
+    studio.build()
+    assert studio.race is None
+
+
+def test_the_backend_that_builds_sooner_comes_first_whichever_is_chosen(racing, page, monkeypatch):
+    studio, order = racing
+    monkeypatch.setattr(runner, "REDRAW", 0)
+    monkeypatch.setattr(runner, "REST", 0)
+    drawn, table = [], views.table
+    monkeypatch.setattr(
+        views,
+        "table",
+        lambda result, behind: (
+            drawn.append((result.backend, [each.backend for _, each in behind], page.stale)) or table(result, behind)
+        ),
+    )
+    studio.set(backend="openvino", race="eager")
+    assert studio.build().backend == "openvino"
+    assert order == ["eager", "openvino"]
+    assert drawn[0] == ("eager", [], ""), "it is no result of another setting"
+    assert drawn[-1] == ("openvino", ["eager"], "")
+    first = [backend for backend, *_ in drawn].index("openvino")
+    assert {(tuple(behind), stale) for _, behind, stale in drawn[first:]} == {(("eager",), "")}
+
+
+def test_a_race_that_is_cancelled_keeps_what_was_complete(racing, page):
+    studio, _ = racing
+    run, begun = studio._runs.run, threading.Event()
+
+    def stuck(setting, tell, **more):
+        while setting.backend == "openvino":
+            more["show"](replace(studio.result, setting=setting, final=False))
+            begun.set()
+            tell(0.5, "building")
+            time.sleep(0.01)
+        return run(setting, tell=tell, **more)
+
+    studio._runs.run = stuck
+    job = studio.start()
+    assert begun.wait(PATIENCE)
+    until(lambda: "openvino: building" in page.status)
+    assert studio.race.setting.backend == "openvino"
+    studio.cancel()
+    with pytest.raises(RunCancelled):
+        job.result(PATIENCE)
+    assert studio.result.backend == "eager"
+    assert studio.race is None
+
+
+def test_a_path_that_one_of_two_backends_cannot_build_is_said_with_its_name(racing, page, monkeypatch):
+    studio, _ = racing
+    export = PATHS["export"]
+
+    def closed(case, backend, options):
+        if backend == "openvino":
+            raise BuildError("the path is closed")
+        return export(case, backend, options)
+
+    monkeypatch.setitem(PATHS, "export", closed)
+    assert studio.build().backend == "eager"
+    assert "export with openvino could not be built: the path is closed" in page.status
+
+
+def test_a_backend_that_does_not_work_is_refused_beside_another_one_and_the_same_one_is_no_race(studio, monkeypatch):
+    with pytest.raises(ShapeError, match="there is no"):
+        studio.set(rage="eager")
+    with pytest.raises(BackendUnavailable):
+        studio.set(race="no such backend")
+    assert studio._panel.race.value == ""
+    studio.set(race="eager")
+    assert studio._form.race() is None
 
 
 # ---- cancelling -------------------------------------------------------------------------------------------------

@@ -185,7 +185,6 @@ def measure(
     rounds: dict[K, list[tuple[float, ...]]] = {key: [] for key in calls}
     enqueue: dict[K, list[float]] = {key: [] for key in calls}
     once_ms: dict[K, float] = {}
-    repeats: dict[K, int] = {}
 
     def tell(stage: str, done: int, text: str) -> None:
         if progress:
@@ -198,16 +197,18 @@ def measure(
     def group(key: K) -> tuple[list[float], list[float]]:
         """Milliseconds of one round of a call, on the device and on the host."""
         call = calls[key]
-        if key in repeats:
-            if once_ms[key] < LONG_MS:
-                call()
-            return timed(call, repeats[key])
-        first = timed(call, 1)
-        once_ms[key] = first[0][0]
-        if once_ms[key] < LONG_MS and min_seconds:
-            once_ms[key] = statistics.median(timed(call, 3)[0])
-        repeats[key] = math.ceil(1000 * min_seconds / min_samples / max(once_ms[key], 1e-4)) | 1
-        return first if once_ms[key] >= LONG_MS and repeats[key] == 1 else timed(call, repeats[key])
+        first = None
+        if key not in once_ms:
+            first = timed(call, 1)
+            once_ms[key] = first[0][0]
+            if once_ms[key] < LONG_MS and min_seconds:
+                once_ms[key] = statistics.median(timed(call, 3)[0])
+        elif once_ms[key] < LONG_MS:
+            call()
+        repeats = math.ceil(1000 * min_seconds / min_samples / max(once_ms[key], 1e-4)) | 1
+        result = first if first and once_ms[key] >= LONG_MS and repeats == 1 else timed(call, repeats)
+        once_ms[key] = statistics.median(result[0])  # for the next round: the machine may have become slower
+        return result
 
     def too_short() -> bool:
         return any(sum(map(sum, times)) < 1000 * min_seconds for times in rounds.values())

@@ -87,6 +87,11 @@ class Studio:
         return self._display.result
 
     @property
+    def race(self) -> Result | None:
+        """The result of the backend beside the last one's (``set(race=...)``), or None."""
+        return self._display.race
+
+    @property
     def pins(self) -> Mapping[str, Result]:
         """Pinned results by their letter."""
         return dict(self._display.pins)
@@ -101,6 +106,7 @@ class Studio:
             ``precision``, ``paths`` (names), ``sizes`` (to measure; empty for automatic),
             ``options`` (a mapping), ``samples`` (rounds of measuring at least), ``budget`` (seconds of measuring,
             within which rounds go on until the paths are told apart; 0: no more than those rounds),
+            ``race`` (another backend, built and measured as well, whose curves stand behind; empty for none),
             ``engines`` (whether TensorRT for RTX builds its engines first, which are not run), ``calls`` (sizes to call
             these at).
 
@@ -111,7 +117,7 @@ class Studio:
         """
         with self._lock:
             values = self._form.changed(changes)
-            self._form.read(values)  # raises before anything has changed
+            self._form.race(values)  # raises before anything has changed
             self._form.write(values, self._show_ranges)
             self._changed()
             return self.setting
@@ -142,7 +148,7 @@ class Studio:
     def start(self, fresh: bool = False) -> Job[Result]:
         """Build and measure the setting in the background; returns at once."""
         with self._lock:
-            return self._runner.start(self.setting, fresh)
+            return self._runner.start(self.setting, fresh, self._form.race())
 
     def cancel(self) -> None:
         """Stop the run as soon as it can be stopped; what it still brings is discarded."""
@@ -297,7 +303,7 @@ class Studio:
     def _connect(self) -> None:
         panel = self._panel
         panel.model.observe(self._handler(self._model_changed), "value")
-        for widget in (*panel.entries.values(), *panel.paths.values()):
+        for widget in (*panel.entries.values(), *panel.paths.values(), panel.race):
             widget.observe(self._handler(self._changed), "value")
         panel.build.on_click(self._handler(functools.partial(self._soon, self.start)))
         panel.scratch.on_click(self._handler(functools.partial(self._soon, lambda: self.start(fresh=True))))
@@ -367,6 +373,7 @@ class Studio:
         self._form.follow()
         try:
             self._current = self._form.read()
+            self._form.race()
         except INVALID as error:
             self._current, problem = None, str(error)
         panel.problem.value = views.problem(problem)

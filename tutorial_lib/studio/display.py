@@ -33,6 +33,10 @@ class Display:
         The one in view: the last one, or what streams in.
     pins : dict
         Pinned results by their letter.
+    race : Result or None
+        That of the backend beside the last one's, or what streams in of it.
+    race_setting : Setting or None
+        What it is, or will be, the result of.
     """
 
     def __init__(self, panel: Panel, runs: CachedRuns) -> None:
@@ -40,6 +44,8 @@ class Display:
         self.result: Result | None = None
         self.shown: Result | None = None
         self.pins: dict[str, Result] = {}
+        self.race: Result | None = None
+        self.race_setting: Setting | None = None
         self.drawn_at = 0.0
         self._memory_drawn: tuple[object, ...] = ()
         self._questions: list[tuple[Answer, ...]] = []
@@ -68,14 +74,13 @@ class Display:
         return letter
 
     def behind(self) -> tuple[tuple[str, Result], ...]:
-        """The pinned results with their labels, without the one that is shown."""
-        return tuple(
-            (f"{letter}: {pinned.label}", pinned) for letter, pinned in self.pins.items() if pinned is not self.shown
-        )
+        """The result of the backend beside it and the pinned ones with their labels, without the one that is shown."""
+        named = {**({self.race.backend: self.race} if self.race else {}), **self.pins}
+        return tuple((f"{name}: {result.label}", result) for name, result in named.items() if result is not self.shown)
 
     def mark(self, setting: Setting | None, running: bool) -> None:
         """Mark what is shown as stale if it is not the result of `setting`."""
-        if self.shown is not None and self.shown.setting != setting:
+        if self.shown is not None and self.shown.setting not in (setting, self.race_setting):
             self._panel.stale.value = views.stale(self.shown, running)
             self._panel.tabs.add_class("tl-stale")
         else:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tutorial_lib.builds.backends import BackendUnavailable, OptionError
@@ -46,6 +47,7 @@ class Form:
         panel = self._panel
         return {
             "model": panel.model.value,
+            "race": panel.race.value,
             "ranges": {name: controls.values for name, controls in panel.ranges.items()},
             "paths": tuple(name for name, box in panel.paths.items() if box.value),
             **{name: widget.value for name, widget in panel.entries.items()},
@@ -69,7 +71,24 @@ class Form:
         }
         if values["engines"]:
             install.located()
-        return self._runs.settled(Setting(**{**values, **read}))
+        return self._runs.settled(
+            Setting(**{name: value for name, value in {**values, **read}.items() if name != "race"})
+        )
+
+    def race(self, values: Values | None = None) -> Setting | None:
+        """The same for the backend that is to run beside it, if there is one: measurements alone, without options.
+
+        Raises
+        ------
+        ShapeError, BackendUnavailable, PrecisionError, OptionError, EnginesUnavailable
+            If either cannot be built.
+        """
+        values = values or self.values()
+        setting = self.read(values)
+        if values["race"] in ("", setting.backend):
+            return None
+        other = replace(setting, backend=values["race"], options=(), engines=False, calls=(), measure=True)
+        return self._runs.settled(other)
 
     def changed(self, changes: Mapping[str, Any]) -> Values:
         """What is typed now with `changes`, which have the names of :meth:`Studio.set`."""
@@ -80,10 +99,12 @@ class Form:
         for name, value in changes.items():
             if name in ENTRIES:
                 values[name] = _typed(name, value)
+            elif name == "race":
+                values[name] = value or ""
             elif name in values["ranges"]:
                 values["ranges"][name] = tuple(value) if isinstance(value, Iterable) else value
             elif name != "model":
-                names = ", ".join([*values["ranges"], "model", *ENTRIES])
+                names = ", ".join([*values["ranges"], "model", "race", *ENTRIES])
                 raise ShapeError(f"there is no {name!r} to set; use {names}.")
         return values
 
@@ -102,6 +123,7 @@ class Form:
             if panel.model.value != values["model"]:
                 panel.model.value = values["model"]
                 show_ranges()
+            panel.race.value = values.get("race", panel.race.value)
             for name, triple in values["ranges"].items():
                 panel.ranges[name].write(triple)
             for name, box in panel.paths.items():

@@ -81,6 +81,8 @@ class Panel:
         auto = {"description_width": "auto"}
         self.model = w.Dropdown(options=list(models), description="model", style=auto, layout={"width": "auto"})
         self.backend = w.Dropdown(description="backend", style=auto, layout={"width": "16em"})
+        self.race = w.Dropdown(description="beside it", style=auto, layout={"width": "12em"})
+        self.race.tooltip = "Another backend, built and measured as well; the one that builds sooner comes first"
         self.precision = w.Dropdown(description="precision", style=auto, layout={"width": "13em"})
         self.paths = {
             name: w.Checkbox(value=True, description=name, indent=False, layout={"width": "auto"}) for name in PATHS
@@ -156,7 +158,7 @@ class Panel:
         self.root = w.VBox(
             [
                 w.HTML(f"<style>{views.STYLE}</style>", layout={"display": "none"}),
-                _row(self.model, self.backend, self.precision, _row(w.Label("paths"), *self.paths.values())),
+                _row(self.model, self.backend, self.race, self.precision, _row(w.Label("paths"), *self.paths.values())),
                 self.ranges_box,
                 _row(self.sizes, self.rounds, self.budget, self.options),
                 _row(self.engines, self.calls),
@@ -213,7 +215,12 @@ class Panel:
             *((_labelled(s.name, None if s.works else s.reason), s.name) for s in backends.statuses(device)),
         ]
         self.precision.options = [(_labelled(name, precision.why_not(name, device)), name) for name in precision.DTYPES]
-        self.backend.value, self.precision.value = AUTO, "fp32"  # new options leave nothing selected
+        self.race.options = [("no other", ""), *self.backend.options[1:]]
+        self.backend.value, self.race.value, self.precision.value = (
+            AUTO,
+            "",
+            "fp32",
+        )  # new options leave nothing selected
 
 
 def _labelled(name: str, reason: str | None) -> str:

@@ -24,6 +24,8 @@ WORKER = Worker("tutorial_lib studio")
 """For all studios: what is built and measured takes turns, so that no measurement runs beside another."""
 REDRAW = 1.0
 """Seconds between two drawings while results stream in."""
+SOONER = ("eager", "openvino", "inductor", "tensorrt")
+"""Backends by how soon they have built a model."""
 TELL = 0.25
 """Seconds between two status lines, so that these do not disturb what is measured."""
 REST = 0.3
@@ -67,20 +69,27 @@ class Runner:
         engines = self._panel.engines.value
         WORKER.submit((id(self), "warm up"), lambda job: warm_up(engines))
 
-    def start(self, setting: Setting, fresh: bool = False) -> Job[Result]:
-        """Build and measure `setting`, which is settled, or show its result at once if it is in memory."""
+    def start(self, setting: Setting, fresh: bool = False, race: Setting | None = None) -> Job[Result]:
+        """Build and measure `setting`, which is settled, or show its result at once if it is in memory.
+
+        With `race`, the same with another backend: that is another run, before it or after it, whose result stands
+        behind it as a pinned one does. The backend that builds sooner comes first. The job's result is that of
+        `setting`.
+        """
         with self._lock:
-            if self.job and self.running and self.job.about == setting and not fresh:
+            if self.job and self.running and self.job.about == (setting, race) and not fresh:
                 return self.job
             cached = None if fresh else self._runs.cached(setting)
-            if cached:
-                return self.show(cached)
+            raced = None if fresh or race is None else self._runs.cached(race)
+            if cached and (raced or race is None):
+                return self.show(cached, raced)
+            self._display.race, self._display.race_setting = None, race
             self.job = self.error = None
             WORKER.cancel(self._memory_kind)
             self._started = time.monotonic()
             self._share, self._stage = 0.0, "waiting for another run" if WORKER.busy else "starting"
             self._show_stage()
-            job = WORKER.submit(self._kind, functools.partial(self._run, setting, fresh), setting)
+            job = WORKER.submit(self._kind, functools.partial(self._run_both, setting, race, fresh), (setting, race))
             self.job = job
             job.when_done(lambda: self._ended(job))
             threading.Thread(target=self._keep_time, args=(job,), daemon=True).start()
@@ -88,9 +97,10 @@ class Runner:
             self._changed()
             return job
 
-    def show(self, result: Result) -> Job[Result]:
-        """Show a result that is there already, in place of what runs."""
+    def show(self, result: Result, race: Result | None = None) -> Job[Result]:
+        """Show a result that is there already, in place of what runs, and that of the backend beside it."""
         with self._lock:
+            self._display.race, self._display.race_setting = race, race.setting if race else None
             self.job, self.error = Job.of(result), None
             WORKER.cancel(self._kind)
             self._finish(result, f"Reused: built and measured at {when(result)}.")
@@ -113,27 +123,20 @@ class Runner:
                 self._panel.status.value = status("Cancelled.")
                 self._idle()
 
-    def _run(self, setting: Setting, fresh: bool, job: Job[Result]) -> Result:
-        def tell(share: float, text: str) -> None:
-            with self._lock:
-                job.check()
-                self._share, self._stage = share, text
-                if time.monotonic() - self._told > TELL:
-                    self._show_stage()
-
-        def show(result: Result) -> None:
-            with self._lock:
-                job.check()
-                late = time.monotonic() - self._display.drawn_at > REDRAW
-                due = late or not result.builds or _curves(result) != _curves(self._display.shown)
-                if due:
-                    self._display.draw(result)
-                    self._changed()
-            if due and _is_measuring(result):
-                time.sleep(REST)
-
+    def _run_both(self, setting: Setting, race: Setting | None, fresh: bool, job: Job[Result]) -> Result:
+        """Run the setting and the race, the one that builds sooner first; returns the result of the setting."""
+        runs = sorted([setting, race] if race else [setting], key=lambda each: SOONER.index(each.backend))
+        results: dict[Setting, Result] = {}
         try:
-            result = self._runs.run(setting, tell=tell, show=show, fresh=fresh)
+            for number, each in enumerate(runs):
+                results[each] = self._run(each, fresh, job, results.get(setting), number, len(runs))
+                with self._lock:
+                    job.check()
+                    if each != setting:
+                        self._display.race = results[each]
+                    elif race and results[each].sweep is not None:
+                        self._display.result = results[each]
+                        self._display.draw()
         except Cancelled:
             raise
         except BaseException as error:
@@ -145,8 +148,39 @@ class Runner:
             raise
         with self._lock:
             job.check()
-            self._finish(result, f"Done in {time.monotonic() - self._started:.1f} s.")
-        return result
+            self._finish(results[setting], f"Done in {time.monotonic() - self._started:.1f} s.")
+        return results[setting]
+
+    def _run(
+        self, setting: Setting, fresh: bool, job: Job[Result], front: Result | None, number: int, count: int
+    ) -> Result:
+        """One run of `count`. What streams in stands behind `front`, if there is one."""
+
+        def tell(share: float, text: str) -> None:
+            with self._lock:
+                job.check()
+                self._share = (number + share) / count
+                self._stage = f"{setting.backend}: {text}" if count > 1 else text
+                if time.monotonic() - self._told > TELL:
+                    self._show_stage()
+
+        def show(result: Result) -> None:
+            with self._lock:
+                job.check()
+                late = time.monotonic() - self._display.drawn_at > REDRAW
+                shown = self._display.race if front else self._display.shown
+                due = late or not result.builds or _curves(result) != _curves(shown)
+                if due and front:
+                    self._display.race = result
+                    self._display.draw()
+                elif due:
+                    self._display.draw(result)
+                if due:
+                    self._changed()
+            if due and _is_measuring(result):
+                time.sleep(REST)
+
+        return self._runs.run(setting, tell=tell, show=show, fresh=fresh)
 
     def _keep_time(self, job: Job[Result]) -> None:
         """Let the elapsed time go on while a step says nothing."""
@@ -161,8 +195,12 @@ class Runner:
         self._panel.status.value = status(self._stage, self._share, self._told - self._started)
 
     def _finish(self, result: Result, done: str) -> None:
-        failed = "; ".join(f"{path} could not be built: {why.sentence}" for path, why in result.failures.items())
-        details = "\n".join(why.details for why in result.failures.values())
+        race = self._display.race
+        failures = dict(result.failures)
+        if race:
+            failures |= {f"{path} with {race.backend}": why for path, why in race.failures.items()}
+        failed = "; ".join(f"{path} could not be built: {why.sentence}" for path, why in failures.items())
+        details = "\n".join(why.details for why in failures.values())
         text = failed
         if result.sweep is not None:
             self._display.result = result
@@ -171,6 +209,8 @@ class Runner:
         self._idle()
 
     def _idle(self) -> None:
+        if self._display.race and not self._display.race.final:
+            self._display.race = None
         self._panel.cancel.disabled = True
         self._panel.pin.disabled = self._display.result is None
         self._display.draw()

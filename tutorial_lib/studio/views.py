@@ -142,7 +142,7 @@ def _caption(result: Result, behind: Sequence[str]) -> str:
     if result.sweep.table["warning"].map(bool, na_action="ignore").any():
         text += " A * marks one to distrust; pointing says why."
     if behind:
-        text += f" Faint rows are pinned results ({'; '.join(behind)}); bold, such as 0.52x, is the time above over"
+        text += f" Faint rows are other results ({'; '.join(behind)}); bold, such as 0.52x, is the time above over"
         text += " theirs, each as a multiple of eager's in its own run."
     return text
 
