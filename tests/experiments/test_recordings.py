@@ -128,6 +128,7 @@ def test_a_run_of_a_recording_has_its_builds_and_says_that_it_is_recorded(record
 def studio(recording, file):
     studio = Studio(device="cpu")
     studio.set(model="perceptron", tokens=(1, 4, 8), backend="eager", paths=["export"], sizes=[1, 4], samples=2)
+    studio.set(engines=False)
     yield studio
     studio.close()
 

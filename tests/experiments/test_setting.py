@@ -250,7 +250,7 @@ def compared(model, case):
 def asked(request):
     """A case, and what the studio, `record` and `compare` ask for when nothing but eager is chosen."""
     case, studio = MODELS[request.param](), Studio(device="cpu")
-    studio.set(model=request.param, backend="eager", budget=0)
+    studio.set(model=request.param, backend="eager", budget=0, engines=False)
     yield case, [studio.setting, recorded(request.param), compared(request.param, case)]
     studio.close()
 
