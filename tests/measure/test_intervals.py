@@ -136,6 +136,7 @@ def test_a_sweep_goes_on_at_a_size_until_its_programs_are_told_apart_or_equal(ma
     programs = {name: built(name, "eager", seed) for name in ("jit", "export")}
     steps = []
     swept = sweep(programs, [1, 4], min_samples=3, min_seconds=0, budget=60, progress=steps.append)
+    assert swept.provenance["budget_seconds"] == 60
     rounds = swept.table.set_index(["batch", "path"])["calls"]
     assert set(rounds[1]) == {3}
     assert len(set(rounds[4])) == 1

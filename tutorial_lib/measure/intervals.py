@@ -10,7 +10,8 @@ give the whole span of the numbers, widened on both sides.
 Measuring that goes on until an interval is narrow enough looks at it again and again, and stops when chance helps. So
 :data:`LEVEL` is higher than what is promised, the looks are few (:func:`next_look`), and there is an end to them
 (:data:`MOST_ROUNDS`). ``benchmarks/coverage_of_intervals.py`` counts how often intervals then hold the true median. The
-promise is 90 of 100 times.
+promise is 90 of 100 times, and it is about the time that was measured: where other processes come and go, the median of
+a later run may lie outside.
 """
 
 import functools

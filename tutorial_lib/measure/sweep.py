@@ -322,6 +322,8 @@ def sweep(
             provenance.update(why_not_float64=why_not_float64, tolerance=WITHOUT_FLOAT64)
         if left_out:
             provenance["left_out"] = left_out
+        if budget:
+            provenance["budget_seconds"] = budget
 
         def result(measured: Measured) -> Sweep:
             return _result(programs, selected, compared, pairs, measured, provenance)
