@@ -1,7 +1,7 @@
 """From the click on Build: seconds to TensorRT's engines, to the first curve of a compiled path, and to the end.
 
     python benchmarks/studio.py [--model vit] [--backend openvino] [--repeats 5] [--json FILE]
-    python benchmarks/studio.py --json FILE --readme README.md
+    python benchmarks/studio.py --json FILE --page docs/benchmarks.md
 
 Three paths, the sizes that the panel proposes, in four states: **cold**, a new kernel with empty caches; **new
 setting**, another range in that kernel; **reused**, the same click once more; **new kernel**, which finds on disk what
@@ -9,7 +9,7 @@ the one before left. Given are medians of the repeats, in which models and backe
 that a kernel took. Starting Python and importing the package are not part of a time; ``--shown`` is how many seconds
 the panel is in view before the first click, during which it loads what the first build needs.
 
-``--json`` keeps every run as soon as it has ended; the same command goes on where it was stopped. With ``--readme``
+``--json`` keeps every run as soon as it has ended; the same command goes on where it was stopped. With ``--page``
 nothing is measured: the table of that file is written again from the recorded runs.
 """
 
@@ -145,15 +145,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--shown", type=float, default=0.0, metavar="SECONDS", help="default: not shown before")
     parser.add_argument("--json", type=options.file)
-    parser.add_argument("--readme", type=options.file, help="write its table again, and measure nothing")
+    parser.add_argument("--page", type=options.file, help="write its table again, and measure nothing")
     parser.add_argument("--inside", choices=["all", "first"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:
         print(json.dumps(kernel(args.model[0], args.backend[0], args.shown, args.inside == "first")))
         return
-    if args.readme:
+    if args.page:
         content = json.loads(args.json.read_text())
-        save(args.readme, with_table(args.readme.read_text(), args.json.as_posix(), content))
+        save(args.page, with_table(args.page.read_text(), args.json.as_posix(), content))
         return
     device = backends.as_device("auto")
     content = read(args.json, {**about(device), "shown_seconds": args.shown})

@@ -1,4 +1,4 @@
-"""The tables of the README are what the benchmarks found, as benchmarks/recorded/ keeps it."""
+"""The tables of docs/benchmarks.md are what the benchmarks found, as benchmarks/recorded/ keeps it."""
 
 import importlib.util
 import json
@@ -20,12 +20,12 @@ MEASURED = {
     for row in found["rows"]
 }
 """The limit in ms, and how many times that each program took, by file, model and batch."""
-README = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Benchmarks\n")[2].partition("\n## ")[0]
+PAGE = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
 
 
 def table(file: str) -> list[list[str]]:
-    """The cells of the first table after the README's link to a file."""
-    lines = README.partition(f"(benchmarks/recorded/{file})")[2].splitlines()
+    """The cells of the first table after the page's link to a file."""
+    lines = PAGE.partition(f"(../benchmarks/recorded/{file})")[2].splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("|"))
     cells = []
     for line in lines[start:]:
@@ -36,7 +36,7 @@ def table(file: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("files", [{"": "cpu.json"}, {"": "h100_tuned.json", "vit": "h100.json"}], ids=["cpu", "h100"])
-def test_the_tables_of_the_readme_are_what_was_recorded(files):
+def test_the_tables_of_the_page_are_what_was_recorded(files):
     (_, _, *names), _, *rows = table(files[""])
     assert len(rows) >= 6
     model = ""
@@ -127,7 +127,6 @@ def test_a_click_is_timed_from_its_start_to_engines_first_curve_and_end(studio):
 
 
 @pytest.mark.parametrize("name", [name for name in CONTENTS if "cases" in CONTENTS[name]])
-def test_the_readme_has_the_table_of_the_recorded_clicks(name, studio):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert studio.with_table(text, f"benchmarks/recorded/{name}", CONTENTS[name]) == text
+def test_the_page_has_the_table_of_the_recorded_clicks(name, studio):
+    assert studio.with_table(PAGE, f"benchmarks/recorded/{name}", CONTENTS[name]) == PAGE
     assert all(len(case["runs"]) >= 5 for case in CONTENTS[name]["cases"])

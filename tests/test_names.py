@@ -1,4 +1,4 @@
-"""Every file, function, option and command that the README or a notebook names exists."""
+"""Every file, function, option and command that the README, the docs or a notebook names exists."""
 
 import contextlib
 import importlib.util
@@ -17,7 +17,7 @@ from tutorial_lib.engines import install
 from tutorial_lib.studio import Studio
 
 ROOT = Path(__file__).parent.parent
-TEXTS = [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "notebooks").glob("*.ipynb"))]
 PINS = (ROOT / "constraints.txt").read_text().splitlines()
 each_text = pytest.mark.parametrize("file", TEXTS, ids=lambda path: path.stem)
 

@@ -1,4 +1,4 @@
-"""The project's own files: pins, layers, notebooks, and what the README says exists."""
+"""The project's own files: pins, layers, notebooks, and what the README and the docs say exists."""
 
 import ast
 import contextlib
@@ -147,8 +147,8 @@ def test_a_student_version_finds_the_files_beside_the_notebooks():
             assert not beside.exists() or (notebook.parent / "student" / name).resolve() == beside
 
 
-def test_the_readme_lists_every_package():
-    text = (ROOT / "README.md").read_text()
+def test_the_docs_list_every_package():
+    text = (ROOT / "docs/architecture.md").read_text()
     listed = re.search(r"```\ntutorial_lib/\n(.*?)```", text, flags=re.DOTALL).group(1)
     packages = {file.parent.name for file in (ROOT / "tutorial_lib").glob("*/**/__init__.py")}
     assert set(re.findall(r"(\w+)/ ", listed)) == packages
@@ -164,8 +164,8 @@ def test_a_package_lists_its_modules(package):
 
 
 @pytest.mark.slow
-def test_the_readme_s_python_examples_run(tmp_path):
-    text = (ROOT / "README.md").read_text()
+def test_the_python_examples_of_the_readme_and_the_docs_run(tmp_path):
+    text = "\n".join(file.read_text() for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
     examples = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)).replace('"inductor"', '"eager"')
     done = subprocess.run(
         [sys.executable, "-c", examples], capture_output=True, text=True, timeout=300, cwd=tmp_path, env=here()

@@ -1,7 +1,7 @@
 """Torch-TensorRT: whether it is here, its settings, and the engines it was asked to build.
 
 Written for Torch-TensorRT 2.11 to 2.13. Everything up to running an engine is tested with 2.11 and 2.13 on a CPU
-(:mod:`tutorial_lib.engines`); no engine was run on a GPU. The README lists what was verified on what.
+(:mod:`tutorial_lib.engines`); no engine was run on a GPU. docs/verified.md lists what was verified on what.
 
 Two flavours
 ------------
