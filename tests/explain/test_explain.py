@@ -21,7 +21,7 @@ from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, ShapeError, TensorSpec, status
 from tutorial_lib.builds import backends
 from tutorial_lib.explain import Explanation, explain
-from tutorial_lib.explain._messages import READ, RULES
+from tutorial_lib.explain._messages import OTHERWISE, READ, RULES
 
 R = torch.randn
 
@@ -886,7 +886,7 @@ def test_it_shows_as_three_lines_and_as_escaped_html():
 
 
 def test_every_rule_is_told_apart_by_a_type_and_fills_its_templates():
-    for rule in (*RULES, *READ):
+    for rule in (*RULES, *READ, *OTHERWISE):
         assert rule.types
         assert not {"Exception", "BaseException"} & set(rule.types.split())
         assert rule.fix.endswith((".", ")."))

@@ -11,12 +11,15 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+import torch
 from studio_page import PATIENCE, Page, until
 
 from tutorial_lib import PATHS, BuildError, OptionError, PrecisionError, ShapeError, Sweep, engines
+from tutorial_lib.builds import backends
 from tutorial_lib.builds.backends import BackendUnavailable
 from tutorial_lib.core.progress import Progress
 from tutorial_lib.engines import EnginesUnavailable
+from tutorial_lib.experiments.setting import read_options
 from tutorial_lib.measure.sweep import EAGER
 from tutorial_lib.studio import Studio, app, cached_runs, display, panel, runner, views
 from tutorial_lib.studio.worker import RunCancelled
@@ -198,6 +201,15 @@ def test_the_sizes_that_are_measured_by_default_are_shown(studio, page):
     assert page["sizes to measure"].placeholder == "automatic: 1, 2, 4, 8"
     studio.set(batch=(3, 5, 9), sizes=())
     assert page["sizes to measure"].placeholder == "automatic: 3, 4, 5, 8, 9"
+
+
+def test_options_that_are_shown_as_an_example_exist(studio, page):
+    for name in (each.name for each in backends.statuses("cpu") if each.works and each.name != "eager"):
+        studio.set(backend=name)
+        example = read_options(page["options"].placeholder)
+        assert backends.settings(name, torch.device("cpu"), dict(example))
+    studio.set(backend="eager")
+    assert page["options"].placeholder == "it has none"
 
 
 def test_another_model_comes_with_its_own_ranges(two_models):

@@ -675,3 +675,15 @@ READ = (
     ),
 )
 """Read in Torch-TensorRT's source (2.11 to 2.14) and TensorRT's messages; not run."""
+
+OTHERWISE = (
+    Rule(
+        "fault of Torch-TensorRT",
+        "AssertionError AttributeError IndexError KeyError NotImplementedError TypeError ValueError",
+        r"\A(?P<said>.+)",
+        "Torch-TensorRT's own code fails on this model ({said}).",
+        "Take another path or backend, or leave an operator to PyTorch with the option torch_executed_ops.",
+        raised_by=r"/torch_tensorrt/",
+    ),
+)
+"""Known by where an error was raised alone; looked at last."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tutorial_lib.explain._messages import READ, RULES
+from tutorial_lib.explain._messages import OTHERWISE, READ, RULES
 
 UNKNOWN, OURS = "unknown", "ours"
 LONGEST_QUOTE = 240  # characters
@@ -132,7 +132,7 @@ def _translated(chain: list[BaseException]) -> Explanation | None:
         violated = _is_a(error, "UserError ConstraintViolationError") and "Constraints violated" in text
         if violated and (explanation := _Violation(text, where).explained()):
             return explanation
-    for rule in (*RULES, *READ):
+    for rule in (*RULES, *READ, *OTHERWISE):
         for error, text in zip(reversed(chain), texts, strict=True):
             match = re.search(rule.pattern, text, flags=re.MULTILINE) if _is_a(error, rule.types) else None
             if match and (not rule.raised_by or _raised_by(error, rule.raised_by, rule.frames)):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tutorial_lib.builds.backends import BackendUnavailable, OptionError
+from tutorial_lib.builds.backends import BackendUnavailable, OptionError, choose
 from tutorial_lib.core.precision import PrecisionError
 from tutorial_lib.core.shapes import DynamicDim, ShapeError
 from tutorial_lib.engines import EnginesUnavailable, install
@@ -19,6 +19,12 @@ INVALID = (ShapeError, BackendUnavailable, OptionError, PrecisionError, EnginesU
 Values = dict[str, Any]
 """Everything that is typed, as it is typed, right or wrong."""
 
+OPTIONS = {
+    "inductor": "max_autotune=True, freezing=True",
+    "openvino": "PERFORMANCE_HINT='THROUGHPUT'",
+    "tensorrt": "min_block_size=1",
+}
+"""What options look like, by backend."""
 ENTRIES = ("backend", "precision", "paths", "sizes", "options", "samples", "budget", "engines", "calls")
 """What is typed beside the model and its ranges, by the names of a :class:`Setting`."""
 
@@ -141,6 +147,9 @@ class Form:
         with contextlib.suppress(ShapeError):
             sizes = default_sizes(self._runs.base(values["model"]).with_ranges(**values["ranges"]))
             self._panel.sizes.placeholder = "automatic: " + ", ".join(map(str, sizes))
+        with contextlib.suppress(BackendUnavailable):
+            backend, _ = choose(values["backend"], self._runs.device)
+            self._panel.options.placeholder = OPTIONS.get(backend, "it has none")
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:

@@ -93,9 +93,7 @@ class Panel:
         self.rounds = _entry("rounds", "8em", value=3)
         self.budget = w.FloatText(value=BUDGET, description="seconds", layout={"width": "9em"}, style=auto)
         self.budget.tooltip = "Rounds go on for so long, or until all is told apart; 0: the rounds alone"
-        self.options = w.Text(
-            description="options", placeholder="max_autotune=True, freezing=True", layout={"width": "28em"}, style=auto
-        )
+        self.options = w.Text(description="options", layout={"width": "28em"}, style=auto)
         self.engines = w.Checkbox(
             description="TensorRT's engines (built, not run)", indent=False, layout={"width": "auto"}
         )
