@@ -134,9 +134,8 @@ class Studio:
         RunCancelled
             If it was cancelled, or a newer run took its place.
         """
-        job = self.start(fresh)
         try:
-            return _complete(job.result())
+            return _complete(self.start(fresh).result())
         except KeyboardInterrupt:
             self.cancel()
             raise
