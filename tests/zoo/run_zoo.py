@@ -3,8 +3,8 @@
 ``python tests/zoo/run_zoo.py [--models NAME ...] [--paths ...] [--backends eager inductor tensorrt]``. Each line of the
 results file is one model, path and backend; what is there already is not run again, so a stopped run goes on. Each
 model and backend has a process of its own, with a time limit. Backend ``tensorrt`` stands for TensorRT's engines,
-which are built and not run, where `tutorial_lib.engines` can build them. The exit code is 1 if anything is wrong or
-crashed.
+which are built and not run, where `tutorial_lib.engines` can build them. The exit code is 1 unless
+everything works or is refused by its build.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main():
             judge_in_a_process(name, arguments.paths, backend, arguments.results)
     lines = [line for line in read(arguments.results) if is_requested(line, arguments)]
     report(lines)
-    return int(any(line["verdict"] in (WRONG, CRASHED) for line in lines))
+    return int(any(line["verdict"] not in (WORKS, REFUSED) for line in lines))
 
 
 def is_requested(line, arguments):
