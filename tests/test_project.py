@@ -155,7 +155,7 @@ def test_the_docs_list_every_package():
     assert re.findall(r"(\w+)\.py", listed) == ["paths"]
 
 
-@pytest.mark.parametrize("package", ["advisor", "studio"])
+@pytest.mark.parametrize("package", ["advisor", "studio", "teach"])
 def test_a_package_lists_its_modules(package):
     folder = ROOT / "tutorial_lib" / package
     listed = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:  # for editors and mypy; `_NAMES` says the same to Python
-    from tutorial_lib import engines, paths
+    from tutorial_lib import engines, paths, teach
     from tutorial_lib.advisor import Advice, Traffic, advise
     from tutorial_lib.builds.backends import BackendUnavailable, OptionError, Status, choose, status, statuses
     from tutorial_lib.builds.job import BuildError
@@ -76,13 +76,14 @@ __all__ = [
     "status",
     "statuses",
     "sweep",
+    "teach",
     "text_encoder",
     "vit",
     "vit_any_size",
 ]
 
 _NAMES: dict[str, tuple[str, ...]] = {
-    "": ("engines", "paths"),
+    "": ("engines", "paths", "teach"),
     "advisor": ("Advice", "Traffic", "advise"),
     "builds.backends": ("BackendUnavailable", "OptionError", "Status", "choose", "status", "statuses"),
     "builds.job": ("BuildError",),

@@ -1,0 +1,109 @@
+"""Exercises: whatever the answer is, `check` says a sentence and does not raise."""
+
+import importlib
+import pkgutil
+import sys
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from tutorial_lib.core.shapes import DynamicDim
+from tutorial_lib.teach import Feedback, check, checking, exercises, hint
+
+for module in pkgutil.iter_modules(exercises.__path__):
+    importlib.import_module(f"{exercises.__name__}.{module.name}")
+
+
+class Awkward:
+    """What a learner may have left in a variable."""
+
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+    def __eq__(self, other):
+        raise RuntimeError("no ==")
+
+    __hash__ = None
+
+
+NOT_AN_ANSWER = {
+    "nothing": None,
+    "ellipsis": ...,
+    "empty text": "",
+    "text": "batch",
+    "zero": 0,
+    "negative": -1,
+    "huge": 10**30,
+    "nan": float("nan"),
+    "true": True,
+    "empty list": [],
+    "empty dict": {},
+    "nested": [[1, 2], [3]],
+    "negative range": (-3, -2, -1),
+    "huge range": (1, 10**30, 10**31),
+    "text in a range": ("1", "4", "32"),
+    "dict of nothing": {"jit": None, "input": None, "export": None},
+    "class": dict,
+    "function": lambda *_: None,
+    "function that raises": lambda *_: 1 / 0,
+    "function that ends Python": lambda *_: sys.exit(),
+    "awkward": Awkward(),
+}
+
+
+@pytest.mark.parametrize("answer", NOT_AN_ANSWER.values(), ids=NOT_AN_ANSWER)
+@pytest.mark.parametrize("key", sorted(checking.EXERCISES))
+def test_no_exercise_raises_or_calls_nonsense_right(key, answer):
+    feedback = check(key, answer)
+    assert isinstance(feedback, Feedback)
+    assert not feedback.right
+    assert len(feedback.sentence) > 10
+    assert repr(feedback).startswith("Not yet: ")
+
+
+@pytest.mark.parametrize("key", sorted(checking.EXERCISES))
+def test_every_exercise_has_a_hint(key):
+    assert len(hint(key)) > 10
+
+
+@pytest.mark.parametrize("key", ["04.no-such", "99.any", "no key"])
+def test_an_exercise_that_is_not_there_is_named(key):
+    with pytest.raises(KeyError, match=key):
+        check(key, 1)
+    with pytest.raises(KeyError, match=key):
+        hint(key)
+
+
+def test_a_feedback_shows_its_table_and_its_figure_with_words_for_it():
+    figure = Figure()
+    figure.suptitle("Engines over batch")
+    html = Feedback(False, "1 < 2", pd.DataFrame({"batch": [33]}), figure)._repr_html_()
+    assert "1 &lt; 2" in html
+    assert "33" in html
+    assert 'alt="Engines over batch"' in html
+
+
+def test_a_range_is_three_whole_numbers_in_order():
+    assert checking.a_range([1, 4, 32]) == DynamicDim("batch", 1, 4, 32)
+    for answer, said in {
+        (1, 64, 32): "opt is 64, above max 32",
+        (1, 4): "three sizes",
+        (1, 4, 10_000): "up to 4096",
+        (1.0, 4, 32): "whole numbers",
+    }.items():
+        with pytest.raises(checking.NotYet, match=said):
+            checking.a_range(answer)
+
+
+def test_a_function_that_raises_is_told_with_what_it_was_called():
+    def divide(a, b):
+        return a / b
+
+    with pytest.raises(checking.NotYet, match=r"divide\(1, 0\) raised ZeroDivisionError"):
+        checking.call(divide, 1, 0)
+
+
+def test_a_mapping_says_which_key_is_missing():
+    with pytest.raises(checking.NotYet, match="nothing about 'export'"):
+        checking.a_mapping({"jit": 1}, ("jit", "export"))

@@ -1,0 +1,79 @@
+"""Sentences chosen by numbers: faster, slower, the same, undecided, and a machine that is too busy."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from tutorial_lib.experiments import recordings
+from tutorial_lib.measure.sweep import EAGER
+from tutorial_lib.teach import stories, story
+
+RECORDING = "notebooks/recorded/cpu_quick.json"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "interval", "said", "never"),
+    [
+        (1.9, (1.7, 2.1), "faster", "slower"),
+        (0.5, (0.4, 0.6), "slower", "faster"),
+        (1.0, (0.99, 1.02), "as long as", "faster"),
+        (1.3, (0.8, 2.4), "Undecided", "faster"),
+        (0.004, (0.001, 3.0), "Undecided", "slower:"),
+        (2.0, (math.nan, math.nan), "Undecided", "faster"),
+        (2.0, (0.0, math.inf), "Undecided", "faster"),
+    ],
+)
+def test_the_sentence_follows_from_the_interval(ratio, interval, said, never):
+    sentence = story("speed-up", ratio=ratio, interval=interval, what="jit")
+    assert said in sentence
+    assert never not in sentence
+
+
+def test_a_change_of_memory_has_a_direction():
+    assert "grows from 28 to 163 MB, 5.8 times" in story("change", before=28, after=163, what="memory", unit="MB")
+    assert "shrinks" in story("change", before=2, after=1, what="memory", unit="MB")
+    assert "stays at 7" in story("change", before=7, after=7, what="memory", unit="MB")
+    assert "grows from 0 to 1" in story("change", before=0, after=1, what="memory", unit="MB")
+
+
+def test_a_story_that_is_not_there_is_named():
+    with pytest.raises(KeyError, match="'no-such'"):
+        story("no-such")
+
+
+def run_with_intervals(width):
+    sweep = recordings.load(RECORDING).sweep(model="perceptron", backend="inductor")
+    table = sweep.table.copy()
+    compiled = table["path"] != EAGER
+    table.loc[compiled, "speedup_low"] = table["speedup"] / math.sqrt(width)
+    table.loc[compiled, "speedup_high"] = table["speedup"] * math.sqrt(width)
+    return replace(sweep, table=table)
+
+
+def test_a_quiet_run_is_shown_and_a_busy_one_is_replaced_by_a_labelled_recording():
+    choice = {"model": "perceptron", "backend": "eager"}
+    quiet, busy = run_with_intervals(1.2), run_with_intervals(4.0)
+    shown = stories.lesson(quiet, RECORDING, **choice)
+    assert (shown.sweep, shown.recorded) == (quiet, False)
+    assert "Measured here" in shown.sentence
+    replaced = stories.lesson(busy, RECORDING, **choice)
+    assert replaced.recorded
+    assert replaced.sweep.provenance["backend"] == "eager"
+    assert "too busy" in replaced.sentence
+    assert "recorded on CPU" in replaced.sentence
+
+
+def test_a_run_without_intervals_is_no_lesson():
+    assert stories.is_busy(run_with_intervals(math.nan))
+    assert stories.is_busy(recordings.load(RECORDING).sweep(model="perceptron", backend="eager"))
+
+
+def test_the_numbers_of_a_row_go_into_the_sentence():
+    sweep = run_with_intervals(1.1)
+    numbers = stories.row(sweep, "jit", 4)
+    (line,) = sweep.table.query("path == 'jit' and tokens == 4").to_dict("records")
+    assert numbers["ratio"] == line["speedup"]
+    assert numbers["interval"] == (line["speedup_low"], line["speedup_high"])
+    older = recordings.load(RECORDING).sweep(model="perceptron", backend="eager")
+    assert "Undecided" in story("speed-up", **stories.row(older, "jit", 4))

@@ -1,0 +1,125 @@
+"""Sentences that follow from the numbers: a lesson about times says what was measured, not what was expected.
+
+Ratios have one direction everywhere: how many times as fast. Above 1 is faster.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutorial_lib.experiments import recordings
+from tutorial_lib.measure import intervals
+from tutorial_lib.measure.sweep import EAGER, Sweep
+
+BUSY = 1.5
+"""A machine is too busy for a lesson where the interval of a typical speedup is wider: upper over lower end."""
+Interval = tuple[float, float]
+
+
+class Sentence(str):
+    """A sentence that the last line of a cell shows as text, without quotation marks."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def speed_up(ratio: float, interval: Interval, what: str = "the compiled model", than: str = "eager PyTorch") -> str:
+    """Whether `what` is faster than `than`, slower, the same, or undecided."""
+    low, high = interval
+    span = f"{_times(low)} to {_times(high)} times"
+    if not (0 < low <= high < math.inf):
+        return f"Undecided: one round says {_times(ratio)} times as fast, and nothing says how sure that is."
+    verdict = intervals.verdict(interval)
+    if verdict == intervals.SAME:
+        return f"{_upper(what)} takes as long as {than}, within 3 % ({span} as fast)."
+    if verdict == intervals.OPEN:
+        return (
+            f"Undecided: {what} is {span} as fast as {than}. This run cannot tell; measure longer, or on a "
+            "quieter machine."
+        )
+    word = "faster" if low > 1 else "slower"
+    return f"{_upper(what)} is {word}: {_times(ratio)} times as fast as {than} (between {span})."
+
+
+def change(before: float, after: float, what: str, unit: str) -> str:
+    """How a number without noise changed, such as bytes of memory."""
+    if before == after:
+        return f"{_upper(what)} stays at {before:,.4g} {unit}."
+    word = "grows" if after > before else "shrinks"
+    factor = f", {_times(max(before, after) / min(before, after))} times" if min(before, after) > 0 else ""
+    return f"{_upper(what)} {word} from {before:,.4g} to {after:,.4g} {unit}{factor}."
+
+
+STORIES: dict[str, Callable[..., str]] = {"speed-up": speed_up, "change": change}
+"""The functions of this module by the names that :func:`story` takes; those of a notebook may add theirs."""
+
+
+def story(name: str, **numbers: Any) -> Sentence:
+    """The sentence that fits the numbers.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`STORIES`.
+    **numbers
+        The arguments of that function.
+    """
+    if name not in STORIES:
+        raise KeyError(f"there is no story {name!r}; there are {', '.join(STORIES)}.")
+    return Sentence(STORIES[name](**numbers))
+
+
+def is_busy(sweep: Sweep) -> bool:
+    """Whether this run spreads too much for a lesson: the typical interval of a speedup is wider than :data:`BUSY`."""
+    rows = sweep.table[sweep.table["path"] != EAGER].reindex(columns=["speedup_low", "speedup_high"])
+    widths = (rows["speedup_high"] / rows["speedup_low"]).dropna()
+    return not len(widths) or float(widths.median()) > BUSY
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The run that a lesson tells of, and a sentence that says which it is."""
+
+    sweep: Sweep
+    sentence: str
+    recorded: bool
+
+    def __repr__(self) -> str:
+        return self.sentence
+
+
+def lesson(live: Sweep, recording: str | Path, **choice: str) -> Lesson:
+    """The live run or, where the machine is too busy for the lesson, a recorded one, labelled.
+
+    Parameters
+    ----------
+    live : Sweep
+        What was measured now.
+    recording : str or Path
+        A file of ``python -m tutorial_lib record``.
+    **choice
+        Which setting of it (:meth:`tutorial_lib.experiments.recordings.Recorded.run`).
+    """
+    if not is_busy(live):
+        return Lesson(live, f"Measured here, now, on {live.provenance['device']}.", False)
+    sweep = recordings.load(recording).sweep(**choice)
+    why = "This machine was too busy to show it: the intervals of its speedups are too wide."
+    return Lesson(sweep, f"{why} What follows was {sweep.provenance['recorded']}.", True)
+
+
+def row(sweep: Sweep, path: str, size: int) -> dict[str, Any]:
+    """The numbers of one path at one size of the first dimension: ``ratio`` and ``interval`` for :func:`speed_up`."""
+    name = sweep.provenance["dims"][0]["name"]
+    (numbers,) = sweep.table[(sweep.table["path"] == path) & (sweep.table[name] == size)].to_dict("records")
+    interval = numbers.get("speedup_low", math.nan), numbers.get("speedup_high", math.nan)
+    return {"ratio": numbers["speedup"], "interval": interval}
+
+
+def _times(value: float) -> str:
+    return f"{value:.1f}" if value >= 3 else f"{value:.2f}"
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
