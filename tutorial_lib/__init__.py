@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # for editors and mypy; `_NAMES` says the same to Python
     from tutorial_lib.core.precision import PrecisionError
     from tutorial_lib.core.shapes import DynamicDim, ShapeError, TensorSpec
     from tutorial_lib.experiments.examination import examine
+    from tutorial_lib.explain import recompiles
     from tutorial_lib.measure.sweep import Sweep, grid, sweep
     from tutorial_lib.paths import PATHS
     from tutorial_lib.studio import Studio
@@ -73,6 +74,7 @@ __all__ = [
     "grid",
     "paths",
     "perceptron",
+    "recompiles",
     "status",
     "statuses",
     "sweep",
@@ -96,6 +98,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "core.precision": ("PrecisionError",),
     "core.shapes": ("DynamicDim", "ShapeError", "TensorSpec"),
     "experiments.examination": ("examine",),
+    "explain": ("recompiles",),
     "measure.sweep": ("Sweep", "grid", "sweep"),
     "paths": ("PATHS",),
     "studio": ("Studio",),

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from tutorial_lib.explain._guards import GUARDS
+
 
 class Rule(NamedTuple):
     """An error of one of `types` (names, of base classes as well) whose message has `pattern` in it.
@@ -254,28 +256,9 @@ RULES = (
         "The model leaves PyTorch (numpy, a data pointer, a foreign kernel), and a graph cannot follow there{where}.",
         "Write that step with torch functions, or wrap it with torch.library.custom_op.",
     ),
-    Rule(
-        "recompile",
-        "RuntimeError RecompileError",
-        RECOMPILING + REASON + r"(?P<line>(?P<low>\d+) <= (?P<name>\S+)\.size\(\)\[(?P<axis>\d+)\] <= (?P<high>\d+))",
-        "{name} has a size in dimension {axis} that the program was not compiled for: {low} to {high}. Size 1 always "
-        "needs an engine of its own.",
-        "Stay in the range. For size 1, call the program once with it before you forbid recompiling.",
-    ),
-    Rule(
-        "recompile",
-        "RuntimeError RecompileError",
-        RECOMPILING + REASON + r"(?P<line>tensor '?(?P<name>[^\s']+)'? size mismatch at index (?P<axis>\d+)\. "
-        r"expected (?P<a>(?!1,)\d+), actual (?P<b>\d+))",
-        "{name} has {b} in dimension {axis}, and the program was compiled for {a} alone there.",
-        "Mark that dimension before the first call: torch._dynamo.mark_dynamic(x, {axis}, min=2, max=...).",
-    ),
-    Rule(
-        "recompile",
-        "RuntimeError RecompileError",
-        RECOMPILING + REASON + r"(?P<line>GLOBAL_STATE changed: (?P<what>\w+))",
-        "This call runs under another mode ({what}) than the program was compiled under, which would compile it anew.",
-        "Call it under the same mode as at first, such as torch.no_grad() around both.",
+    *(
+        Rule("recompile", "RuntimeError RecompileError", f"{RECOMPILING}{REASON}(?P<line>{guard.pattern})", *guard[2:])
+        for guard in GUARDS
     ),
     Rule(
         "recompile",
