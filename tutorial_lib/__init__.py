@@ -21,10 +21,20 @@ if TYPE_CHECKING:  # for editors and mypy; `_NAMES` says the same to Python
     from tutorial_lib.builds.report import Build, Engine, EngineInput
     from tutorial_lib.checks.agreement import Agreement, Reference
     from tutorial_lib.checks.range_check import OutOfRange
-    from tutorial_lib.core.models import MODELS, Case, expand_reshape, perceptron, text_encoder, vit, vit_any_size
+    from tutorial_lib.core.models import (
+        MODELS,
+        Case,
+        expand_reshape,
+        gated_norm,
+        perceptron,
+        text_encoder,
+        vit,
+        vit_any_size,
+    )
     from tutorial_lib.core.nets import (
         AnySizeVisionTransformer,
         ExpandReshapeModel,
+        GatedNorm,
         Perceptron,
         TextEncoder,
         VisionTransformer,
@@ -52,6 +62,7 @@ __all__ = [
     "Engine",
     "EngineInput",
     "ExpandReshapeModel",
+    "GatedNorm",
     "OptionError",
     "OutOfRange",
     "Perceptron",
@@ -71,6 +82,7 @@ __all__ = [
     "engines",
     "examine",
     "expand_reshape",
+    "gated_norm",
     "grid",
     "paths",
     "perceptron",
@@ -93,8 +105,24 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "builds.report": ("Build", "Engine", "EngineInput"),
     "checks.agreement": ("Agreement", "Reference"),
     "checks.range_check": ("OutOfRange",),
-    "core.models": ("MODELS", "Case", "expand_reshape", "perceptron", "text_encoder", "vit", "vit_any_size"),
-    "core.nets": ("AnySizeVisionTransformer", "ExpandReshapeModel", "Perceptron", "TextEncoder", "VisionTransformer"),
+    "core.models": (
+        "MODELS",
+        "Case",
+        "expand_reshape",
+        "gated_norm",
+        "perceptron",
+        "text_encoder",
+        "vit",
+        "vit_any_size",
+    ),
+    "core.nets": (
+        "AnySizeVisionTransformer",
+        "ExpandReshapeModel",
+        "GatedNorm",
+        "Perceptron",
+        "TextEncoder",
+        "VisionTransformer",
+    ),
     "core.precision": ("PrecisionError",),
     "core.shapes": ("DynamicDim", "ShapeError", "TensorSpec"),
     "experiments.examination": ("examine",),

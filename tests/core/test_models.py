@@ -26,6 +26,7 @@ SMALL = {
     "expand-reshape": {"embed_dim": 24, "tokens": 3},
     "vit": {"image": 32, "embed_dim": 12, "depth": 1, "classes": 5},
     "perceptron": {"width": 16},
+    "gated-norm": {"tokens": 3, "width": 16},
     "text-encoder": {"vocabulary": 50, "positions": 256, "embed_dim": 24, "depth": 2, "heads": 2, "classes": 3},
     "vit-any-size": {"grid": 4, "embed_dim": 24, "depth": 1, "heads": 2, "classes": 3},
 }

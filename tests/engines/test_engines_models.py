@@ -14,6 +14,9 @@ BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 CUT_ON_JIT = {"vit-any-size"}
 """Where Torch-TensorRT leaves the sum of sizes that counts the tokens to PyTorch."""
 
+ONE_KERNEL = {"gated-norm"}
+"""What TensorRT fuses whole, so that there is nothing to keep between kernels."""
+
 
 def range_of(report, case):
     """The ranges of the first engine's inputs, by the model's names."""
@@ -58,4 +61,4 @@ def test_a_model_of_the_course_is_built(installed, model, precision):
         if path != "jit":
             parameters = sum(parameter.numel() for parameter in case.model.parameters())
             assert report.plans[0].weight_bytes >= 0.9 * BYTES[precision] * parameters
-    assert min(memory.values()) > 0
+    assert min(memory.values()) > 0 or model in ONE_KERNEL

@@ -18,6 +18,7 @@ from tutorial_lib.core import precision
 from tutorial_lib.core.nets import (
     AnySizeVisionTransformer,
     ExpandReshapeModel,
+    GatedNorm,
     Perceptron,
     TextEncoder,
     VisionTransformer,
@@ -280,6 +281,13 @@ def perceptron(tokens: Sequence[int] = (1, 64, 1024), width: int = 256) -> Case:
     return Case("perceptron", model, (x,), recipe=f"Perceptron(width={width})")
 
 
+def gated_norm(batch: Sequence[int] = (1, 8, 64), tokens: int = 196, width: int = 256) -> Case:
+    """Operators that a compiler fuses: input ``x`` [batch, 196, 256]. Where compiling is worth most."""
+    model = _seeded(lambda: GatedNorm(width))
+    x = TensorSpec("x", (as_range("batch", batch), tokens, width))
+    return Case("gated-norm", model, (x,), recipe=f"GatedNorm(width={width})")
+
+
 def text_encoder(batch: Sequence[int] = (1, 4, 16), length: Sequence[int] = (8, 64, 256), **sizes: Any) -> Case:
     """A small transformer encoder: token ``ids`` and their ``mask``, both [batch, length], to class scores.
 
@@ -313,6 +321,7 @@ MODELS: dict[str, Callable[..., Case]] = {
     "expand-reshape": expand_reshape,
     "vit": vit,
     "perceptron": perceptron,
+    "gated-norm": gated_norm,
     "text-encoder": text_encoder,
     "vit-any-size": vit_any_size,
 }

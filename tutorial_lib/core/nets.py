@@ -91,6 +91,23 @@ class Perceptron(nn.Module):
         return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
 
 
+class GatedNorm(nn.Module):
+    """A dozen operators on every number and no matrix product: x [batch, tokens, width] -> the same shape.
+
+    An RMSNorm with a gate, silu, tanh and gelu. Eager PyTorch reads and writes the whole tensor for each operator; a
+    compiler that fuses them reads it once.
+    """
+
+    def __init__(self, width: int = 256) -> None:
+        super().__init__()
+        self.scale, self.gate = nn.Parameter(torch.ones(width)), nn.Parameter(torch.randn(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normed = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.scale
+        gated = nn.functional.silu(normed * self.gate)
+        return x + gated * torch.tanh(normed) * nn.functional.gelu(normed)
+
+
 class AnySizeVisionTransformer(nn.Module):
     """A Vision Transformer for images of any size: images [batch, 3, height, width] -> class scores [batch, classes].
 
