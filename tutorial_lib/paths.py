@@ -44,7 +44,9 @@ def input(model: nn.Module, case: Case, backend: str, options: Options) -> Progr
         import torch_tensorrt
 
         # Input(min_shape=(1, 196, 768), opt_shape=(4, 196, 768), max_shape=(32, 196, 768), dtype=..., name="x")
-        inputs = [torch_tensorrt.Input(**spec.input_args(), **tensorrt.shared_dims(spec)) for spec in case.inputs]
+        # or Input(profiles=[{"min_shape": ..., "opt_shape": ..., "max_shape": ...}, ...], dtype=..., name="x")
+        args = [{**spec.input_args(case.profiles), **tensorrt.shared_dims(spec)} for spec in case.inputs]
+        inputs = [torch_tensorrt.Input(**each) for each in args]
         return torch_tensorrt.compile(model, ir="dynamo", inputs=inputs, **options)
     if backend == "openvino":
         import openvino as ov
@@ -70,7 +72,10 @@ def export(model: nn.Module, case: Case, backend: str, options: Options) -> Prog
     if backend == "tensorrt":
         import torch_tensorrt
 
-        return torch_tensorrt.dynamo.compile(exported, inputs=inputs, **options)
+        if not case.profiles:
+            return torch_tensorrt.dynamo.compile(exported, inputs=inputs, **options)
+        several = [torch_tensorrt.Input(**spec.input_args(case.profiles)) for spec in case.inputs]
+        return torch_tensorrt.dynamo.compile(exported, inputs=several, **options)
     if backend == "openvino":
         import openvino as ov
 

@@ -106,7 +106,7 @@ def test_a_package_of_another_version_or_that_is_missing_is_named(folder, versio
 @pytest.mark.parametrize(
     ("torch", "platform", "words"),
     [
-        ("2.99.0+cpu", ("linux", "x86_64"), "with torch 2.11 or 2.13, and this is torch 2.99.0+cpu."),
+        ("2.99.0+cpu", ("linux", "x86_64"), "with torch 2.11, 2.13 or 2.14, and this is torch 2.99.0+cpu."),
         ("2.13.0", ("darwin", "arm64"), "on Linux x86-64 only, and this is darwin on arm64."),
         ("2.13.0", ("linux", "aarch64"), "on Linux x86-64 only, and this is linux on aarch64."),
     ],
@@ -125,7 +125,7 @@ def test_another_torch_or_platform_is_one_sentence_and_nothing_is_tried(
     assert not pip.runs
 
 
-@pytest.mark.parametrize("minor", ["2.11", "2.13"])
+@pytest.mark.parametrize("minor", ["2.11", "2.13", "2.14"])
 def test_every_supported_torch_has_a_pair_that_belongs_to_it(monkeypatch, minor):
     monkeypatch.setattr(install.torch, "__version__", f"{minor}.0")
     pinned = install.pins(install.requirements())

@@ -70,11 +70,15 @@ def test_memory_is_read_in_bytes():
     assert (facts.activation_bytes, facts.weight_bytes, facts.scratch_bytes) == ((8_193_280,), 8768, 8192)
 
 
-def test_with_several_profiles_there_is_memory_for_each_and_the_layers_are_those_of_the_first():
+def test_with_several_profiles_there_is_memory_and_there_are_layers_for_each():
     second = MEMORY.replace("8193280", "17874944")
-    facts = log.read(MEMORY + LAYERS_1_5 + second + LAYERS_1_5.replace("kgen", "other"))
+    # 1.6 names the profile in some layers of a subgraph, and in the names of tensors
+    more = LAYERS_1_5.replace("_myl0", "_myl1").replace("Name: x,", "Name: x [profile 1],").removeprefix("Layers:\n")
+    facts = log.read(MEMORY + second + LAYERS_1_5 + more)
     assert facts.activation_bytes == (8_193_280, 17_874_944)
-    assert [layer.type for layer in facts.layers] == ["shape_call", "kgen", "runtime_fusion"]
+    assert [(layer.type, layer.profile) for layer in facts.layers] == [
+        (kind, profile) for profile in (0, 1) for kind in ("shape_call", "kgen", "runtime_fusion")
+    ]
 
 
 def test_other_words_leave_everything_empty():

@@ -72,6 +72,39 @@ def test_every_bound_that_is_not_as_typed_is_noted(profile, after_build, note):
     assert (f"engine 1, batch: {note}" in notes) if note else notes == ()
 
 
+def several(low, high):
+    """A case of two profiles, and an engine whose plan has `low` and `high` as theirs."""
+    case = expand_reshape(embed_dim=24, tokens=7).with_profiles({"batch": (1, 2, 4)}, {"batch": (4, 8, 16)})
+    ranges = tuple(tuple((size, 7, 24) for size in triple) for triple in (low, high))
+    tensor = replace(PLAN.inputs[0], name="arg0_1", argument="x", profiles=ranges)
+    layers = (*PLAN.layers, replace(PLAN.layers[0], profile=1))
+    plan = replace(PLAN, inputs=(tensor,), layers=layers, activation_by_profile=(17_900_000, 163_000_000))
+    whole = EngineInput("x", "float32", (1, 7, 24), (2, 7, 24), (16, 7, 24))
+    return case, Engine((whole,), "the traced example", 5, 0.5, plan=plan)
+
+
+def test_memory_and_layers_are_told_by_profile_and_each_is_compared_with_what_was_typed():
+    case, engine = several((1, 2, 4), (4, 8, 16))
+    report = EngineReport.of(case, "export", (engine,), VERSIONS, mode="build", target=None)
+    lines = str(report).splitlines()
+    assert "  typed: profile 1: batch 4/8/16" in lines
+    assert "    profile 0: x [1/2/4, 7, 24]: activation 17.9 MB, 1 layer of the plan" in lines
+    assert "    profile 1: x [4/8/16, 7, 24]: activation 163 MB, 1 layer of the plan" in lines
+    assert report.notes == ()
+    case, other = several((1, 2, 4), (1, 4, 16))
+    assert differences(case, (other,), "2.14.0") == (
+        "engine 1, profile 1, batch: min is 1, not 4",
+        "engine 1, profile 1, batch: opt is 4, not 8 (the traced example)",
+    )
+
+
+def test_an_engine_for_each_profile_is_compared_with_its_own():
+    case, _ = several((1, 2, 4), (4, 8, 16))
+    engines = [EngineInput("x", "float32", *((size, 7, 24) for size in ends)) for ends in [(1, 2, 4), (4, 8, 12)]]
+    notes = differences(case, tuple(Engine((x,), "the first call", 5, 0.5) for x in engines), "2.14.0")
+    assert notes == ("engine 2, batch: max is 12, not 16",)
+
+
 def test_the_text_has_every_engine_with_its_memory_and_every_call():
     lines = str(REPORT).splitlines()
     assert lines[0] == REPORT.title

@@ -307,3 +307,17 @@ def test_a_setting_comes_back_from_json_as_it_was(setting):
 def test_a_setting_has_the_key_that_it_had_in_the_first_schema():
     assert key(of(), "cpu", 0.1) == FIRST_SCHEMA_KEY
     assert key(of(engines=True), "cpu", 0.1) != FIRST_SCHEMA_KEY
+
+
+def test_several_profiles_are_a_part_of_the_setting_and_one_is_its_range(seed):
+    few, many = (DynamicDim("batch", 1, 2, 4),), (DynamicDim("batch", 4, 8, 16),)
+    setting = of(profiles=(few, many)).settled(seed)
+    assert setting.ranges == (DynamicDim("batch", 1, 2, 16),)
+    assert setting.sizes == (1, 2, 4, 8, 16)
+    assert setting.label == setting.ranges_text == "batch 1/2/4; batch 4/8/16"
+    assert setting.case(seed).profiles == (few, many)
+    assert Setting.from_dict(json.loads(json.dumps(setting.to_dict()))) == setting
+    assert "profiles" not in of().to_dict()  # the keys of older settings are as they were
+    assert of(profiles=(few,)).settled(seed) == replace(of(), ranges=few).settled(seed)
+    with pytest.raises(ShapeError, match="batch 5 to 7 is in no profile"):
+        of(profiles=(few, (DynamicDim("batch", 8, 8, 16),))).settled(seed)

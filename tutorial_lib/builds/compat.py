@@ -1,4 +1,4 @@
-"""What differs between the supported versions of torch and Torch-TensorRT (2.11 to 2.13), in one place.
+"""What differs between the supported versions of torch and Torch-TensorRT (2.11 to 2.14), in one place.
 
 Each function says which version needs it. When the oldest supported version moves on, this is the file to shorten.
 """
@@ -128,3 +128,8 @@ def always_writes_a_timing_cache(torch_tensorrt: Any) -> bool:
 def inputs_can_share_dims(torch_tensorrt: Any) -> bool:
     """Whether ``torch_tensorrt.Input`` can say that two inputs share a dimension (``shared_dims``): since 2.13."""
     return hasattr(torch_tensorrt.Input, "shared_dims")
+
+
+def inputs_can_have_profiles(torch_tensorrt: Any) -> bool:
+    """Whether ``torch_tensorrt.Input`` takes several optimization profiles (``profiles``): since 2.14."""
+    return hasattr(torch_tensorrt.Input, "profiles")

@@ -34,6 +34,7 @@ from tutorial_lib.builds.backends import inductor, openvino, tensorrt
 from tutorial_lib.builds.program import LOCK, Compiled, Recompile
 from tutorial_lib.builds.reasons import explain_failure, explain_no_engine
 from tutorial_lib.builds.report import Build, Engine, EngineInput
+from tutorial_lib.builds.routed import routed
 from tutorial_lib.checks import corners, state
 from tutorial_lib.checks.agreement import NotRepeatable
 from tutorial_lib.checks.results import UncomparableResult
@@ -339,6 +340,8 @@ class Job:
         if self.backend == "tensorrt" and isinstance(program, torch.fx.GraphModule):  # jit notes it graph by graph
             self.left_to_pytorch = tensorrt.left_to_pytorch(program)
             self.serialize = functools.partial(tensorrt.saved, program, self.case)
+            if self.case.profiles:
+                tensorrt.select_profiles(program)
         size = self.artefact_bytes if self.artefact_bytes is not None else tensorrt.artefact_bytes(self.engines)
         packages = openvino.PACKAGES if self.backend == "openvino" else ("triton", *tensorrt.PACKAGES)
         build = Build(
@@ -469,7 +472,15 @@ def compile_path(opt: str) -> Callable[[PathFunction], CompilePath]:
                 If the backend or an option does not exist here.
             BuildError
                 If the model keeps state, the compiler fails, or the program is wrong at an end of its range.
+            ShapeError
+                If an engine cannot have the case's profiles.
             """
+            if isinstance(case, Case) and case.profiles:
+                name, _ = backends.choose(backend, case.device)
+                if name != "tensorrt" or function.__name__ == "jit":
+                    cases = map(case.at_profile, range(len(case.profiles)))
+                    return routed(case, [path(each, backend, options) for each in cases])
+                tensorrt.refuse_profiles(case, function.__name__)
             with _building(function.__name__, case, backend, options, opt) as job:
                 return job.finish(job.build(function))
 

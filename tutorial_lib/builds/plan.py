@@ -71,6 +71,8 @@ class PlanLayer:
     tactic : str
         The implementation that the builder chose. The card that runs the plan makes the final kernel, so tactics
         of two plans cannot be compared.
+    profile : int
+        The optimization profile that it is for, from 0.
     """
 
     name: str
@@ -79,6 +81,7 @@ class PlanLayer:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     tactic: str = ""
+    profile: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Plan:
     network_layers, shape_layers : int
         Layers of the network that was given to the builder, and how many of them compute shapes.
     layers : tuple of PlanLayer
-        What the builder made of them.
+        What the builder made of them: for several profiles, once for each.
     inputs, outputs : tuple of PlanTensor
         In binding order.
     targets : tuple of str
@@ -110,6 +113,8 @@ class Plan:
         TensorRT's warnings and errors.
     versions : dict
         Versions by package: ``tensorrt-rtx``, ``torch-tensorrt-rtx``, ``torch``.
+    activation_by_profile : tuple of int
+        Bytes of activation memory that each of several profiles needs; empty where there is one.
     data : bytes or None
         The serialized plan where it was asked for: native code for a GPU.
     """
@@ -128,6 +133,7 @@ class Plan:
     build_seconds: float
     messages: tuple[str, ...]
     versions: dict[str, str]
+    activation_by_profile: tuple[int, ...] = ()
     data: bytes | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -17,6 +17,7 @@ from tutorial_lib.builds.report import Build, Engine
 from tutorial_lib.checks.range_check import Guard, OutOfRange
 from tutorial_lib.core import precision
 from tutorial_lib.core.models import Case
+from tutorial_lib.core.profiles import Profile
 from tutorial_lib.core.shapes import TensorSpec
 
 LOCK = compile_lock
@@ -56,6 +57,8 @@ class Program:
         Names, shapes, dtypes and the ranges it was built for.
     device : torch.device
         Where its inputs have to be.
+    profiles : tuple of Profile
+        If it was built for several, one of them has to hold the sizes of a call.
     """
 
     def __init__(
@@ -65,12 +68,14 @@ class Program:
         program: Callable[..., Any],
         build: Build,
         allows_tf32: bool | None,
+        profiles: Sequence[Profile] = (),
     ) -> None:
         self.inputs = tuple(inputs)
         self.device = device
         self._program = program
         self._build = build
-        self._guard = Guard(self.inputs, device)
+        self.profiles = tuple(profiles)
+        self._guard = Guard(self.inputs, device, self.profiles)
         self._tf32 = allows_tf32
         self._on_gpu = device.type == "cuda"
         self._lock: AbstractContextManager[Any] | None = LOCK if calls_wait(device) else None
@@ -133,7 +138,7 @@ class Compiled(Program):
         compiling: Callable[[], AbstractContextManager[None]],
         serialize: Callable[[], bytes] | None = None,
     ) -> None:
-        super().__init__(case.inputs, case.device, program, build, case.allows_tf32)
+        super().__init__(case.inputs, case.device, program, build, case.allows_tf32, case.profiles)
         self.case = case
         self._engines = engines  # the build's own list, which grows when a call compiles
         self._compiling = compiling
@@ -168,6 +173,8 @@ class Compiled(Program):
             raise ValueError(
                 f"the {self._build.path} path was compiled ahead of time and cannot recompile; use raise or eager."
             )
+        if choice == "recompile" and self.profiles:
+            raise ValueError("the programs of several profiles do not recompile; use raise or eager.")
         self._outside = choice
 
     def __call__(self, *inputs: torch.Tensor) -> Any:

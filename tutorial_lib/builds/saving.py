@@ -48,7 +48,7 @@ from typing import Any
 
 import torch
 
-from tutorial_lib.builds import compat, report
+from tutorial_lib.builds import compat, report, routed
 from tutorial_lib.builds.backends import inductor, openvino, tensorrt
 from tutorial_lib.builds.job import NotSerializable
 from tutorial_lib.builds.program import LOCK, Compiled, Program
@@ -56,10 +56,11 @@ from tutorial_lib.builds.report import Build
 from tutorial_lib.core import plain_values, precision
 from tutorial_lib.core.errors import first_line, system_reason
 from tutorial_lib.core.files import replacing
+from tutorial_lib.core.profiles import Profile, read_profiles
 from tutorial_lib.core.shapes import DerivedDim, DynamicDim, TensorSpec, named_dims
 
-SCHEMA = 1
-"""Version of ``about.json``; it goes up when an older reader would misread the new content."""
+FIRST_SCHEMA, SCHEMA = 1, 2
+"""Versions of ``about.json``: an older reader would misread several profiles, and only they need the second."""
 
 PROGRAM, METADATA, SUMS = "program.pt2", "about.json", "SHA256SUMS"
 LARGEST_TEXT = 1 << 24
@@ -164,7 +165,14 @@ def load(path: str | Path) -> Loaded:
             raise ArtefactError(f"{path} was built {problem}; {again}")
         try:
             with _alone():
-                program = _loaded(file, build.backend, device)
+                if metadata.profiles and build.backend != "tensorrt":
+                    files = routed.apart(file, len(metadata.profiles))
+                    programs = [_loaded(each, build.backend, device) for each in files]
+                    program = routed.router(metadata.inputs, metadata.profiles, programs)
+                else:
+                    program = _loaded(file, build.backend, device)
+                    if metadata.profiles:
+                        tensorrt.select_profiles(program)  # type: ignore[arg-type]
         except Exception as error:
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise ArtefactError(f"{path} could not be loaded by {build.backend} ({reason}); {again}") from error
@@ -173,7 +181,8 @@ def load(path: str | Path) -> Loaded:
     if device.type == "cuda" and report.device_name(device) != build.device:
         note += f", so not tuned for {report.device_name(device)}"
     build = replace(build, notes=(*build.notes, note))
-    return Loaded(metadata.inputs, device, program, build, precision.allows_tf32(metadata.precision, device))
+    allows_tf32 = precision.allows_tf32(metadata.precision, device)
+    return Loaded(metadata.inputs, device, program, build, allows_tf32, metadata.profiles)
 
 
 def _loaded(file: Path, backend: str, device: torch.device) -> Callable[..., Any]:
@@ -252,19 +261,31 @@ class Metadata:
     device: str
     machine: Machine
     build: Build
+    profiles: tuple[Profile, ...] = ()
 
     @classmethod
     def of(cls, program: Compiled) -> "Metadata":
         """The metadata of a program that was built here."""
         now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
         machine = Machine.here(program.device)
-        return cls(now, program.inputs, program.case.precision, str(program.device), machine, program.build)
+        return cls(
+            now,
+            program.inputs,
+            program.case.precision,
+            str(program.device),
+            machine,
+            program.build,
+            program.profiles,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         inputs = [{**asdict(spec), "dtype": report.dtype_name(spec.dtype)} for spec in self.inputs]
         build = self.build.to_dict()
-        return {"schema": SCHEMA, **vars(self), "inputs": inputs, "machine": asdict(self.machine), "build": build}
+        profiles = [list(map(asdict, profile)) for profile in self.profiles]
+        schema = SCHEMA if profiles else FIRST_SCHEMA
+        plain = {"schema": schema, **vars(self), "inputs": inputs, "machine": asdict(self.machine), "build": build}
+        return {**plain, "profiles": profiles}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any], path: Path) -> "Metadata":
@@ -274,10 +295,12 @@ class Metadata:
             named_dims(inputs)
             machine = plain_values.read(Machine, plain["machine"], "machine")
             build = Build.from_dict(plain["build"])
+            profiles = tuple(tuple(DynamicDim(**dim) for dim in profile) for profile in plain.get("profiles", ()))
+            read_profiles(build.case, named_dims(inputs), profiles)
             if plain["precision"] not in (None, *precision.DTYPES) or build.backend not in SAME_VERSIONS:
                 raise ValueError(f"precision {plain['precision']!r}, backend {build.backend!r}")
             torch.device(plain["device"])
-            return cls(str(plain["saved"]), inputs, plain["precision"], plain["device"], machine, build)
+            return cls(str(plain["saved"]), inputs, plain["precision"], plain["device"], machine, build, profiles)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise _damaged(path, f"{METADATA} cannot be understood: {first_line(error)}") from error
 
@@ -353,7 +376,7 @@ def _extract_from(archive: zipfile.ZipFile, path: Path, target: Path) -> dict[st
     text = archive.read(METADATA)
     metadata = json.loads(text)
     schema = metadata.get("schema") if isinstance(metadata, dict) else None
-    if schema != SCHEMA:
+    if schema not in (FIRST_SCHEMA, SCHEMA):
         raise ArtefactError(
             f"{path} has schema {schema!r}, and this version of tutorial_lib reads schema {SCHEMA}; "
             "load it with the version that saved it."

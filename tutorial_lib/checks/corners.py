@@ -99,6 +99,12 @@ def corners(dims: Mapping[str, DynamicDim]) -> list[dict[str, int]]:
     return list({tuple(sizes.items()): sizes for sizes in every}.values())
 
 
+def _corners_of(case: Case) -> list[dict[str, int]]:
+    """The corners of the range of a case, or of each of its profiles, none twice."""
+    boxes = [{dim.name: dim for dim in profile} for profile in case.profiles] or [case.dims]
+    return list({tuple(sizes.items()): sizes for box in boxes for sizes in corners(box)}.values())
+
+
 def check_corners(
     case: Case, program: Callable[..., Any], recompiles: tuple[type[Exception], ...] = (), engines: int = 1
 ) -> CornerCheck:
@@ -125,7 +131,7 @@ def check_corners(
     reference, spent, checked, left_out = Reference(case), 0.0, [], []
     measured: tuple[dict[str, int], float] | None = None  # the largest sizes up to opt, and eager's seconds there
     costs: dict[str, Cost | None] = {}
-    for sizes in corners(case.dims):
+    for sizes in _corners_of(case):
         above = any(size > case.dims[name].opt for name, size in sizes.items())
         reason = None
         if above:

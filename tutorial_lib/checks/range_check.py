@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tutorial_lib.core.profiles import Profile, holding, none_takes
 from tutorial_lib.core.shapes import DerivedDim, DynamicDim, ShapeError, TensorSpec
 
 REMEMBERED = 4096
@@ -28,10 +29,12 @@ class Guard:
         The inputs the program was built for.
     device : torch.device
         Where they have to be.
+    profiles : sequence of Profile
+        If there are several, one of them has to hold all sizes together.
     """
 
-    def __init__(self, specs: Sequence[TensorSpec], device: torch.device) -> None:
-        self._specs = tuple(specs)
+    def __init__(self, specs: Sequence[TensorSpec], device: torch.device, profiles: Sequence[Profile] = ()) -> None:
+        self._specs, self._profiles = tuple(specs), tuple(profiles)
         self._device = device
         self._accepted: set[Any] = set()
 
@@ -88,6 +91,9 @@ class Guard:
                 if not isinstance(dim, int):
                     base = dim.base if isinstance(dim, DerivedDim) else dim
                     self._check_size(sizes[base.name][1], base, sizes[base.name][0])
+        together = {name: size for name, (size, _) in sizes.items()}
+        if self._profiles and holding(self._profiles, together) is None:
+            raise OutOfRange(none_takes(self._profiles, together))
 
     @staticmethod
     def _note_size(

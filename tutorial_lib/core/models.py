@@ -23,7 +23,17 @@ from tutorial_lib.core.nets import (
     TextEncoder,
     VisionTransformer,
 )
-from tutorial_lib.core.shapes import DerivedDim, DynamicDim, ShapeError, TensorSpec, as_size, named_dims
+from tutorial_lib.core.profiles import Profile, envelope, holding, read_profiles
+from tutorial_lib.core.shapes import (
+    DerivedDim,
+    DynamicDim,
+    ShapeError,
+    TensorSpec,
+    as_range,
+    as_size,
+    named_dims,
+    range_within,
+)
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -55,11 +65,17 @@ class Case:
         models that not all random numbers suit: positive numbers, the meaning of a mask. It is called with PyTorch's
         generator seeded, so ``torch.rand`` gives the same numbers each time. Without it, inputs are as in
         :meth:`example`.
+    profiles : sequence of mapping, optional
+        Several optimization profiles, each with a (min, opt, max) for *all* dynamic dimensions:
+        ``({"batch": (1, 1, 4), "new": (1, 64, 512)}, {...})``. The ranges of the inputs then become the smallest that
+        hold them all, with the opt of the first; a single profile becomes the ranges
+        (:mod:`tutorial_lib.core.profiles`).
 
     Raises
     ------
     ShapeError
-        If the model is no ``torch.nn.Module``, or the inputs are not TensorSpecs that fit each other.
+        If the model is no ``torch.nn.Module``, the inputs are not TensorSpecs that fit each other, or the profiles
+        are not ones that could all serve calls.
     """
 
     name: str
@@ -68,6 +84,7 @@ class Case:
     precision: str | None = None
     recipe: str | None = None
     examples: Callable[[dict[str, int]], Sequence[torch.Tensor]] | None = None
+    profiles: tuple[Profile, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, nn.Module):
@@ -77,7 +94,10 @@ class Case:
         object.__setattr__(self, "inputs", tuple(self.inputs))
         if not self.inputs:
             raise ShapeError(f"{self.name} has no inputs; give at least one TensorSpec.")
-        named_dims(self.inputs)
+        profiles = read_profiles(self.name, named_dims(self.inputs), self.profiles)
+        if profiles:
+            object.__setattr__(self, "inputs", _with_dims(self.inputs, envelope(profiles)))
+        object.__setattr__(self, "profiles", profiles if len(profiles) > 1 else ())
         self.model.eval().requires_grad_(False)
 
     @property
@@ -108,7 +128,10 @@ class Case:
             return self.model(*inputs)
 
     def sizes(self, size: int | Mapping[str, int] | None = None) -> dict[str, int]:
-        """A size for every dynamic dimension: `size` for the first, or by name; the rest at opt."""
+        """A size for every dynamic dimension: `size` for the first, or by name; the rest at opt.
+
+        Of several profiles, opt is that of the first one which takes the sizes that are given.
+        """
         sizes = {name: dim.opt for name, dim in self.dims.items()}
         if size is None:
             return sizes
@@ -119,7 +142,11 @@ class Case:
         unknown = next((name for name in size if name not in sizes), None)
         if unknown is not None:
             raise ShapeError(f"{self.name} has no dynamic dimension {unknown!r}; it has {', '.join(sizes) or 'none'}.")
-        return {**sizes, **{name: as_size(value, name) for name, value in size.items()}}
+        given = {name: as_size(value, name) for name, value in size.items()}
+        number = holding(self.profiles, given)
+        if number is not None:
+            sizes = {dim.name: dim.opt for dim in self.profiles[number]}
+        return {**sizes, **given}
 
     def example(self, size: int | Mapping[str, int] | None = None, *, seed: int = SEED) -> tuple[torch.Tensor, ...]:
         """Inputs on the model's device, of the sizes that :meth:`sizes` gives: from `examples`, or random.
@@ -195,7 +222,7 @@ class Case:
         """The same case with other ranges: ``case.with_ranges(batch=(1, 4, 32))``.
 
         A triple (min, opt, max) keeps the step and the limit of the dimension. So does a :class:`DynamicDim`,
-        which may have a larger step or a lower limit.
+        which may have a larger step or a lower limit. Several profiles give way to the one range.
 
         Raises
         ------
@@ -206,11 +233,28 @@ class Case:
         for name, given in ranges.items():
             if name not in dims:
                 raise ShapeError(f"{self.name} has no dynamic dimension {name!r}; it has {', '.join(dims) or 'none'}.")
-            dims[name] = _range_within(dims[name], given)
-        return replace(
-            self,
-            inputs=tuple(replace(s, shape=tuple(_with_ranges(dim, dims) for dim in s.shape)) for s in self.inputs),
-        )
+            dims[name] = range_within(dims[name], given)
+        return replace(self, inputs=_with_dims(self.inputs, dims), profiles=())
+
+    def with_profiles(self, *profiles: Mapping[str, Sequence[int]] | Profile) -> "Case":
+        """The same case with several optimization profiles: ``case.with_profiles({"batch": (1, 1, 4)}, {...})``.
+
+        Without any, it is the case as it is, with its range alone.
+
+        Raises
+        ------
+        ShapeError
+            If they are not profiles that could all serve calls (:func:`tutorial_lib.core.profiles.read_profiles`).
+        """
+        return replace(self, profiles=read_profiles(self.name, self.dims, profiles))
+
+    def at_profile(self, number: int) -> "Case":
+        """The same case with the ranges of one of its profiles, and no others."""
+        return self.with_ranges(**{dim.name: dim for dim in self.profiles[number]})
+
+
+def _with_dims(inputs: Sequence[TensorSpec], dims: Mapping[str, DynamicDim]) -> tuple[TensorSpec, ...]:
+    return tuple(replace(spec, shape=tuple(_with_ranges(dim, dims) for dim in spec.shape)) for spec in inputs)
 
 
 def _with_ranges(dim: int | DynamicDim | DerivedDim, dims: Mapping[str, DynamicDim]) -> int | DynamicDim | DerivedDim:
@@ -227,30 +271,6 @@ def _random(spec: TensorSpec, shape: tuple[int, ...], generator: torch.Generator
     *rows, width = shape or (1,)  # whichever value means padding, no row is nothing else
     present = torch.randint(1, max(width, 2), (*rows, 1), generator=generator)
     return (torch.arange(width) < present).reshape(shape)
-
-
-def _range_within(dim: DynamicDim, given: Sequence[int] | DynamicDim) -> DynamicDim:
-    """The range that is given for `dim`, which says what the model takes."""
-    if not isinstance(given, DynamicDim):
-        return as_range(dim.name, given, step=dim.step, limit=dim.limit)
-    if given.name != dim.name:
-        raise ShapeError(f"the range for {dim.name} is named {given.name}; give a DynamicDim({dim.name!r}, ...).")
-    if given.step % dim.step:
-        raise ShapeError(
-            f"{dim.name} is in steps of {given.step}, and the model takes multiples of {dim.step}; "
-            f"give it step={dim.step}."
-        )
-    limits = [limit for limit in (given.limit, dim.limit) if limit is not None]
-    return replace(given, limit=min(limits, default=None))
-
-
-def as_range(name: str, triple: Sequence[int], **more: Any) -> DynamicDim:
-    """A :class:`DynamicDim` from a (min, opt, max) triple, with `more` of its fields."""
-    try:
-        low, opt, high = triple
-    except (TypeError, ValueError):
-        raise ShapeError(f"{name}: {triple!r} is not a range; give three sizes (min, opt, max).") from None
-    return DynamicDim(name, low, opt, high, **more)
 
 
 def _seeded(make: Callable[[], M]) -> M:

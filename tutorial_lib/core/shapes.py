@@ -21,7 +21,7 @@ import itertools
 import keyword
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -257,6 +257,30 @@ def as_size(value: Any, what: str) -> int:
     return size
 
 
+def range_within(dim: DynamicDim, given: Sequence[int] | DynamicDim) -> DynamicDim:
+    """The range that is given for `dim`, which says what the model takes."""
+    if not isinstance(given, DynamicDim):
+        return as_range(dim.name, given, step=dim.step, limit=dim.limit)
+    if given.name != dim.name:
+        raise ShapeError(f"the range for {dim.name} is named {given.name}; give a DynamicDim({dim.name!r}, ...).")
+    if given.step % dim.step:
+        raise ShapeError(
+            f"{dim.name} is in steps of {given.step}, and the model takes multiples of {dim.step}; "
+            f"give it step={dim.step}."
+        )
+    limits = [limit for limit in (given.limit, dim.limit) if limit is not None]
+    return replace(given, limit=min(limits, default=None))
+
+
+def as_range(name: str, triple: Sequence[int], **more: Any) -> DynamicDim:
+    """A :class:`DynamicDim` from a (min, opt, max) triple, with `more` of its fields."""
+    try:
+        low, opt, high = triple
+    except (TypeError, ValueError):
+        raise ShapeError(f"{name}: {triple!r} is not a range; give three sizes (min, opt, max).") from None
+    return DynamicDim(name, low, opt, high, **more)
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """One input of a model: a name, a shape of ints, :class:`DynamicDim` and expressions of these, and a dtype.
@@ -328,19 +352,31 @@ class TensorSpec:
         """
         return [dim if isinstance(dim, int) else (dim.min, dim.max) for dim in self.shape]
 
-    def input_args(self) -> dict[str, Any]:
+    def input_args(self, profiles: Sequence[Sequence[DynamicDim]] = ()) -> dict[str, Any]:
         """Keywords for ``torch_tensorrt.Input``: ``min_shape``, ``opt_shape``, ``max_shape``, dtype and name.
 
         A shape without dynamic dimensions gives ``shape`` alone. ``opt_shape`` is the traced size
-        (:attr:`DynamicDim.traced`), since Torch-TensorRT traces its graph with a tensor of that size.
+        (:attr:`DynamicDim.traced`), since Torch-TensorRT traces its graph with a tensor of that size. With several
+        `profiles`, the three shapes of each are the entries of ``profiles`` (Torch-TensorRT 2.14); the graph is
+        traced with the first, and the opt of the others is as it was typed.
         """
-        corners = {
-            field: tuple(dim if isinstance(dim, int) else getattr(dim, attribute) for dim in self.shape)
-            for field, attribute in (("min_shape", "min"), ("opt_shape", "traced"), ("max_shape", "max"))
-        }
+        shapes: dict[str, Any] = {}
         if not self.dynamic:
-            corners = {"shape": corners["opt_shape"]}
-        return {**corners, "dtype": self.dtype, "name": self.name}
+            shapes["shape"] = self.shape_at({dim.name: dim.min for dim in named_dims([self]).values()})
+        elif profiles:
+            shapes["profiles"] = [self._corners(profile, traced=not number) for number, profile in enumerate(profiles)]
+        else:
+            shapes = self._corners(tuple(named_dims([self]).values()), traced=True)
+        return {**shapes, "dtype": self.dtype, "name": self.name}
+
+    def _corners(self, profile: Sequence[DynamicDim], traced: bool) -> dict[str, tuple[int, ...]]:
+        """``min_shape``, ``opt_shape`` and ``max_shape`` of one profile."""
+        opts = {dim.name: dim.traced if traced else dim.opt for dim in profile}
+        return {
+            "min_shape": self.shape_at({dim.name: dim.min for dim in profile}),
+            "opt_shape": self.shape_at(opts),
+            "max_shape": self.shape_at({dim.name: dim.max for dim in profile}),
+        }
 
 
 def size_of(dim: int | DynamicDim | DerivedDim, sizes: Mapping[str, int]) -> int:
@@ -374,6 +410,18 @@ def named_dims(specs: Sequence[TensorSpec]) -> dict[str, DynamicDim]:
                 )
             owner.setdefault(dim.name, spec.name)
     return dims
+
+
+def sizes_of(specs: Sequence[TensorSpec], inputs: Sequence[torch.Tensor]) -> dict[str, int]:
+    """The size of every dynamic dimension in `inputs`, which fit the specs."""
+    sizes = {}
+    for spec, tensor in zip(specs, inputs, strict=True):
+        for dim, size in zip(spec.shape, tensor.shape, strict=True):
+            if isinstance(dim, DerivedDim):
+                sizes[dim.base.name] = (size - dim.offset) // dim.factor
+            elif isinstance(dim, DynamicDim):
+                sizes[dim.name] = size
+    return sizes
 
 
 def export_dims(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:

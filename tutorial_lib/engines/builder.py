@@ -86,7 +86,8 @@ class _NoRuntime:
 
     def deserialize_cuda_engine(self, data: Any) -> types.SimpleNamespace:
         plan = bytes(data)
-        return types.SimpleNamespace(serialize=lambda: plan)
+        # 2.14 asks which outputs share the memory of an input, as a cache that is written in place does: none here
+        return types.SimpleNamespace(serialize=lambda: plan, get_aliased_input_tensor=lambda name: None)
 
 
 class Builder:
@@ -158,6 +159,7 @@ class Builder:
         settings: Any = None,
         name: str = "",
         engine_cache: Any = None,
+        **binding_names: Any,
     ) -> StandIn:
         """Build an engine for `module`; the signature is that of ``convert_module``.
 
@@ -174,7 +176,7 @@ class Builder:
         self._network_done = 0.0
         with _frozen_parameters(module):
             try:
-                result = self._interpret(module, inputs, settings, engine_cache=engine_cache)
+                result = self._interpret(module, inputs, settings, engine_cache=engine_cache, **binding_names)
             except Exception as error:
                 if self.request.is_cancelled():
                     raise Cancelled from None
@@ -184,6 +186,7 @@ class Builder:
         plan = Plan(
             plan_bytes=len(result.serialized_engine),
             activation_bytes=max(facts.activation_bytes, default=0),
+            activation_by_profile=facts.activation_bytes if len(facts.activation_bytes) > 1 else (),
             weight_bytes=facts.weight_bytes,
             scratch_bytes=facts.scratch_bytes,
             layers=facts.layers,
@@ -201,7 +204,7 @@ class Builder:
         return StandIn(module, inputs, plan)
 
     def _serialized(
-        self, module: torch.fx.GraphModule, inputs: Sequence[Any], settings: Any = None, engine_cache: Any = None
+        self, module: torch.fx.GraphModule, inputs: Sequence[Any], settings: Any = None, **keywords: Any
     ) -> types.SimpleNamespace:
         """The engine of ``convert_exported_program_to_serialized_trt_engine``, built and counted as any other.
 
@@ -210,7 +213,7 @@ class Builder:
         request = self.request
         self.request = replace(request, keep_plans=True)
         try:
-            engine = self._compiler.convert_module(module, inputs, settings, engine_cache=engine_cache)
+            engine = self._compiler.convert_module(module, inputs, settings, **keywords)
         finally:
             self.request = request
         return types.SimpleNamespace(serialized_engine=engine.plan.data if engine.plan else b"")

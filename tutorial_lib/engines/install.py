@@ -88,9 +88,9 @@ def requirements() -> Path:
         )
     path = Path(__file__).with_name(f"requirements-{torch_minor()}.txt")
     if not path.is_file():
-        supported = sorted(file.stem.removeprefix("requirements-") for file in path.parent.glob("requirements-*.txt"))
+        *others, last = sorted(file.stem.removeprefix("requirements-") for file in path.parent.glob("requirements-*"))
         raise EnginesUnavailable(
-            f"engines are built with torch {' or '.join(supported)}, and this is torch {torch.__version__}."
+            f"engines are built with torch {', '.join(others)} or {last}, and this is torch {torch.__version__}."
         )
     return path
 

@@ -1,8 +1,9 @@
 """Reads what TensorRT's builder says while it builds: the memory and the layers of the plan.
 
 Without a GPU a plan cannot be loaded, so its inspector cannot be asked. At the level ``VERBOSE`` the builder prints
-the same facts, once per optimization profile. The wording was read off TensorRT for RTX 1.4.0.76, 1.5.0.114 and
-1.6.1.120; what a version does not print comes out empty, and tests with a real build notice it.
+the same facts: memory once for each optimization profile, and the layers of all of them in one list. The wording was
+read off TensorRT for RTX 1.4.0.76, 1.5.0.114 and 1.6.1.120; what a version does not print comes out empty, and tests
+with a real build notice it.
 """
 
 import re
@@ -22,6 +23,8 @@ _LAYER = re.compile(  # TensorRT for RTX 1.4 has no list of constants
     r"Name: (?P<name>.*?), LayerType: (?P<type>\w*), Inputs: \[(?P<inputs>.*?)\], (?:Constants: \[.*?\], )?"
     r"Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>[^,]*), StreamId: \d+, Metadata: (?P<sources>.*)"
 )
+_SUBGRAPH = re.compile(r"_(myl\d+)_\d+$")  # layers of one profile that TensorRT compiled together
+_PROFILE = re.compile(r"\[profile (\d+)\]")  # in the names of layers and tensors of any profile but the first
 SOURCE_SEPARATOR = "\x1f"
 """Between the sources of a fused layer: TensorRT joins the metadata of the layers that it fuses with this character."""
 
@@ -37,7 +40,7 @@ class BuildLog:
     weight_bytes, scratch_bytes : int
         Weights in the plan; the most that one layer needs for itself.
     layers : tuple of PlanLayer
-        Of the first profile.
+        Of all profiles, each with its number.
     """
 
     activation_bytes: tuple[int, ...]
@@ -52,7 +55,7 @@ def read(text: str) -> BuildLog:
         activation_bytes=tuple(_numbers(text, "Total Activation Memory")),
         weight_bytes=max(_numbers(text, "Total Weights Memory"), default=0),
         scratch_bytes=max(_numbers(text, "Max Scratch Memory"), default=0),
-        layers=tuple(_layer(match) for match in _LAYER.finditer(_first_profile(text))),
+        layers=tuple(_layers(text)),
     )
 
 
@@ -60,13 +63,22 @@ def _numbers(text: str, label: str) -> Iterator[int]:
     return (int(number) for number in re.findall(rf"{label}: (\d+)", text))
 
 
-def _first_profile(text: str) -> str:
-    """The text up to the second list of layers: with several profiles there is one list for each."""
-    starts = [match.start() for match in re.finditer(r"^Layers\b.*:$", text, flags=re.MULTILINE)]
-    return text[: starts[1]] if len(starts) > 1 else text
+def _layers(text: str) -> Iterator[PlanLayer]:
+    """Every layer with its profile, which some layer of its subgraph names."""
+    matches = list(_LAYER.finditer(text))
+    profiles: dict[str, int] = {}
+    for match in matches:
+        named = max(map(int, _PROFILE.findall(match[0])), default=0)
+        profiles[_subgraph(match)] = max(named, profiles.get(_subgraph(match), 0))
+    return (_layer(match, profiles[_subgraph(match)]) for match in matches)
 
 
-def _layer(match: re.Match[str]) -> PlanLayer:
+def _subgraph(match: re.Match[str]) -> str:
+    inside = _SUBGRAPH.search(match["name"])
+    return inside[1] if inside else match["name"]
+
+
+def _layer(match: re.Match[str], profile: int) -> PlanLayer:
     return PlanLayer(
         name=match["name"],
         type=match["type"],
@@ -74,6 +86,7 @@ def _layer(match: re.Match[str]) -> PlanLayer:
         inputs=tuple(_tensors(match["inputs"])),
         outputs=tuple(_tensors(match["outputs"])),
         tactic=match["tactic"],
+        profile=profile,
     )
 
 

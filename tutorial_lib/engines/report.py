@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from tutorial_lib.builds.plan import Plan, show_activation, show_bytes
+from tutorial_lib.builds.plan import Plan, PlanTensor, show_activation, show_bytes
 from tutorial_lib.builds.report import Build, Engine, EngineInput
 from tutorial_lib.core.models import Case
+from tutorial_lib.core.profiles import Profile, holding, show
+from tutorial_lib.core.shapes import DynamicDim
 from tutorial_lib.explain import Explanation
 
 ENDS = ("min", "opt", "max")
@@ -72,6 +74,8 @@ class EngineReport:
         The compute capability that it was built for; None for TensorRT's portable default.
     requested : tuple of EngineInput
         The model's inputs with the ranges that were typed.
+    profiles : tuple of Profile
+        What was typed if it was several profiles.
     engines : tuple of Engine
         In the order in which they were built, those of the calls included.
     calls : tuple of Call
@@ -109,6 +113,7 @@ class EngineReport:
     options: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     tracing_seconds: float = 0.0
+    profiles: tuple[Profile, ...] = ()
 
     @classmethod
     def of(
@@ -129,6 +134,7 @@ class EngineReport:
             left_to_pytorch=build.left_to_pytorch if build else None,
             notes=(*(build.notes if build else ()), *differences(case, engines, versions[FRONT_END])),
             versions=versions,
+            profiles=case.profiles,
             **fields,
         )
 
@@ -181,6 +187,7 @@ class EngineReport:
     def __str__(self) -> str:
         lines = [self.title]
         lines += [f"  typed: {i.name} {shape(i)} {i.dtype}" for i in self.requested]
+        lines += [f"  typed: profile {number}: {show(profile)}" for number, profile in enumerate(self.profiles)]
         for number, engine in enumerate(self.engines, start=1):
             late = ", built by a call" if engine.after_build else ""
             plural = "s" if engine.operators != 1 else ""
@@ -240,13 +247,22 @@ class FunctionReport:
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
-    """A plan in two lines: its size and memory, and its layers."""
+    """A plan in two lines, its size and memory, and its layers; with several profiles one more for each."""
     yield (
         f"plan {show_bytes(plan.plan_bytes)}; memory: activation {show_activation(plan)}, "
         f"weights {show_bytes(plan.weight_bytes)}"
     )
     shapes = f", {plan.shape_layers} of them for shapes" if plan.shape_layers else ""
     yield f"{_layers(plan.network_layers)} of the network{shapes} -> {_layers(len(plan.layers))} of the plan"
+    for number, activation in enumerate(plan.activation_by_profile):
+        ranges = "; ".join(_profile_range(tensor, number) for tensor in plan.inputs if tensor.is_dynamic)
+        count = _layers(sum(layer.profile == number for layer in plan.layers))
+        yield f"profile {number}: {ranges}: activation {show_bytes(activation)}, {count} of the plan"
+
+
+def _profile_range(tensor: PlanTensor, number: int) -> str:
+    """The range of an input of a plan in one of its profiles: ``x [1/2/4, 196, 768]``."""
+    return str(EngineInput(tensor.argument or tensor.name, "", *tensor.profiles[number])).rstrip()
 
 
 def _layers(count: int) -> str:
@@ -279,29 +295,57 @@ def differences(case: Case, engines: tuple[Engine, ...], torch_tensorrt: str) ->
     Engines for a size of 1, and those that calls built for one size, are left out: they are further engines, not
     another range.
     """
-    notes: dict[str, None] = {}
     factor = DEFAULT_FACTOR.get(".".join(torch_tensorrt.split(".")[:2]), 2**12)
+    notes: dict[str, None] = {}
     for number, engine in enumerate(engines, start=1):
-        for each in engine.data:
-            spec = next((spec for spec in case.inputs if spec.name == each.name), None)
-            for axis, dim in spec.dynamic.items() if spec else ():
-                low, opt, high = (_at(corner, axis) for corner in (each.min, each.opt, each.max))
-                is_further = low == 1 or engine.after_build
-                if low is None or (low == high and is_further):
-                    continue
-                where = f"engine {number}, {dim.name}"
-                if low == high:
-                    notes[f"{where}: its only size is {low}, not {dim.min} to {dim.max}"] = None
-                    continue
-                if low != dim.min:
-                    why = " (Torch-TensorRT turns a lower bound of 2 into 1)" if (low, dim.min) == (1, 2) else ""
-                    notes[f"{where}: min is {low}, not {dim.min}{why}"] = None
-                if opt != dim.opt:
-                    notes[f"{where}: opt is {opt}, not {dim.opt} ({engine.opt_source})"] = None
-                if high != dim.max:
-                    default = " (Torch-TensorRT's own, where Dynamo has no upper bound)" if high == low * factor else ""
-                    notes[f"{where}: max is {high}, not {dim.max}{default}"] = None
+        where = f"engine {number}"
+        if not case.profiles:
+            notes |= dict.fromkeys(_differences(where, case, engine, factor))
+        elif engine.plan and engine.plan.activation_by_profile:
+            for profile in range(len(case.profiles)):
+                part = _at_profile(engine, engine.plan, profile)
+                label = f"{where}, profile {profile}"
+                notes |= dict.fromkeys(_differences(label, case.at_profile(profile), part, factor))
+        else:  # a program for each profile
+            specs = {spec.name: spec.shape for spec in case.inputs}
+            sizes = {
+                dim.name: size
+                for each in engine.data
+                for dim, size in zip(specs.get(each.name, ()), each.opt, strict=False)
+                if isinstance(dim, DynamicDim) and size is not None
+            }
+            profile = holding(case.profiles, sizes) or 0
+            notes |= dict.fromkeys(_differences(where, case.at_profile(profile), engine, factor))
     return tuple(notes)
+
+
+def _at_profile(engine: Engine, plan: Plan, number: int) -> Engine:
+    """An engine of several profiles as if it had only that one."""
+    ranges = {tensor.argument or tensor.name: tensor.profiles[number] for tensor in plan.inputs}
+    inputs = [EngineInput(i.name, i.dtype, *ranges.get(i.name, (i.min, i.opt, i.max)), i.kind) for i in engine.inputs]
+    return replace(engine, inputs=tuple(inputs))
+
+
+def _differences(engine_name: str, case: Case, engine: Engine, factor: int) -> Iterator[str]:
+    for each in engine.data:
+        spec = next((spec for spec in case.inputs if spec.name == each.name), None)
+        for axis, dim in spec.dynamic.items() if spec else ():
+            low, opt, high = (_at(corner, axis) for corner in (each.min, each.opt, each.max))
+            is_further = low == 1 or engine.after_build
+            if low is None or (low == high and is_further):
+                continue
+            where = f"{engine_name}, {dim.name}"
+            if low == high:
+                yield f"{where}: its only size is {low}, not {dim.min} to {dim.max}"
+                continue
+            if low != dim.min:
+                why = " (Torch-TensorRT turns a lower bound of 2 into 1)" if (low, dim.min) == (1, 2) else ""
+                yield f"{where}: min is {low}, not {dim.min}{why}"
+            if opt != dim.opt:
+                yield f"{where}: opt is {opt}, not {dim.opt} ({engine.opt_source})"
+            if high != dim.max:
+                default = " (Torch-TensorRT's own, where Dynamo has no upper bound)" if high == low * factor else ""
+                yield f"{where}: max is {high}, not {dim.max}{default}"
 
 
 def _at(corner: Sizes, axis: int) -> int | None:

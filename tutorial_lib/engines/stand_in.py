@@ -44,7 +44,7 @@ class StandIn(torch.nn.Module):
     def __init__(self, graph: torch.fx.GraphModule, inputs: Sequence[Any], plan: Plan | None = None) -> None:
         super().__init__()
         self.graph = graph
-        self.profile = [profile(spec) for spec in inputs]
+        self.profiles = [[profile(spec, number) for spec in inputs] for number in range(count(inputs))]
         self.plan = plan
 
     def forward(self, *inputs: Any) -> Any:
@@ -53,11 +53,22 @@ class StandIn(torch.nn.Module):
         Raises
         ------
         ProfileRefusal
-            If an input is outside the profile, or not of its dtype.
+            If an input is outside the profile, or not of its dtype; of several profiles, outside the last one tried.
         """
-        for position, (bounds, value) in enumerate(zip(self.profile, inputs, strict=True)):
-            refuse(position, *bounds, value)
-        return self.graph(*inputs)
+        refusal: ProfileRefusal | None = None
+        for ranges in self.profiles:
+            try:
+                for position, (bounds, value) in enumerate(zip(ranges, inputs, strict=True)):
+                    refuse(position, *bounds, value)
+            except ProfileRefusal as error:
+                refusal = error
+            else:
+                return self.graph(*inputs)
+        assert refusal
+        if len(self.profiles) > 1:
+            reason = f"{refusal.reason} in the last of {len(self.profiles)}; no other takes the inputs"
+            raise ProfileRefusal(refusal.position, reason, refusal.explanation)
+        raise refusal
 
     def set_output_tensors_as_unowned(self, unowned: bool) -> None:
         """Called by the compiler on the last engine of a graph."""
@@ -66,11 +77,17 @@ class StandIn(torch.nn.Module):
         """Called by the compiler with ``lazy_engine_init``."""
 
 
-def profile(spec: Any) -> tuple[torch.dtype, tuple[int, ...], tuple[int, ...], bool]:
+def count(inputs: Sequence[Any]) -> int:
+    """How many optimization profiles the inputs of an engine have, 1 where none was declared."""
+    return max((len(getattr(spec, "profiles", None) or (0,)) for spec in inputs), default=1)
+
+
+def profile(spec: Any, number: int) -> tuple[torch.dtype, tuple[int, ...], tuple[int, ...], bool]:
     """Dtype, smallest and largest shape of one engine input, and whether it is a number (a shape tensor)."""
-    dynamic = isinstance(spec.shape, dict)
-    low = tuple(spec.shape["min_shape"] if dynamic else spec.shape)
-    high = tuple(spec.shape["max_shape"] if dynamic else spec.shape)
+    shape = spec.profiles[number] if getattr(spec, "profiles", None) else spec.shape
+    dynamic = isinstance(shape, dict)
+    low = tuple(shape["min_shape"] if dynamic else shape)
+    high = tuple(shape["max_shape"] if dynamic else shape)
     is_number = bool(getattr(spec, "is_shape_tensor", False))
     return spec.dtype.to(torch.dtype, use_default=True), low, high, is_number
 

@@ -11,6 +11,8 @@ from typing import Any
 from tutorial_lib.builds import backends
 from tutorial_lib.core import plain_values, precision
 from tutorial_lib.core.models import Case
+from tutorial_lib.core.profiles import Profile
+from tutorial_lib.core.profiles import show as show_profile
 from tutorial_lib.core.shapes import DynamicDim, ShapeError, as_size
 from tutorial_lib.measure.sweep import check_sizes, default_sizes
 from tutorial_lib.paths import PATHS
@@ -45,6 +47,8 @@ class Setting:
         engines, which are not run.
     calls : tuple of int
         Sizes of the first dimension to call the model with, in order, to see what TensorRT's engines make of them.
+    profiles : tuple of Profile
+        Several optimization profiles, each a range for every dimension; then `ranges` holds them all.
     """
 
     model: str
@@ -59,16 +63,21 @@ class Setting:
     measure: bool = True
     engines: bool = False
     calls: tuple[int, ...] = ()
+    profiles: tuple[Profile, ...] = ()
 
     @property
     def label(self) -> str:
-        """The ranges for people, named if there are several: ``1 / 4 / 32``."""
+        """The ranges for people, named if there are several: ``1 / 4 / 32``; several profiles one after the other."""
+        if self.profiles:
+            return "; ".join(map(show_profile, self.profiles))
         ranges = {dim.name: f"{dim.min} / {dim.opt} / {dim.max}" for dim in self.ranges}
         return ", ".join(f"{name} {text}" if len(ranges) > 1 else text for name, text in ranges.items())
 
     @property
     def ranges_text(self) -> str:
-        """The ranges in one line: ``batch 1/4/32 length 8/64/256``."""
+        """The ranges in one line: ``batch 1/4/32 length 8/64/256``; several profiles with a semicolon between them."""
+        if self.profiles:
+            return "; ".join(map(show_profile, self.profiles))
         return " ".join(f"{dim.name} {dim.min}/{dim.opt}/{dim.max}" for dim in self.ranges)
 
     def __str__(self) -> str:
@@ -80,7 +89,7 @@ class Setting:
         """Plain values for JSON; an option that JSON does not have is its repr."""
         content = json.loads(json.dumps(asdict(self), default=repr))
         # The first schema did not have these; left out where they are not used, they change no setting's key.
-        defaults = {"budget": 0.0, "measure": True, "engines": False, "calls": []}
+        defaults = {"budget": 0.0, "measure": True, "engines": False, "calls": [], "profiles": []}
         return {name: value for name, value in content.items() if name not in defaults or value != defaults[name]}
 
     @classmethod
@@ -98,7 +107,12 @@ class Setting:
     def case(self, base: Case) -> Case:
         """`base` with the ranges and in the precision of this setting."""
         cast = base if self.precision is None else base.in_precision(self.precision)
-        return cast.with_ranges(**{dim.name: dim for dim in self.ranges})
+        return self._ranged(cast)
+
+    def _ranged(self, case: Case) -> Case:
+        if self.profiles:
+            return case.with_profiles(*self.profiles)
+        return case.with_ranges(**{dim.name: dim for dim in self.ranges})
 
     def settled(self, base: Case) -> "Setting":
         """The same experiment, checked and complete: backend and sizes named, ranges with `base`'s steps and limits.
@@ -123,14 +137,15 @@ class Setting:
         reason = precision.why_not(self.precision, base.device) if self.precision else None
         if reason:
             raise precision.PrecisionError(f"precision {self.precision}: {reason}")
-        ranged = base.with_ranges(**{dim.name: dim for dim in self.ranges})
+        ranged = self._ranged(base)
         sizes = self.measured(ranged)
         check_sizes(ranged, sizes)
         for size in self.calls:
             ranged.sizes(size)
         backend, _ = backends.choose(self.backend, base.device)
         backends.settings(backend, base.device, dict(self.options))
-        return replace(self, backend=backend, sizes=sizes, ranges=tuple(ranged.dims.values()))
+        ranges = tuple(ranged.dims.values())
+        return replace(self, backend=backend, sizes=sizes, ranges=ranges, profiles=ranged.profiles)
 
     def measured(self, case: Case) -> tuple[int, ...]:
         """The sizes of the first dimension that are measured."""

@@ -20,6 +20,7 @@ from tutorial_lib.checks.corners import label
 from tutorial_lib.core import precision
 from tutorial_lib.core.files import save, with_floats
 from tutorial_lib.core.models import Case
+from tutorial_lib.core.profiles import holding, none_takes
 from tutorial_lib.core.progress import Listener, Progress
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.measure import intervals, latency, memory
@@ -217,12 +218,13 @@ class Sweep:
 
 
 def default_sizes(case: Case) -> list[int]:
-    """Sizes of the first dynamic dimension worth measuring: min, the powers of two, opt, max."""
+    """Sizes of the first dynamic dimension worth measuring: min, the powers of two, opt of every profile, max."""
     dim = next(iter(case.dims.values()), None)
     if dim is None:
         raise ShapeError(f"{case.name} has no dynamic dimension to sweep over.")
     powers = (dim.step * 2**power for power in range(dim.max.bit_length()))
-    return sorted({dim.min, dim.opt, dim.max, *(size for size in powers if dim.min <= size <= dim.max)})
+    opts = {profile[0].opt for profile in case.profiles}
+    return sorted({dim.min, dim.opt, dim.max, *opts, *(size for size in powers if dim.min <= size <= dim.max)})
 
 
 def grid(case: Case, **sizes: Iterable[int]) -> list[dict[str, int]]:
@@ -260,6 +262,8 @@ def check_sizes(case: Case, sizes: Iterable[int | Mapping[str, int]]) -> list[di
                 raise ShapeError(f"{name} {size[name]} cannot be measured: the range is {dim.min} to {dim.max}.")
             if size[name] % dim.step:
                 raise ShapeError(f"{name} {size[name]} cannot be measured: it is no multiple of {dim.step}.")
+        if case.profiles and holding(case.profiles, size) is None:
+            raise ShapeError(none_takes(case.profiles, size))
     if not checked:
         raise ShapeError("there are no sizes to measure; give at least one.")
     return checked

@@ -305,6 +305,42 @@ def shared_dims(spec: TensorSpec) -> dict[str, dict[int, str]]:
     return {"shared_dims": {axis: dim.name for axis, dim in spec.dynamic.items()}}
 
 
+def refuse_profiles(case: Case, path: str) -> None:
+    """Refuse the several profiles of `case` where the installed Torch-TensorRT cannot put them into one engine.
+
+    Raises
+    ------
+    ShapeError
+        One sentence with the reason and what to do.
+    """
+    if not compat.inputs_can_have_profiles(upstream()):
+        raise ShapeError(
+            f"Torch-TensorRT {upstream().__version__} builds one optimization profile for an engine; several need "
+            "2.14: `make lab TORCH=2.14`."
+        )
+    stepped = next((dim for dim in case.dims.values() if dim.step > 1 and not dim.is_fixed), None)
+    if stepped and path == "export":
+        raise ShapeError(
+            f"{stepped.name} is in steps of {stepped.step}, and Torch-TensorRT gives profiles only to sizes that "
+            "torch.export has as a symbol of their own; use the input path."
+        )
+    single = next((dim for dim in case.profiles[0] if dim.max == 1 < case.dims[dim.name].max), None)
+    if single and path == "input":
+        raise ShapeError(
+            f"profile 0 has {single.name} at 1 alone, and torch_tensorrt.Input traces the graph with profile 0, where "
+            "torch makes a constant of 1; put another profile first, or use the export path."
+        )
+
+
+def select_profiles(program: torch.nn.Module) -> None:
+    """Let every engine of `program` choose, at each call, the first profile that holds the inputs.
+
+    Without that, upstream runs every call in profile 0. Upstream keeps the profile in force while that one holds the
+    inputs. Written after ``torch_tensorrt/runtime/_optimization_profile.py`` of 2.14, and never run on a GPU.
+    """
+    upstream().runtime.optimization_profile(program, "auto").__enter__()
+
+
 def left_to_pytorch(program: torch.fx.GraphModule) -> tuple[str, ...]:
     """Operators of a compiled graph that run outside its engines."""
     segments = [module for name, module in program.named_children() if "_run_on_gpu" in name]
