@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import own_models
+import psutil
 import pytest
 import torch
 
@@ -175,6 +176,29 @@ def test_a_build_that_takes_too_long_is_stopped_and_says_what_to_type(warm):
     assert works()
 
 
+def test_a_paused_process_uses_no_core_and_goes_on_afterwards(warm):
+    answers = []
+    with worker.paused():
+        asking = threading.Thread(target=lambda: answers.append(works()))
+        used = psutil.Process(warm.pid).cpu_times()
+        asking.start()
+        asking.join(0.5)
+        assert asking.is_alive()
+        assert psutil.Process(warm.pid).cpu_times() == used
+    asking.join(60)
+    assert answers == [True]
+
+
+def test_no_process_is_started_while_it_is_paused(fresh):
+    with worker.paused():
+        starting = threading.Thread(target=fresh.start)
+        starting.start()
+        starting.join(0.2)
+        assert fresh.pid is None
+    starting.join(60)
+    assert fresh.pid is not None
+
+
 # ---- a process that ends by itself
 
 
@@ -296,9 +320,10 @@ def test_a_model_that_cannot_be_sent_is_one_sentence(warm):
 # ---- the reader's process ends, or forks
 
 SCRIPT = f"""
-import os, sys, time
+import contextlib, os, sys, time
 sys.path.insert(0, {str(HERE)!r})
 import own_models
+import psutil
 from tutorial_lib import engines
 from tutorial_lib.engines import worker
 
@@ -309,8 +334,9 @@ def tell(progress):
 if __name__ == "__main__":
     if sys.argv[1] == "idle":
         engines.run_inside(os.getpid)
-        print(worker.worker().pid, flush=True)
-        time.sleep(0 if sys.argv[2] == "exit" else 300)
+        with worker.paused() if sys.argv[2] == "pause" else contextlib.nullcontext():
+            print(worker.worker().pid, flush=True)
+            time.sleep(0 if sys.argv[2] == "exit" else 300)
     else:
         engines.build(own_models.slow() if sys.argv[1] == "tracing" else own_models.deep(), "export", progress=tell)
 """
@@ -325,7 +351,7 @@ def start_reader(tmp_path, *arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("doing", "how"), [("idle", "stay"), ("tracing", "stay"), ("building", "stay"), ("idle", "exit")]
+    ("doing", "how"), [("idle", "stay"), ("tracing", "stay"), ("building", "stay"), ("idle", "exit"), ("idle", "pause")]
 )
 def test_a_process_ends_within_two_seconds_of_its_readers_death_or_end(installed, tmp_path, doing, how):
     with start_reader(tmp_path, doing, how) as reader:

@@ -1,11 +1,16 @@
 """One experiment from its setting to its result: what fails, what is told, and what is never timed beside a build."""
 
+import contextlib
 import math
+import threading
+import time
 from importlib import import_module
 
 import pytest
 
 from tutorial_lib import PATHS, BuildError, DynamicDim, ShapeError, engines
+from tutorial_lib.builds.backends import OptionError
+from tutorial_lib.core.progress import Cancelled, Progress
 from tutorial_lib.experiments import Setting, run
 from tutorial_lib.experiments.run import share
 from tutorial_lib.measure.sweep import EAGER
@@ -23,11 +28,14 @@ def reports(monkeypatch):
     """What TensorRT would build, as `path at sizes`, and when it was asked."""
     asked = []
 
-    def build(case, path, calls, options, progress):
-        asked.append(f"{path} at {calls} with {options}")
-        return asked[-1]
+    def prepare(case, paths, calls, options):
+        def build(path, progress):
+            asked.append(f"{path} at {calls} with {options}")
+            return asked[-1]
 
-    monkeypatch.setattr(engines, "build", build)
+        return build
+
+    monkeypatch.setattr(engines, "prepare", prepare)
     return asked
 
 
@@ -75,17 +83,73 @@ def test_engines_alone_build_and_measure_nothing_here(seed, reports, monkeypatch
     assert result.builds == ()
 
 
-def test_engines_come_first_then_builds_and_nothing_is_built_while_calls_are_timed(seed, reports, monkeypatch):
-    events, measure = [], module.sweep
+def test_engines_are_built_beside_the_programs_and_nothing_is_timed_beside_either(seed, monkeypatch):
+    events, measure, look = [], module.sweep, module.latencies
     monkeypatch.setattr(module, "sweep", lambda *args, **more: events.append("measure") or measure(*args, **more))
+    monkeypatch.setattr(module, "latencies", lambda *args, **more: events.append("look") or look(*args, **more))
+    built = threading.Event()
+
+    @contextlib.contextmanager
+    def paused():
+        events.append("paused")
+        yield
+        events.append("resumed")
+
+    def prepare(case, paths, calls, options):
+        def ask(path, progress):
+            assert built.wait(60), "no program was built beside it"
+            events.append(f"engines of {path}")
+            return path
+
+        return ask
 
     def build(setting, case, path):
-        events.append(f"{path} after {len(reports)} reports")
-        return module.build(setting, case, path)
+        program = module.build(setting, case, path)
+        if path == "export":
+            built.set()
+        return program
 
-    result = run(of(engines=True, paths=("jit", "export")), seed, build=build, min_seconds=0)
-    assert events == ["jit after 2 reports", "export after 2 reports", "measure"]
-    assert len(result.engines) == 2
+    monkeypatch.setattr(engines, "paused", paused)
+    monkeypatch.setattr(engines, "prepare", prepare)
+    result = run(of(engines=True, paths=("jit", "export")), seed, build=build, look_after=0, min_seconds=0)
+    assert result.engines == ("jit", "export")
+    assert events[-1] == "measure"
+    assert sorted(events[-3:-1]) == ["engines of export", "engines of jit"]
+    assert events[:-3] == ["paused", "look", "resumed"] * 2
+
+
+def test_a_run_that_is_cancelled_or_fails_ends_the_build_of_engines(seed, monkeypatch):
+    ended = []
+
+    def prepare(case, paths, calls, options):
+        def ask(path, progress):
+            try:
+                while True:
+                    progress(Progress("building", 0, None, "TensorRT chooses tactics"))
+                    time.sleep(0.01)
+            except Cancelled:
+                ended.append(path)
+                raise
+
+        return ask
+
+    def cancel(step):
+        raise Cancelled
+
+    monkeypatch.setattr(engines, "prepare", prepare)
+    for setting in (of(engines=True), of(engines=True, measure=False)):
+        with pytest.raises(Cancelled):
+            run(setting, seed, progress=cancel)
+    assert ended == ["jit", "jit"], "the others were not begun"
+
+
+def test_what_the_engines_process_raises_ends_the_run(seed, monkeypatch):
+    def ask(path, progress):
+        raise OptionError("there is no such setting")
+
+    monkeypatch.setattr(engines, "prepare", lambda *_: ask)
+    with pytest.raises(OptionError, match="no such setting"):
+        run(of(engines=True, paths=("export",)), seed, min_seconds=0)
 
 
 def test_without_a_watcher_nothing_is_looked_at_before_it_is_measured(seed, monkeypatch):

@@ -1,6 +1,7 @@
 """Paths whose builds are counted, held or broken."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 from engine_reports import engine, report
@@ -76,7 +77,7 @@ def builder(monkeypatch, no_builder):
     """TensorRT is installed: what it was asked for, as (path, batch, calls). It refuses a max of 5."""
     asked = []
 
-    def build(case, path, calls, options, progress):
+    def build(case, calls, path, progress):
         progress(Progress("building", 45, 100, "TensorRT chooses tactics"))
         dim = next(iter(case.dims.values()))
         asked.append((path, f"{dim.min}/{dim.opt}/{dim.max}", calls))
@@ -85,6 +86,6 @@ def builder(monkeypatch, no_builder):
         built = engine(dim.min, dim.opt, dim.max, 1_000_000 * dim.max)
         return report(built, case=case.name, path=path, requested=(dim.min, dim.opt, dim.max))
 
-    monkeypatch.setattr(engines, "build", build)
+    monkeypatch.setattr(engines, "prepare", lambda case, paths, calls, options: partial(build, case, calls))
     monkeypatch.setattr(install, "located", lambda: None)
     return asked

@@ -867,49 +867,49 @@ def test_what_max_does_to_memory_is_built_on_request_and_drawn(with_engines, bui
 def test_building_with_other_sizes_of_max_is_cancelled_by_a_click_and_by_a_new_run(with_engines, builder, monkeypatch):
     page, begun = Page(with_engines), threading.Event()
 
-    def endless(case, path, calls, options, progress):
+    def endless(path, progress):
         begun.set()
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             progress(Progress("building", 0, None, "TensorRT chooses tactics"))
             time.sleep(0.01)
 
-    build = engines.build
+    build = engines.prepare
     with_engines.build()
-    monkeypatch.setattr(engines, "build", endless)
+    monkeypatch.setattr(engines, "prepare", lambda *_: endless)
     for stop in (page["Cancel"].click, lambda: with_engines.start(fresh=True)):
         begun.clear()
         page[OTHERS].click()
         assert begun.wait(PATIENCE)
         assert not page["Cancel"].disabled
         until(lambda: "max 16, export: TensorRT chooses tactics" in page.text)
-        monkeypatch.setattr(engines, "build", build)
+        monkeypatch.setattr(engines, "prepare", build)
         stop()
         with_engines.wait(PATIENCE)
         idle()
         until(lambda: "chooses tactics" not in page.text)
         assert page["Cancel"].disabled
-        monkeypatch.setattr(engines, "build", endless)
+        monkeypatch.setattr(engines, "prepare", lambda *_: endless)
 
 
 def test_cancelling_while_engines_are_built_leaves_the_studio_usable(with_engines, builder, monkeypatch):
     page, begun = Page(with_engines), threading.Event()
-    build = engines.build
+    build = engines.prepare
 
-    def endless(case, path, calls, options, progress):
+    def endless(path, progress):
         begun.set()
         while True:
             progress(Progress("building", 45, 100, "TensorRT chooses tactics"))
             time.sleep(0.01)
 
-    monkeypatch.setattr(engines, "build", endless)
+    monkeypatch.setattr(engines, "prepare", lambda *_: endless)
     job = with_engines.start()
     assert begun.wait(PATIENCE)
     until(lambda: "export: TensorRT chooses tactics, 45 %" in page.status)
     page["Cancel"].click()
     with pytest.raises(RunCancelled):
         job.result(PATIENCE)
-    monkeypatch.setattr(engines, "build", build)
+    monkeypatch.setattr(engines, "prepare", build)
     assert with_engines.build().engines != ()
 
 

@@ -11,8 +11,9 @@ from tutorial_lib.engines.errors import EngineProcessError, EnginesUnavailable
 from tutorial_lib.engines.files import save
 from tutorial_lib.engines.recording import Recording
 from tutorial_lib.engines.report import Call, EngineReport, FunctionReport
-from tutorial_lib.engines.requests import build, build_all, run_inside
+from tutorial_lib.engines.requests import build, build_all, prepare, run_inside
 from tutorial_lib.engines.running import run
+from tutorial_lib.engines.worker import paused
 
 __all__ = [
     "Call",
@@ -23,6 +24,8 @@ __all__ = [
     "Recording",
     "build",
     "build_all",
+    "paused",
+    "prepare",
     "run",
     "run_inside",
     "save",

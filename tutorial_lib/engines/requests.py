@@ -6,7 +6,7 @@ import io
 import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import cloudpickle
 import torch
@@ -79,33 +79,65 @@ def build(
     OptionError, ShapeError, TargetError
         If Torch-TensorRT does not have an option, a size cannot be used, or there is no such target.
     """
-    if path not in PATHS:
-        raise ShapeError(f"there is no path {path!r}; use {', '.join(PATHS)}.")
+    return prepare(case, (path,), calls, options, target=target, mode=mode, keep_plans=keep_plans)(
+        path, seconds=seconds, progress=progress
+    )
+
+
+class AskForEngines(Protocol):
+    """What :func:`prepare` returns: asks the engines' process for one path, with the result of :func:`build`."""
+
+    def __call__(self, path: str, *, seconds: float = SECONDS, progress: Listener | None = None) -> EngineReport:
+        """Wait until TensorRT has built the engines of a path, or refused."""
+
+
+def prepare(
+    case: Case,
+    paths: Sequence[str] = tuple(PATHS),
+    calls: Sequence[Sizes] = (),
+    options: Mapping[str, Any] | None = None,
+    *,
+    target: str | None = None,
+    mode: str = BUILD,
+    keep_plans: bool = False,
+) -> AskForEngines:
+    """Check a request for some paths and pickle its case, once; the returned function sends it, from any thread.
+
+    Tracing puts fake tensors into a model for a while, so nothing else may pickle it then. What was pickled before can
+    be sent while this process traces. Parameters and errors are those of :func:`build`.
+    """
+    for path in paths:
+        if path not in PATHS:
+            raise ShapeError(f"there is no path {path!r}; use {', '.join(PATHS)}.")
     if mode not in MODES:
         raise ShapeError(f"there is no mode {mode!r}; use {' or '.join(MODES)}.")
     target = targets.check_target(target)
     for size in calls:
         case.sizes(size)  # a typing error need not wait for a process
     engines_process = worker()
+    options = dict(options) if options else None
+    cannot_be_sent, saved = "", b""
     try:
-        task = BuildTask(
-            case=_saved(case),
-            path=path,
-            calls=tuple(calls),
-            options=dict(options) if options else None,
-            target=target,
-            mode=mode,
-            keep_plans=keep_plans,
-            allow_tf32=torch.backends.cuda.matmul.allow_tf32,
-            folders=_folders(),
-        )
-        return engines_process.ask(_pickled(task, case.name), seconds, progress)
-    except ProcessEnded as error:
-        failed = f"the process that built {path} {error}."
-    except (EngineProcessError, CannotBeSent) as error:
-        failed = str(error)
-    options = dict(options or {})
-    return EngineReport.of(case, path, (), _versions(), mode=mode, target=target, failed=failed, options=options)
+        saved = _saved(case)
+    except CannotBeSent as error:
+        cannot_be_sent = str(error)
+    of_all = (tuple(calls), options, target, mode, keep_plans, torch.backends.cuda.matmul.allow_tf32, _folders())
+
+    def ask(path: str, *, seconds: float = SECONDS, progress: Listener | None = None) -> EngineReport:
+        failed = cannot_be_sent
+        if not failed:
+            try:
+                task = _pickled(BuildTask(saved, path, *of_all), case.name)
+                report: EngineReport = engines_process.ask(task, seconds, progress)
+                return report
+            except ProcessEnded as error:
+                failed = f"the process that built {path} {error}."
+            except (EngineProcessError, CannotBeSent) as error:
+                failed = str(error)
+        given = dict(options or {})
+        return EngineReport.of(case, path, (), _versions(), mode=mode, target=target, failed=failed, options=given)
+
+    return ask
 
 
 def build_all(case: Case, paths: Sequence[str] = tuple(PATHS), *args: Any, **keywords: Any) -> tuple[EngineReport, ...]:

@@ -18,8 +18,11 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tutorial_lib.core.progress import Listener, Progress, stage
 from tutorial_lib.engines import install
@@ -51,6 +54,7 @@ class Worker:
     def __init__(self, frontend: Frontend) -> None:
         self.frontend = frontend
         self._turn = threading.Lock()
+        self._starting = threading.Lock()
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self._messages: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
@@ -98,6 +102,22 @@ class Worker:
         with self._turn:
             self._running()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the process for as long as the ``with`` block takes; none is started meanwhile."""
+        with self._starting:
+            process = None
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(self.pid) if self.pid else None
+                if process:
+                    process.suspend()
+            try:
+                yield
+            finally:
+                if process:
+                    with contextlib.suppress(psutil.Error):
+                        process.resume()
+
     def stop(self) -> None:
         """End the process if there is one."""
         process, self._process = self._process, None
@@ -123,6 +143,10 @@ class Worker:
             raise ProcessEnded(self._ended()) from None
 
     def _running(self) -> subprocess.Popen[bytes]:
+        with self._starting:
+            return self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
         if self.pid is None or self._process is None:
             self.stop()  # one that ended by itself leaves its pipe behind
             self._process = process = subprocess.Popen(
@@ -131,7 +155,9 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment(gpu=False),
-                start_new_session=True,  # an interrupt at the keyboard is the reader's process's to handle
+                # A group of its own: an interrupt at the keyboard is the reader's process's to handle, and the system
+                # ends a group that is paused when the reader's process is gone.
+                process_group=0,
             )
             self._messages, self._last_lines = queue.SimpleQueue(), deque(maxlen=20)
             threading.Thread(target=_receive, args=(process, self._messages), daemon=True).start()
@@ -260,6 +286,15 @@ def worker() -> Worker:
         if frontend.folder not in _workers:
             _workers[frontend.folder] = Worker(frontend)
         return _workers[frontend.folder]
+
+
+@contextlib.contextmanager
+def paused() -> Iterator[None]:
+    """Stop the process for as long as the ``with`` block takes, so that no call is timed beside a build of engines."""
+    with contextlib.ExitStack() as stack:
+        for each in list(_workers.values()):
+            stack.enter_context(each.paused())
+        yield
 
 
 def stop() -> None:

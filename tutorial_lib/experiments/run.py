@@ -2,10 +2,15 @@
 
 import contextlib
 import datetime
+import functools
+import itertools
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -15,7 +20,7 @@ from tutorial_lib.builds import backends, package_cache, report
 from tutorial_lib.builds.backends import tensorrt
 from tutorial_lib.builds.program import Compiled
 from tutorial_lib.core.models import Case
-from tutorial_lib.core.progress import Listener, Progress, listening
+from tutorial_lib.core.progress import Cancelled, Listener, Progress, listening
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EngineReport
 from tutorial_lib.experiments.result import Failure, Result
@@ -25,6 +30,8 @@ from tutorial_lib.measure.latency import MIN_SECONDS, Latency
 from tutorial_lib.measure.sweep import Key, Sweep, latencies, sweep
 from tutorial_lib.paths import PATHS
 
+BuildEngines = Callable[[str, Listener], EngineReport]
+"""Lets TensorRT build the engines of a path; may be called in any thread, while programs are built in another."""
 ENGINES, LOOKING, BUILDING, COMPARING = "engines", "first look", "building", "comparing"
 """The first stages of a run; what follows are those of :func:`tutorial_lib.measure.latency.measure`."""
 
@@ -38,10 +45,11 @@ def build(setting: Setting, case: Case, path: str, policy: str = "off") -> Compi
         return PATHS[path](case, setting.backend, dict(setting.options))
 
 
-def build_engines(setting: Setting, case: Case, path: str, progress: Listener) -> EngineReport:
-    """What TensorRT for RTX builds for one path of a settled setting, whose case is `case`."""
+def prepare_engines(setting: Setting, case: Case) -> BuildEngines:
+    """Make ready what TensorRT for RTX needs for the paths of a settled setting, whose case is `case`."""
     options = dict(setting.options) if setting.backend == "tensorrt" else None
-    return engines.build(case, path, setting.calls, options, progress=progress)
+    ask = engines.prepare(case, setting.paths, setting.calls, options)
+    return lambda path, progress: ask(path, progress=progress)
 
 
 def run(
@@ -52,15 +60,16 @@ def run(
     progress: Listener = lambda step: None,
     show: Callable[[Result], None] | None = None,
     build: Callable[[Setting, Case, str], Compiled] = build,
-    build_engines: Callable[[Setting, Case, str, Listener], EngineReport] = build_engines,
+    prepare_engines: Callable[[Setting, Case], BuildEngines] = prepare_engines,
     look_after: float | None = None,
     min_seconds: float = MIN_SECONDS,
     rows: bool = False,
 ) -> Result:
-    """Check a setting, let TensorRT build its engines if it asks for them, build every path, and measure them together.
+    """Check a setting, build every path and, if it asks for them, TensorRT's engines, and measure the paths together.
 
-    A path that cannot be built is a failure of the result, and the others go on. All is built before anything is
-    measured, and TensorRT's engines before that, so that no call is timed beside a build.
+    A path that cannot be built is a failure of the result, and the others go on. TensorRT's engines are built in their
+    own process, beside the programs. That process is stopped while a first look is timed, and all is built before
+    measuring begins, so that no call is timed beside a build.
 
     Parameters
     ----------
@@ -77,8 +86,8 @@ def run(
         Given the result so far after every build and every round of measuring.
     build : callable
         Builds one path; :func:`build`, or one that takes programs which are there already.
-    build_engines : callable
-        Builds TensorRT's engines of one path; :func:`build_engines`, or one that takes reports which are there already.
+    prepare_engines : callable
+        Makes ready to build TensorRT's engines; :func:`prepare_engines`, or one that knows reports already.
     look_after : float, optional
         With it, :attr:`Result.sweep` has latencies of one call each before all is built: eager's from the start, those
         of the path that is built first, and of every other whose build took more than so many seconds.
@@ -100,10 +109,11 @@ def run(
     base = case if device is None else case.to(backends.as_device(device))
     setting = setting.settled(base)
     work = _Run(setting, setting.case(base), progress, show)
-    if setting.engines:
-        work.build_engines(build_engines)
+    with work.building_engines(prepare_engines):
+        if setting.measure:
+            work.build_paths(build, look_after)
+        work.wait_for_engines()
     if setting.measure:
-        work.build_paths(build, look_after)
         work.measure(min_seconds, rows)
     return work.result(final=True)
 
@@ -117,14 +127,14 @@ def check_seconds(seconds: float) -> None:
 def share(step: Progress, setting: Setting) -> float:
     """How much of a run of `setting` is done at a step of it, from 0 to 1."""
     paths = len(setting.paths)
-    before = paths if setting.engines else 0
-    steps = before + (paths + 2 if setting.measure else 0)
+    builds, of_engines = paths if setting.measure else 0, paths if setting.engines else 0
+    steps = builds + of_engines + (2 if setting.measure else 0)
     part = step.done / step.total if step.total else 0.0
-    if step.stage == ENGINES:
-        return step.done / steps
     if step.stage in (LOOKING, BUILDING):
-        return (before + step.done) / steps
-    return (before + paths + (0 if step.stage == COMPARING else 1) + part) / steps
+        return step.done / steps
+    if step.stage == ENGINES:
+        return (builds + step.done) / steps
+    return (builds + of_engines + (0 if step.stage == COMPARING else 1) + part) / steps
 
 
 class _Run:
@@ -133,6 +143,8 @@ class _Run:
     def __init__(self, setting: Setting, case: Case, progress: Listener, show: Callable[[Result], None] | None) -> None:
         self._setting, self._case, self._progress, self._show = setting, case, progress, show
         self._engines: list[EngineReport] = []
+        self._asked: list[Future[EngineReport]] = []
+        self._engines_text = "TensorRT starts"
         self._programs: dict[str, Compiled] = {}
         self._failures: dict[str, Failure] = {}
         self._seconds: dict[str, float] = {}
@@ -147,7 +159,7 @@ class _Run:
         return Result(
             setting=self._setting,
             sweep=self._sweep,
-            builds=tuple(program.build for program in self._programs.values()),
+            builds=tuple(program.build for program in self._in_order().values()),
             failures=dict(self._failures),
             engines=tuple(self._engines),
             seconds=dict(self._seconds),
@@ -157,16 +169,45 @@ class _Run:
             final=final,
         )
 
-    def build_engines(self, build: Callable[[Setting, Case, str, Listener], EngineReport]) -> None:
-        """Let TensorRT for RTX build the engines of every path, in a process of its own."""
-        for index, path in enumerate(self._setting.paths):
+    @contextlib.contextmanager
+    def building_engines(self, prepare: Callable[[Setting, Case], BuildEngines]) -> Iterator[None]:
+        """Let TensorRT for RTX build the engines of every path during the ``with`` block, if they are asked for."""
+        if not self._setting.engines:
+            yield
+            return
+        build = prepare(self._setting, self._case)
+        pool, ended, start = ThreadPoolExecutor(1), threading.Event(), time.perf_counter()
 
-            def tell(step: Progress, index: int = index, path: str = path) -> None:
-                percent = f", {100 * step.done // step.total} %" if step.total else ""
-                self._tell(ENGINES, index, f"{path}: {step.text}{percent}")
+        def tell(path: str, step: Progress) -> None:
+            if ended.is_set():
+                raise Cancelled
+            percent = f", {100 * step.done // step.total} %" if step.total else ""
+            self._engines_text = f"{path}: {step.text}{percent}"
 
-            with self._timed("engines"):
-                self._engines.append(build(self._setting, self._case, path, tell))
+        def of_path(path: str) -> EngineReport:
+            report = build(path, functools.partial(tell, path))
+            self._seconds["engines"] = time.perf_counter() - start
+            return report
+
+        try:
+            self._asked = [pool.submit(of_path, path) for path in self._setting.paths]
+            yield
+        finally:
+            ended.set()
+            pool.shutdown(cancel_futures=True)
+
+    def wait_for_engines(self) -> None:
+        """Wait for what TensorRT has not built yet."""
+        while len(self._engines) < len(self._asked):
+            self._tell(ENGINES, len(self._engines), self._engines_text)
+            futures.wait(self._asked[len(self._engines) : len(self._engines) + 1], timeout=0.1)
+            self._collect_engines()
+
+    def _collect_engines(self) -> None:
+        """Show the reports of engines that are built by now."""
+        done = [future.result() for future in itertools.takewhile(Future.done, self._asked)]
+        if len(done) > len(self._engines):
+            self._engines = done
             self._show_so_far()
 
     def build_paths(self, build: Callable[[Setting, Case, str], Compiled], look_after: float | None) -> None:
@@ -174,10 +215,14 @@ class _Run:
         if look_after is not None:
             self._look(0, None)
             self._show_so_far()
-        for index, path in enumerate(self._setting.paths):
+        soonest = "export" if self._setting.backend == "openvino" else "jit"  # so that its curve is there soonest
+        order = sorted(self._setting.paths, key=lambda path: path != soonest)
+        for index, path in enumerate(order):
 
             def tell(text: str, index: int = index) -> None:
-                self._tell(BUILDING, index, text)
+                self._collect_engines()
+                beside = f"; TensorRT meanwhile, {self._engines_text}" if len(self._engines) < len(self._asked) else ""
+                self._tell(BUILDING, index, f"{text}{beside}")
 
             try:
                 with self._timed(f"build {path}"), listening(tell):
@@ -185,7 +230,7 @@ class _Run:
             except Exception as error:
                 self._failures[path] = Failure.of(error)
             else:
-                is_last = path == self._setting.paths[-1]
+                is_last = path == order[-1]
                 worth_it = len(self._programs) == 1 or self._seconds[f"build {path}"] > (look_after or 0.0)
                 if look_after is not None and worth_it and not is_last:
                     self._look(index + 1, path)
@@ -197,9 +242,9 @@ class _Run:
         def tell(step: Progress) -> None:
             self._tell(LOOKING, done, f"a first look at {path or 'eager'}")
 
-        with self._timed("first look"):
+        with self._timed("first look"), engines.paused():
             shown = {name for name, _ in self._looked}
-            programs = {name: self._programs[name] for name in self._programs if name in shown or name == path}
+            programs = {name: each for name, each in self._in_order().items() if name in shown or name == path}
             sizes = self._setting.sizes
             self._sweep = latencies(self._case, programs, sizes, looked=self._looked, progress=tell)
 
@@ -221,7 +266,7 @@ class _Run:
             return
         with self._timed("measure"):
             self._sweep = sweep(
-                self._programs,
+                self._in_order(),
                 self._setting.sizes,
                 min_samples=self._setting.samples,
                 min_seconds=min_seconds,
@@ -231,6 +276,10 @@ class _Run:
                 after_round=show if self._show else None,
             )
         self._conditions.sample()
+
+    def _in_order(self) -> dict[str, Compiled]:
+        """The programs in the order of the setting's paths, whichever was built first."""
+        return {path: self._programs[path] for path in self._setting.paths if path in self._programs}
 
     def _tell(self, stage: str, done: int, text: str) -> None:
         self._progress(Progress(stage, done, len(self._setting.paths), text))

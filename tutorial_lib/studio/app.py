@@ -107,7 +107,7 @@ class Studio:
             ``options`` (a mapping), ``samples`` (rounds of measuring at least), ``budget`` (seconds of measuring,
             within which rounds go on until the paths are told apart; 0: no more than those rounds),
             ``race`` (another backend, built and measured as well, whose curves stand behind; empty for none),
-            ``engines`` (whether TensorRT for RTX builds its engines first, which are not run), ``calls`` (sizes to call
+            ``engines`` (whether TensorRT for RTX builds its engines too, which are not run), ``calls`` (sizes to call
             these at).
 
         Raises

@@ -23,7 +23,7 @@ from tutorial_lib.core.progress import Listener
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EngineReport
 from tutorial_lib.experiments.result import Result
-from tutorial_lib.experiments.run import ENGINES, build, build_engines, run, share
+from tutorial_lib.experiments.run import ENGINES, BuildEngines, build, prepare_engines, run, share
 from tutorial_lib.experiments.setting import Setting
 
 PROGRAMS, RESULTS, REPORTS = 12, 32, 128
@@ -142,7 +142,7 @@ class CachedRuns:
                 progress=lambda step: tell(share(step, setting), step.text),
                 show=show,
                 build=lambda setting, case, path: self.program(setting, path, fresh),
-                build_engines=lambda setting, case, path, progress: self.engines(setting, path, progress, fresh),
+                prepare_engines=lambda setting, case: self._prepare_engines(setting, case, fresh),
                 look_after=WORTH_A_LOOK,
                 min_seconds=MIN_SECONDS,
             )
@@ -166,7 +166,7 @@ class CachedRuns:
             engines_only,
             self.case(setting),
             progress=lambda step: tell(share(step, engines_only), step.text),
-            build_engines=lambda setting, case, path, progress: self.engines(setting, path, progress),
+            prepare_engines=self._prepare_engines,
         )
         return replace(measured, setting=setting, engines=result.engines, seconds={**result.seconds, **seconds})
 
@@ -179,15 +179,26 @@ class CachedRuns:
             self._programs[key] = program
         return program
 
-    def engines(self, setting: Setting, path: str, progress: Listener = ignore, fresh: bool = False) -> EngineReport:
+    def engines(self, setting: Setting, path: str, progress: Listener = ignore) -> EngineReport:
         """What TensorRT for RTX builds for one path of a settled setting, from memory if it is there."""
-        key = _engines_of(setting, path)
-        report = None if fresh else self._reports.get(key)
-        if report is None:
-            report = build_engines(setting, self.case(setting), path, progress)
+        return self._prepare_engines(replace(setting, paths=(path,)), self.case(setting))(path, progress)
+
+    def _prepare_engines(self, setting: Setting, case: Case, fresh: bool = False) -> BuildEngines:
+        """As :func:`tutorial_lib.experiments.run.prepare_engines`, with the reports that are in memory."""
+        keys = {path: _engines_of(setting, path) for path in setting.paths}
+        reports = {} if fresh else {path: self._reports[key] for path, key in keys.items() if key in self._reports}
+        missing = tuple(path for path in setting.paths if path not in reports)
+        ask = prepare_engines(replace(setting, paths=missing), case) if missing else None
+
+        def build(path: str, progress: Listener) -> EngineReport:
+            if ask is None or path in reports:
+                return reports[path]
+            report = ask(path, progress)
             if not report.failed:
-                self._reports[key] = report
-        return report
+                self._reports[keys[path]] = report
+            return report
+
+        return build
 
     def engines_over_max(self, setting: Setting, dim: str) -> tuple[EngineReport, ...]:
         """The reports in memory on the paths of a settled setting that have another range of `dim` at most."""
