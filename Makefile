@@ -36,13 +36,19 @@ PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-t
 HALF   := $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
 IN_TWO := OMP_NUM_THREADS=$(HALF) $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help lab test test-slow test-long test-gpu mutants zoo lint format notebooks students bench clean
+.PHONY: help lab test test-slow test-long test-gpu mutants zoo lint format notebooks students write-course bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-lab: $(VENV)/.ready ## open the tutorial in JupyterLab (on loopback, with a token)
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(LAB)
+# A copy of the course to work in, so that running it changes no file of the checkout; what one worked in stays.
+COURSE       := build/$(if $(STUDENT),student,course)
+WRITE_COURSE  = $(BIN)/python tools/course.py $(COURSE) $(if $(STUDENT),--student) $(if $(FRESH),--fresh)
+
+lab: $(VENV)/.ready ## open the course in JupyterLab (STUDENT=1: without solutions; FRESH=1: begin anew)
+	$(WRITE_COURSE)
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=$(COURSE) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	  --ContentsManager.hide_globs="['*.json','*.png','recorded','__pycache__']" $(LAB)
 
 test: lint ## lint, then run the tests, notebooks included, without the slowest
 	$(IN_TWO) -m "not slow" $(TESTS)
@@ -78,10 +84,12 @@ format: $(VENV)/.ready ## format the code and clean the notebooks
 notebooks: $(VENV)/.ready ## run the notebooks again and keep their outputs
 	TUTORIAL_LIB_RECORD=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 	$(BIN)/nbstripout --keep-output --keep-count notebooks/*.ipynb
-	$(BIN)/python notebooks/students.py
 
-students: $(VENV)/.ready ## write the student versions again, which have no outputs and no solutions
-	$(BIN)/python notebooks/students.py
+students: $(VENV)/.ready ## write the course without outputs and solutions into build/student
+	$(MAKE) STUDENT=1 write-course
+
+write-course: $(VENV)/.ready
+	$(WRITE_COURSE)
 
 bench: $(VENV)/.ready ## measure our paths against eager, torch.compile, ONNX Runtime, OpenVINO and the matrix product
 	$(INSTALL) -c constraints.txt --group bench

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import re
-import runpy
+import shlex
 import subprocess
 import sys
 import time
@@ -20,9 +20,6 @@ from tutorial_lib.builds.backends import tensorrt
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-
-
-STUDENTS = runpy.run_path(str(ROOT / "notebooks" / "students.py"))
 
 
 def cells_of(notebook):
@@ -99,52 +96,6 @@ def test_every_link_inside_a_notebook_leads_somewhere(notebook):
     text = "".join("".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"])
     for anchor in re.findall(r"\]\(#([\w-]+)\)", text):
         assert f'<a id="{anchor}"></a>' in text
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_student_version_is_the_one_that_the_notebook_gives(notebook):
-    committed = notebook.parent / "student" / notebook.name
-    assert committed.read_text(encoding="utf-8") == STUDENTS["student"](notebook), "run `make students`"
-
-
-def test_students_have_no_notebook_without_a_source():
-    assert {file.name for file in (ROOT / "notebooks" / "student").glob("*") if file.suffix} == {
-        file.name for file in NOTEBOOKS
-    }
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_students_can_run_their_version_and_do_not_see_the_solutions(notebook):
-    cells = cells_of(notebook)
-    solutions = [cell for cell in cells if "solution" in cell["metadata"].get("tags", ())]
-    assert any(cell["cell_type"] == "code" for cell in solutions), "nothing makes sure that `check` knows the solutions"
-    seen = "".join("".join(cell["source"]) for cell in cells_of(notebook.parent / "student" / notebook.name))
-    assert "Solution</summary>" not in seen
-    assert all("".join(cell["source"]) not in seen for cell in solutions)
-    given = set()
-    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
-        nodes = list(ast.walk(ast.parse("".join(cell["source"]))))
-        names = {node.id for node in nodes if isinstance(node, ast.Name)}
-        stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        stored |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-        stored |= {
-            alias.asname or alias.name
-            for node in nodes
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for alias in node.names
-        }
-        if cell in solutions:
-            given |= stored
-        else:
-            assert not given & (names - stored), "a kept cell needs what a solution defines"
-
-
-def test_a_student_version_finds_the_files_beside_the_notebooks():
-    for notebook in NOTEBOOKS:
-        seen = "".join("".join(cell["source"]) for cell in cells_of(notebook.parent / "student" / notebook.name))
-        for name in re.findall(r'"([\w./]+\.json)"', seen):
-            beside = notebook.parent / Path(name).name
-            assert not beside.exists() or (notebook.parent / "student" / name).resolve() == beside
 
 
 def test_the_docs_list_every_package():
@@ -314,23 +265,28 @@ def test_a_flavour_that_does_not_exist_is_refused(make):
     assert "TENSORRT is 'dx'; use standard or rtx" in done.stderr
 
 
-def test_jupyterlab_is_served_on_loopback_only_and_asks_for_its_token(tmp_path):
+def test_jupyterlab_opens_the_first_notebook_on_loopback_only_and_asks_for_its_token(tmp_path):
     recipe = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
-    (line,) = [line for line in recipe.splitlines() if "jupyter lab" in line]
+    (line,) = [line for line in recipe.replace("\\\n", " ").splitlines() if "jupyter lab" in line]
     assert "--ip=127.0.0.1" in line
     assert "token" not in line
-    options = line.split("jupyter lab", 1)[1].split()
+    course = tmp_path / "course"
+    subprocess.run([sys.executable, ROOT / "tools" / "course.py", course], check=True)
+    options = shlex.split(line.split("jupyter lab", 1)[1].replace("build/course", str(course)))
     with serve(tmp_path, options) as about:
         assert about["hostname"] == "127.0.0.1"
         assert about["token"]
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(about["url"] + "api/contents", timeout=10)
         assert refused.value.code == 403
-        request = urllib.request.Request(
-            about["url"] + "api/contents", headers={"Authorization": f"token {about['token']}"}
-        )
-        names = [item["name"] for item in json.load(urllib.request.urlopen(request, timeout=10))["content"]]
-        assert {notebook.name for notebook in NOTEBOOKS} <= set(names)
+        headers = {"Authorization": f"token {about['token']}"}
+
+        def get(path):
+            return urllib.request.urlopen(urllib.request.Request(about["url"] + path, headers=headers), timeout=30)
+
+        assert get("").url.endswith("/lab/tree/notebooks/00_start_here.ipynb")
+        names = {item["name"] for item in json.load(get("api/contents/notebooks"))["content"]}
+        assert names == {notebook.name for notebook in NOTEBOOKS}, "what is no notebook is in the way"
 
 
 @contextlib.contextmanager
