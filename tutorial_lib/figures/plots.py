@@ -381,9 +381,9 @@ def svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def show(figure: Figure) -> Any:
-    """A figure as an ``IPython.display.Image``, with its title as alternative text."""
+def show(figure: Figure, alt: str = "") -> Any:
+    """A figure as an ``IPython.display.Image``; `alt` says what it shows to who cannot see it, else its title does."""
     from IPython.display import Image  # in notebooks only
 
     width = int(figure.get_figwidth() * 100)
-    return Image(png(figure), format="png", embed=True, alt=figure.get_suptitle(), width=width)
+    return Image(png(figure), format="png", embed=True, alt=alt or figure.get_suptitle(), width=width)
