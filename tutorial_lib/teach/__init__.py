@@ -3,7 +3,7 @@
 shown       what every widget here shares            stories     sentences that follow from the numbers
 prediction  predict: guess, check, reveal            questions/  the questions, a module for each notebook
 checking    check and hint of exercises, Feedback    exercises/  the exercises, a module for each notebook
-panels/     the small panels of the notebooks
+panels/     the small panels of the notebooks        lessons/    what the cells of a notebook call beside the library
 """
 
 from tutorial_lib.teach import panels

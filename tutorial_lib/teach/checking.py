@@ -180,10 +180,13 @@ def a_function(answer: Any, example: str) -> Callable[..., Any]:
 def call(function: Callable[..., Any], *args: Any, shown: str = "") -> Any:
     """What the learner's function returns; if it raises, that is the feedback. `shown`: the call in words."""
     try:
-        return function(*args)
+        result = function(*args)
     except (Exception, SystemExit) as error:
         of = shown or f"{getattr(function, '__name__', 'your function')}({', '.join(map(_short, args))})"
         raise NotYet(f"{of} raised {type(error).__name__}: {error}") from None
+    if result is Ellipsis:
+        raise NotYet("your function still returns `...`; put your answer there, and run this cell again.")
+    return result
 
 
 def _short(value: Any) -> str:

@@ -12,7 +12,7 @@ from tutorial_lib import paths
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.teach.checking import Feedback, NotYet, a_function, call, exercise
-from tutorial_lib.teach.nb04_requests import requests, small_case, watch
+from tutorial_lib.teach.lessons.nb04 import requests, small_case, watch
 
 CALLS = (40, 1, 16, 1)
 
@@ -50,7 +50,9 @@ def split_a_batch(answer: Any) -> Feedback:
         (x,) = case.example(batch)
         pieces = call(split, x, shown=f"your function, given a batch of {batch},")
         if not isinstance(pieces, tuple | list) or not all(isinstance(piece, Tensor) for piece in pieces):
-            raise NotYet(f"for a batch of {batch} your function returned {type(pieces).__name__}; return a list of tensors.")
+            raise NotYet(
+                f"for a batch of {batch} your function returned {type(pieces).__name__}; return a list of tensors."
+            )
         rows.append({"batch": batch, "pieces": " + ".join(str(len(piece)) for piece in pieces)})
         table = pd.DataFrame(rows)
         try:
@@ -68,7 +70,11 @@ def write_the_check(answer: Any) -> Feedback:
     """A function that is True for exactly those requests that the program was built for."""
     admits = a_function(answer, "lambda x: x.shape[0] <= 32")
     case, program = _program()
-    tensors = requests(case) | {"batch 4": case.example(4)[0], "batch 32": case.example(32)[0], "47 wide": torch.ones(8, 16, 47)}
+    tensors = requests(case) | {
+        "batch 4": case.example(4)[0],
+        "batch 32": case.example(32)[0],
+        "47 wide": torch.ones(8, 16, 47),
+    }
     rows, wrong = [], None
     for name, x in tensors.items():
         try:

@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tutorial_lib import expand_reshape
 from tutorial_lib.checks.agreement import compare
+from tutorial_lib.core.models import expand_reshape
 from tutorial_lib.teach.checking import Feedback, NotYet, a_function, a_mapping, a_number, call, exercise
-from tutorial_lib.teach.nb05_agreement import NO_BUG, Layer, cosine, layer, planted
+from tutorial_lib.teach.lessons.nb05 import NO_BUG, Layer, cosine, layer, planted
 
 
 @cache
@@ -30,7 +30,9 @@ def smallest_tolerance(answer: Any) -> Feedback:
     rows = []
     for name, (left, right) in pairs.items():
         left, right = left.double(), right.double()
-        atol = a_number(call(smallest, left, right, shown=f"your function, given '{name}',"), f"the tolerance for '{name}'")
+        atol = a_number(
+            call(smallest, left, right, shown=f"your function, given '{name}',"), f"the tolerance for '{name}'"
+        )
         passes = torch.allclose(left, right, rtol=0, atol=atol)
         smaller = torch.allclose(left, right, rtol=0, atol=0.9 * atol)
         rows.append({"outputs": name, "your atol": f"{atol:.1e}", "passes": passes, "a tenth less passes too": smaller})
@@ -52,7 +54,7 @@ def write_the_rule(answer: Any) -> Feedback:
     rows, wrong = [], None
     for scale in (0.001, 1.0, 1000.0):
         for name, output in (outputs | {"one NaN": broken}).items():
-            tensors = [scale * output, scale * one.plain, scale * one.exact]
+            tensors = (scale * output, scale * one.plain, scale * one.exact)
             right = compare(*tensors).agrees
             given = bool(call(agrees, *tensors, shown=f"your function, given '{name}' at scale {scale:g},"))
             rows.append({"output": name, "scale": scale, "agrees": right, "yours": given})
@@ -64,7 +66,10 @@ def write_the_rule(answer: Any) -> Feedback:
     return Feedback(True, "one rule for every scale, and NaN does not pass.", table=table)
 
 
-@exercise("05.shipped", hint="The table of the planted bugs has the cosines; allclose(..., rtol=0.01, atol=0.01) you can call.")
+@exercise(
+    "05.shipped",
+    hint="The table of the planted bugs has the cosines; allclose(..., rtol=0.01, atol=0.01) you can call.",
+)
 def shipped_by_popular_checks(answer: Any) -> Feedback:
     """Which planted bugs pass a cosine above 0.999, and which pass ``rtol=atol=0.01``."""
     given = a_mapping(answer, ("cosine", "allclose"))

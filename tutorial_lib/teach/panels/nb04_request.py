@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tutorial_lib import paths
 from tutorial_lib.core import shapes
-from tutorial_lib.teach.nb04_requests import send, small_case, watch
+from tutorial_lib.teach.lessons.nb04 import send, small_case, watch
 from tutorial_lib.teach.shown import Shown
 
 DTYPES = ("float32", "float64", "float16")
@@ -30,9 +30,10 @@ class RequestPanel(Shown):
         self.dtype = w.Dropdown(options=DTYPES, description="dtype")
         self.transposed = w.Checkbox(False, description="a transposed view", indent=False)
         self.table = w.HTML()
+        self._moving = False
         controls = [self.batch, self.tokens, self.dtype, self.transposed]
         for control in controls:
-            control.observe(lambda _: self._update(), "value")
+            control.observe(lambda _: None if self._moving else self._update(), "value")
         super().__init__(w.VBox(controls), self.table, text="A panel: make a request, and see what each path answers.")
         self._update()
 
@@ -45,16 +46,19 @@ class RequestPanel(Shown):
             By callable: ``outcome`` and ``it says``.
         """
         controls = {"batch": batch, "tokens": tokens, "dtype": dtype, "transposed": transposed}
+        self._moving = True  # one answer, after all controls have moved
         for name, value in controls.items():
             getattr(self, name).value = value
+        self._moving = False
         return self._update()
 
     def _update(self) -> pd.DataFrame:
         x = self._request()
         rows: dict[str, dict[str, Any]] = {}
         with torch.no_grad():
-            watched = watch(self._case.model, *self._case.example(8), min=4, max=32)
-            calls = {"the model, uncompiled": self._case.model, "bare torch.compile": watched}
+            watched = watch(self._case.model, *self._case.example(8), min=4, max=32)  # forgets what `jit` compiled
+            self._programs["jit"] = paths.jit(self._case, "eager")
+            calls: dict[str, Any] = {"the model, uncompiled": self._case.model, "bare torch.compile": watched}
             calls |= {"bare torch.export": self._exported}
             calls |= {f"path {path}, range check first": program for path, program in self._programs.items()}
             for name, call in calls.items():
@@ -68,8 +72,7 @@ class RequestPanel(Shown):
         return table
 
     def _request(self) -> Tensor:
-        width = self._case.inputs[0].shape[2]
-        x = torch.randn(self.batch.value, self.tokens.value, width, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(self.batch.value, self.tokens.value, 48, generator=torch.Generator().manual_seed(0))
         x = x.to(getattr(torch, self.dtype.value))
         return x.mT.contiguous().mT if self.transposed.value else x
 

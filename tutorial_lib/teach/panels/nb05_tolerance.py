@@ -1,4 +1,4 @@
-"""Precision and tolerance: what a fixed tolerance says of a correct program and of a wrong one, and what the rule says."""
+"""What a fixed tolerance says of a correct program and of a wrong one, and what the rule says."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tutorial_lib import expand_reshape
 from tutorial_lib.checks.agreement import compare
+from tutorial_lib.core.models import expand_reshape
 from tutorial_lib.figures import plots
-from tutorial_lib.teach.nb05_agreement import layer, planted
+from tutorial_lib.teach.lessons.nb05 import layer, planted
 from tutorial_lib.teach.shown import Shown, says
 
 
@@ -22,14 +22,18 @@ class TolerancePanel(Shown):
         cast = self._layer.case.in_precision("fp16")
         self._outputs = planted(self._layer) | {"computed in fp16": cast.eager(self._layer.x.half()).float()}
         self.output = w.Dropdown(options=list(self._outputs), description="output", layout={"width": "360px"})
-        self.scale = w.SelectionSlider(options=[0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0], value=1.0, description="unit")
+        self.scale = w.SelectionSlider(
+            options=[0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0], value=1.0, description="unit"
+        )
         self.atol = w.FloatLogSlider(1e-5, base=10, min=-9, max=1, step=0.25, description="atol", readout_format=".1e")
         self.atol.continuous_update = False
         self.told, self.image = w.HTML(), w.Image(format="png", layout={"max_width": "760px"})
         for control in (self.output, self.scale, self.atol):
             control.observe(lambda _: self._update(), "value")
         controls = w.VBox([self.output, self.scale, self.atol])
-        super().__init__(controls, self.told, self.image, text="A panel: move a tolerance, and see what it lets through.")
+        super().__init__(
+            controls, self.told, self.image, text="A panel: move a tolerance, and see what it lets through."
+        )
         self._update()
 
     def set(self, output: str | None = None, scale: float | None = None, atol: float | None = None) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Layer:
     """
 
     case: Case
+    model: Any
     x: Tensor
     plain: Tensor
     parts: Tensor
@@ -53,13 +54,14 @@ class Layer:
 @torch.no_grad()
 def layer(case: Case, batch: int = 4) -> Layer:
     """Compute the layer of `case`, an ``expand_reshape``, in three ways."""
-    model, (x,) = case.model, case.example(batch)
+    model: Any = case.model
+    (x,) = case.example(batch)
     weight, bias = model.qkv_proj.weight, model.qkv_proj.bias
     tokens = _with_class_token(model, x)
     pieces = zip(tokens.chunk(8, dim=-1), weight.chunk(8, dim=-1), strict=True)
     plain = case.eager(x)
     parts = (torch.stack([piece @ w.T for piece, w in pieces]).sum(0) + bias).reshape(plain.shape)
-    return Layer(case, x, plain, parts, Reference(case).double([x]))
+    return Layer(case, model, x, plain, parts, Reference(case).double([x]))
 
 
 @torch.no_grad()
@@ -67,11 +69,11 @@ def planted(one: Layer) -> dict[str, Tensor]:
     """The output of a correct program, and those of four with a mistake of the kind that compilers and people make."""
 
     def changed(change: Callable[[Any], Any]) -> Tensor:
-        model = copy.deepcopy(one.case.model)
+        model = copy.deepcopy(one.model)
         change(model)
         return model(one.x)
 
-    weight = one.case.model.qkv_proj.weight
+    weight = one.model.qkv_proj.weight
     noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)).to(weight.device)
     batch, tokens = one.plain.shape[:2]
     return {
@@ -84,7 +86,7 @@ def planted(one: Layer) -> dict[str, Tensor]:
 
 
 def judged(outputs: dict[str, Tensor], one: Layer) -> pd.DataFrame:
-    """What `allclose`, cosine similarity and the rule say of each output: ``allclose``, ``cosine``, ``rule``, ``x eager``."""
+    """What is said of each output, by ``allclose``, ``cosine`` and ``rule``, with its error as ``x eager``."""
     rows = {}
     for name, output in outputs.items():
         result = compare(output, one.plain, one.exact)
@@ -111,7 +113,7 @@ def as_tf32(x: Tensor) -> Tensor:
 @torch.no_grad()
 def emulated_tf32(one: Layer) -> Agreement:
     """The layer with both factors of its product rounded as TF32 does, compared with float64. An emulation, no GPU."""
-    model = one.case.model
+    model = one.model
     tokens, weight = as_tf32(_with_class_token(model, one.x)), as_tf32(model.qkv_proj.weight)
     product = torch.nn.functional.linear(tokens, weight, model.qkv_proj.bias)
     return compare(product.reshape(one.plain.shape), one.plain, one.exact)
@@ -161,7 +163,11 @@ def on_a_gpu(case: Case, file: str = "05_numerical_agreement.json") -> tuple[str
 
 def growth(device: torch.device) -> dict[str, list[Agreement]]:
     """Errors of float32 products [64, K] x [K, 64] over K (`LENGTHS`), for three orders of the same sum."""
-    orders = {"PyTorch's own": torch.mm, "running sum": _running, "blocks of 64": _blocks}
+    orders: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "PyTorch's own": torch.mm,
+        "running sum": _running,
+        "blocks of 64": _blocks,
+    }
     errors: dict[str, list[Agreement]] = {name: [] for name in orders}
     for length in LENGTHS:
         a, b = (torch.randn(64, length, generator=torch.Generator().manual_seed(seed)).to(device) for seed in (0, 1))
@@ -216,7 +222,9 @@ def _blocks(a: Tensor, b: Tensor) -> Tensor:
 def _with_percent(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     order = {name: place for place, name in enumerate(PRECISIONS)}
-    table = table.sort_values(["precision", "batch"], key=lambda column: column.map(lambda value: order.get(value, value)))
+    table = table.sort_values(
+        ["precision", "batch"], key=lambda column: column.map(lambda value: order.get(value, value))
+    )
     return table.assign(percent=100 * table["rms"] / table["size"]).reset_index(drop=True)
 
 

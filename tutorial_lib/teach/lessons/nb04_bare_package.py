@@ -10,7 +10,7 @@ import torch
 from tutorial_lib.builds.backends import inductor
 from tutorial_lib.core import shapes
 from tutorial_lib.paths import package
-from tutorial_lib.teach.nb04_requests import CHECKS, CRASH, requests, send, small_case
+from tutorial_lib.teach.lessons.nb04 import CHECKS, CRASH, requests, send, small_case
 
 
 def main() -> None:

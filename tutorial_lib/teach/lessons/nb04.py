@@ -13,10 +13,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from tutorial_lib import expand_reshape
 from tutorial_lib.builds import backends
 from tutorial_lib.builds.report import EngineInput, range_of
-from tutorial_lib.core.models import Case
+from tutorial_lib.core.models import Case, expand_reshape
 
 Call = Callable[..., Any]
 RIGHT, WRONG, REFUSED, CRASH, NOT_RUN = "right", "WRONG", "refused", "crash", "not run"
@@ -76,7 +75,7 @@ def send_all(make: Callable[[], Call], case: Case) -> pd.DataFrame:
     DataFrame
         By request: ``outcome``, ``it says`` and, for what :func:`watch` returns, ``more graphs``.
     """
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, x in requests(case).items():
         call = make()
         reply = send(call, case, x)
@@ -104,6 +103,7 @@ class Watched:
         self._program = torch.compile(model, backend=self._number, **options)
 
     def __call__(self, *inputs: Tensor) -> Any:
+        """Call the program, which compiles where it must."""
         return self._program(*inputs)
 
     def _number(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Call:
@@ -167,11 +167,11 @@ def bare_package() -> dict[str, pd.DataFrame]:
     Returns
     -------
     dict
-        ``"checks off"`` and ``"checks on"``, each as of :func:`send_all`; all ``not run`` where there is no C++ compiler
-        or where processes cannot be forked.
+        ``"checks off"`` and ``"checks on"``, each as of :func:`send_all`; all ``not run`` where there is no C++
+        compiler or where processes cannot be forked.
     """
     if backends.status("inductor", "cpu").works and sys.platform == "linux":
-        command = [sys.executable, "-m", "tutorial_lib.teach.nb04_bare_package"]
+        command = [sys.executable, "-m", "tutorial_lib.teach.lessons.nb04_bare_package"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     else:
