@@ -48,7 +48,7 @@ WRITE_COURSE  = $(BIN)/python tools/course.py $(COURSE) $(if $(STUDENT),--studen
 lab: $(VENV)/.ready ## open the course in JupyterLab (STUDENT=1: without solutions; FRESH=1: begin anew)
 	$(WRITE_COURSE)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=$(COURSE) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
-	  --ContentsManager.hide_globs="['*.json','*.png','recorded','__pycache__']" $(LAB)
+	  --ContentsManager.hide_globs="['*.json','*.png','recorded','diagrams','__pycache__']" $(LAB)
 
 test: lint ## lint, then run the tests, notebooks included, without the slowest
 	$(IN_TWO) -m "not slow" $(TESTS)

@@ -1,4 +1,4 @@
-"""What the notebooks share: the glossary, the diagrams, how each ends."""
+"""What the notebooks share: the glossary and the diagrams."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-GLOSSARY = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 TERMS = {heading.replace(" ", "-") for heading in re.findall(r"^### (.+)$", GLOSSARY, flags=re.MULTILINE)}
 
 
@@ -19,7 +19,7 @@ def text_of(notebook):
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_link_to_the_glossary_leads_to_a_term(notebook):
-    assert set(re.findall(r"\(glossary\.md#([\w-]+)\)", text_of(notebook))) <= TERMS
+    assert set(re.findall(r"\(\.\./docs/glossary\.md#([\w-]+)\)", text_of(notebook))) <= TERMS
 
 
 def test_a_term_says_where_upstream_explains_it_or_is_a_word_of_this_course():
