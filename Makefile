@@ -1,33 +1,17 @@
 # `make lab` opens the tutorial, `make test` checks it. Both create .venv first. `make help` lists the rest.
-# The first Python that runs here and is 3.11 or 3.12.
-PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+# The first Python that runs here and is 3.11 or 3.12; `setup` says what to do where there is none.
+PYTHON ?= $(or $(shell for p in python3 python3.12 python3.11; do \
             $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; \
-          done)
+          done),python3)
+RUN    := $(if $(shell command -v $(firstword $(PYTHON)) 2>/dev/null),$(PYTHON),uv run --no-project --python 3.12 python)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-UV     := $(shell command -v uv 2>/dev/null)
-GPU    := $(shell nvidia-smi -L 2>/dev/null | head -n 1)
 
-# The two choices, which are remembered: TENSORRT=standard or rtx, which TensorRT a machine with an NVIDIA GPU gets;
-# ENGINES=0 leaves out what builds TensorRT engines without a GPU (100 MB to download, under NVIDIA's licence).
-CHOICES  := $(VENV)/.choices
-TENSORRT ?= $(or $(word 1,$(shell cat $(CHOICES) 2>/dev/null)),standard)
-ENGINES  ?= $(or $(word 2,$(shell cat $(CHOICES) 2>/dev/null)),1)
-ifeq ($(filter $(TENSORRT),standard rtx),)
-$(error TENSORRT is '$(TENSORRT)'; use standard or rtx)
-endif
-LINUX_X86 := $(filter Linux_x86_64,$(shell uname -s)_$(shell uname -m))
-ifdef GPU
-CARDS     := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null)
-RTX_CARDS := $(and $(LINUX_X86),$(filter 7.5 8.% 12.%,$(CARDS)))
-endif
-
-# uv finds wheels in the folders that pip is told of; where there are none and no GPU, it takes
-# PyTorch's small CPU build (pip would take the one with CUDA: see the README).
-export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
-ifeq ($(strip $(GPU)$(UV_FIND_LINKS)),)
-export UV_TORCH_BACKEND ?= cpu
-endif
+# Choices, which are remembered: TENSORRT=standard or rtx, which TensorRT a machine with an NVIDIA GPU gets; ENGINES=0
+# leaves out what builds TensorRT engines without a GPU (100 MB to download, under NVIDIA's licence). OFFLINE=FOLDER
+# takes everything from a wheelhouse. tutorial_lib/cli/setup.py does the work.
+SETUP := $(RUN) -m tutorial_lib setup --no-lab --venv $(VENV) $(if $(TENSORRT),--tensorrt $(TENSORRT)) \
+         $(if $(ENGINES),--engines $(ENGINES)) $(if $(OFFLINE),--offline $(OFFLINE)) $(if $(WITH),--with $(WITH))
 
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
           --nbval-sanitize-with=tests/nbval_sanitize.cfg
@@ -36,7 +20,8 @@ PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-t
 HALF   := $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
 IN_TWO := OMP_NUM_THREADS=$(HALF) $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help lab test test-slow test-long test-gpu mutants zoo lint format notebooks students write-course bench clean
+.PHONY: help lab test test-slow test-long test-gpu mutants zoo lint format notebooks students write-course bench docs \
+        wheelhouse clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +39,7 @@ test: lint ## lint, then run the tests, notebooks included, without the slowest
 	$(IN_TWO) -m "not slow" $(TESTS)
 
 test-slow: $(VENV)/.ready ## run the slow tests, most of which wait for a C++ compiler
+	-@$(BIN)/python -c 'import altair, furo, myst_nb, vl_convert' 2>/dev/null || $(SETUP) --group docs
 	$(IN_TWO) -m "slow and not long" tests
 
 test-long: $(VENV)/.ready ## build TensorRT's engines of many more models, without a GPU
@@ -66,7 +52,7 @@ mutants: $(VENV)/.ready ## check that the tests notice hand-made faults (ROOMS="
 	$(BIN)/python tests/mutants/run.py $(ROOMS)
 
 zoo: $(VENV)/.ready ## compile models from outside on every path and judge them (goes on where it was stopped)
-	$(INSTALL) -c constraints.txt --group zoo
+	@$(SETUP) --group zoo
 	OMP_NUM_THREADS=1 $(BIN)/python tests/zoo/run_zoo.py $(ZOO)
 
 lint: $(VENV)/.ready ## check style, format, types, imports and that notebooks are clean
@@ -92,70 +78,26 @@ write-course: $(VENV)/.ready
 	$(WRITE_COURSE)
 
 bench: $(VENV)/.ready ## measure our paths against eager, torch.compile, ONNX Runtime, OpenVINO and the matrix product
-	$(INSTALL) -c constraints.txt --group bench
+	@$(SETUP) --group bench
 	$(BIN)/python benchmarks/paths.py
 	$(BIN)/python benchmarks/timers.py
 	$(BIN)/python benchmarks/builds.py
 	$(BIN)/python benchmarks/studio.py --json benchmarks/recorded/studio.json
 	$(BIN)/python benchmarks/coverage_of_intervals.py --live 300
 
+docs: $(VENV)/.ready ## build the documentation as a site in build/docs (no notebook is run, no network is used)
+	@$(BIN)/python -c 'import altair, furo, myst_nb, vl_convert' 2>/dev/null || $(SETUP) --group docs
+	$(BIN)/python docs/site/build.py
+
+wheelhouse: $(VENV)/.ready ## put all that `make lab` needs into wheelhouse/; later, offline: make lab OFFLINE=wheelhouse
+	@$(SETUP) --wheelhouse wheelhouse
+
 clean: ## remove the virtual environment
 	rm -rf $(VENV)
-
-ifdef UV
-INSTALL   := $(UV) pip install --quiet --python $(BIN)/python
-UNINSTALL := $(UV) pip uninstall --quiet --python $(BIN)/python
-else
-INSTALL   := $(BIN)/python -m pip install --quiet
-UNINSTALL := $(BIN)/python -m pip uninstall --quiet --yes
-endif
-
-STANDARD_PACKAGES := torch-tensorrt tensorrt tensorrt-cu13 tensorrt-cu13-bindings tensorrt-cu13-libs
-RTX_PACKAGES      := torch-tensorrt-rtx tensorrt-rtx tensorrt-rtx-cu13 tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs
-# Both flavours own the module torch_tensorrt. Where the other one is installed, it goes first, and so does the module of
-# this one, whose files it may have overwritten.
-other_goes = if ls -d $(VENV)/lib/python3*/site-packages/$(1)-*.dist-info >/dev/null 2>&1; \
-             then $(UNINSTALL) torch-tensorrt torch-tensorrt-rtx $(2); fi
-install_standard = $(call other_goes,torch_tensorrt_rtx,$(RTX_PACKAGES)); $(INSTALL) -r requirements-tensorrt.txt
-install_rtx      = $(call other_goes,torch_tensorrt,$(STANDARD_PACKAGES)); $(INSTALL) -r requirements-tensorrt-rtx.txt
-rtx_instead      = echo "Data-centre TensorRT could not be installed; TensorRT for RTX, which runs here, comes instead." >&2; \
-                   $(install_rtx)
-no_tensorrt      = echo "warning: TensorRT could not be installed; everything but the backend tensorrt works without it." >&2
-
-# Written only where a choice changes, so that only a change installs again.
-$(CHOICES): FORCE
-ifneq ($(and $(GPU),$(filter rtx,$(TENSORRT))),)
-ifeq ($(RTX_CARDS),)
-	@echo "error: TensorRT for RTX does not run on compute capability $(or $(sort $(CARDS)),unknown) ($(shell uname -m));" \
-	  "use data-centre TensorRT there: make lab TENSORRT=standard" >&2; exit 2
-endif
-endif
-	@mkdir -p $(VENV)
-	@echo '$(TENSORRT) $(ENGINES)' | cmp -s - $@ || echo '$(TENSORRT) $(ENGINES)' > $@
 
 .PHONY: FORCE
 FORCE:
 
-$(VENV)/.ready: pyproject.toml constraints.txt $(wildcard requirements-*.txt) \
-                $(wildcard tutorial_lib/engines/requirements-*.txt) $(CHOICES)
-ifdef UV
-	$(UV) venv --quiet --allow-existing --python $(or $(PYTHON),3.12) $(VENV)
-else
-	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed; install one, or uv, which brings its own." >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --upgrade 'pip>=25.1'
-endif
-	$(INSTALL) -c constraints.txt -e . --group dev
-ifneq ($(GPU),)
-ifeq ($(TENSORRT),rtx)
-	$(install_rtx) || $(no_tensorrt)
-else
-	$(install_standard) || $(if $(RTX_CARDS),{ $(rtx_instead); } ||) $(no_tensorrt)
-endif
-endif
-ifneq ($(LINUX_X86),)
-ifneq ($(ENGINES),0)
-	$(BIN)/python -m tutorial_lib.engines install --optional
-endif
-endif
-	touch $@
+# It returns at once where nothing changed since the last installation.
+$(VENV)/.ready: FORCE
+	@$(SETUP)

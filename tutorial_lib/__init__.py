@@ -4,6 +4,8 @@ The names that a notebook uses are here; each package says what it is for.
 Each is loaded when it is first used.
 """
 
+from __future__ import annotations  # Python 3.8 gets as far as `setup`, which names its version
+
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

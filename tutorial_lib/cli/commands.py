@@ -17,7 +17,7 @@ from tutorial_lib.advisor.advice import OBJECTIVES
 from tutorial_lib.builds import backends
 from tutorial_lib.builds.job import BuildError
 from tutorial_lib.builds.program import Recompile
-from tutorial_lib.cli import doctor, engines_command, examine_command
+from tutorial_lib.cli import doctor, engines_command, examine_command, setup
 from tutorial_lib.cli.arguments import (
     BAD_INPUT,
     FAILED,
@@ -285,6 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     examine_command.add_parser(commands)
     engines_command.add_parser(commands)
     doctor.add_parser(commands)
+    setup.add_parser(commands)
     return parser
 
 

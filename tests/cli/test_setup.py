@@ -1,0 +1,164 @@
+"""``python -m tutorial_lib setup``: what it decides and says; what it installs is in tests/test_project.py too."""
+
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from tutorial_lib.cli import setup
+from tutorial_lib.cli.setup import Choices, Environment, Machine, SetupError
+
+ROOT = Path(__file__).parents[2]
+LAPTOP = Machine(has_gpu=False, cards=(), is_linux_x86=True, uv=None)
+
+
+class Recorded(Environment):
+    """An environment that notes the commands and installs nothing."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.commands = []
+
+    def _run(self, command):
+        self.commands.append(" ".join(map(str, command)))
+
+
+def test_it_runs_where_nothing_is_installed():
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tutorial_lib.cli import main; main(['setup', '--help'])"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--wheelhouse" in done.stdout
+
+
+def test_what_ended_well_is_remembered_until_a_pin_or_a_choice_changes(tmp_path, monkeypatch):
+    environment = Recorded(tmp_path, LAPTOP)
+    environment.install(Choices(engines=False))
+    assert environment.remembered() == Choices(engines=False)
+    assert environment.is_ready(Choices(engines=False))
+    assert not environment.is_ready(Choices(engines=True))
+    monkeypatch.setattr(Environment, "_content", staticmethod(lambda choices: {"choices": {}, "inputs": "others"}))
+    assert not environment.is_ready(Choices(engines=False))
+
+
+def test_an_installation_that_broke_off_is_not_ready(tmp_path, monkeypatch):
+    environment = Recorded(tmp_path, LAPTOP)
+    environment.install(Choices())
+
+    def full(command):
+        raise SetupError("the disk is full.")
+
+    monkeypatch.setattr(environment, "_run", full)
+    with pytest.raises(SetupError):
+        environment.install(Choices(engines=False))
+    assert not environment.is_ready(Choices())
+
+
+@pytest.mark.parametrize(
+    ("is_linux_x86", "engines", "built"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_the_engine_builder_comes_where_it_has_wheels_and_is_wanted(tmp_path, is_linux_x86, engines, built):
+    environment = Recorded(tmp_path, Machine(False, (), is_linux_x86, None))
+    environment.install(Choices(engines=engines))
+    assert any("tutorial_lib.engines install" in command for command in environment.commands) == built
+
+
+def test_a_python_that_does_not_fit_is_named_and_another_one_on_the_machine_is_taken(tmp_path, monkeypatch):
+    environment = Recorded(tmp_path, LAPTOP)
+    monkeypatch.setattr(setup.sys, "version_info", (3, 13, 1))
+    monkeypatch.setattr(setup, "_lines", lambda *command: [])
+    with pytest.raises(SetupError, match=r"this is Python 3\.13, and the tutorial needs 3\.11 or 3\.12: install"):
+        environment.install(Choices())
+    assert not environment.commands
+    monkeypatch.setattr(setup, "_lines", lambda *command: ["ok"] if command[:2] == ("py", "-3.12") else [])
+    environment.install(Choices())
+    assert environment.commands[0] == f"py -3.12 -m venv {tmp_path}"
+
+
+def test_uv_is_used_where_it_is_and_brings_the_small_build_and_a_python(tmp_path, monkeypatch):
+    for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS", "UV_TORCH_BACKEND"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(setup, "find_python", lambda: None)
+    environment = Recorded(tmp_path, Machine(False, (), False, "uv"))
+    environment.install(Choices())
+    assert environment.commands[0].startswith("uv venv --quiet --allow-existing --python 3.12")
+    assert all(command.startswith("uv ") for command in environment.commands)
+    assert environment._env["UV_TORCH_BACKEND"] == "cpu"
+    assert "UV_TORCH_BACKEND" not in Recorded(tmp_path, Machine(True, ("8.9",), True, "uv"))._env
+
+
+def test_a_wheelhouse_takes_the_place_of_the_network(tmp_path):
+    environment = Recorded(tmp_path / "venv", Machine(False, (), False, "uv"), tmp_path)
+    environment.install(Choices())
+    assert environment._env["PIP_NO_INDEX"] == "1"
+    assert environment._env["PIP_FIND_LINKS"] == str(tmp_path)
+    assert not any(command.startswith("uv ") for command in environment.commands)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--tensorrt", "dx"], "error: TENSORRT is 'dx'; use standard or rtx."),
+        (["--offline", "no-such-folder"], "error: there is no folder no-such-folder: fill it with `make wheelhouse`"),
+        (["--with", "uv"], "error: uv is not installed here: leave out `--with uv`"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_sentence(words, sentence, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(setup, "look", lambda: LAPTOP)
+    assert setup.main(["--venv", str(tmp_path / "venv"), *words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(sentence)
+    assert not (tmp_path / "venv").exists()
+
+
+def test_too_little_space_is_said_before_anything_is_downloaded(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "free")(int(1.5e9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "the CPU build's")
+    environment = Recorded(tmp_path, LAPTOP)
+    with pytest.raises(SetupError, match=r"1\.5 GB are free in .*, and the installation takes 4 GB"):
+        environment.install(Choices())
+    assert not environment.commands
+
+
+def test_pip_that_would_bring_cuda_to_a_laptop_is_named_first(tmp_path, monkeypatch, capsys):
+    for name in setup.INDEXES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(setup.sys, "platform", "linux")
+    Recorded(tmp_path / "a", LAPTOP).install(Choices())
+    assert "set PIP_EXTRA_INDEX_URL" in capsys.readouterr().err
+    Recorded(tmp_path / "b", Machine(True, ("8.9",), True, None)).install(Choices())
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "the CPU build's")
+    Recorded(tmp_path / "c", LAPTOP).install(Choices())
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full"),
+        ("Tunnel connection failed: 407 Proxy Authentication Required", "the proxy refused"),
+        ("Failed to establish a new connection: [Errno -3] Temporary failure in name resolution", "cannot be reached"),
+        (
+            "ERROR: Could not find a version that satisfies the requirement torch (from versions: none)",
+            "cannot be reached",
+        ),
+        ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]", "certificate"),
+        ("error: something else", "its own message is above"),
+    ],
+)
+def test_an_installer_that_fails_is_explained(words, sentence):
+    assert sentence in setup.explain(words)
+
+
+def test_a_command_that_fails_shows_its_own_words_and_what_to_do(tmp_path, capfd):
+    code = "import sys; print('[Errno 28] No space left on device', file=sys.stderr); sys.exit(1)"
+    with pytest.raises(SetupError, match="the installation stopped: the disk is full"):
+        Environment(tmp_path, LAPTOP)._run([sys.executable, "-c", code])
+    assert "[Errno 28]" in capfd.readouterr().err
+    with pytest.raises(SetupError, match="no-such-program cannot be run"):
+        Environment(tmp_path, LAPTOP)._run(["no-such-program"])
