@@ -34,6 +34,11 @@ RTX = ("torch-tensorrt-rtx", "tensorrt-rtx", *(f"tensorrt-rtx-cu13{part}" for pa
 FLAVOURS = {"standard": (STANDARD, "requirements-tensorrt.txt"), "rtx": (RTX, "requirements-tensorrt-rtx.txt")}
 """Both flavours own the module torch_tensorrt: their packages, and the file that names what is installed."""
 BUILD_TOOLS = ("pip>=25.1", "hatchling>=1.27", "editables", "setuptools", "wheel")
+LAB = (
+    "--ip=127.0.0.1",
+    "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb",
+    "--ContentsManager.hide_globs=['*.json','*.png','recorded','diagrams','__pycache__']",
+)
 INTERRUPTED = 130
 
 REASONS = (
@@ -272,8 +277,10 @@ class Environment:
         self._pip("install", *CONSTRAINTS, "--group", group)
 
     def lab(self, arguments: Sequence[str]) -> int:
-        """Open JupyterLab on loopback, with a token; returns its exit code."""
-        command = [self.python, "-m", "jupyterlab", "--ip=127.0.0.1", "--notebook-dir=notebooks", *arguments]
+        """Open JupyterLab in a copy of the course, on loopback and with a token; returns its exit code."""
+        course = ROOT / "build/course"
+        self._run([self.python, "tools/course.py", course])
+        command = [self.python, "-m", "jupyterlab", f"--notebook-dir={course}", *LAB, *arguments]
         return subprocess.call(list(map(str, command)), cwd=ROOT)
 
     def _pip(self, verb: str, *arguments: str) -> None:
