@@ -92,6 +92,15 @@ def test_notebooks_are_committed_as_they_ran(notebook):
             assert cell["outputs"], "there is nothing to compare with"
 
 
+def test_the_map_of_the_course_has_every_notebook_under_its_title():
+    text = "".join("".join(cell["source"]) for cell in cells_of(NOTEBOOKS[0]))
+    titles = {notebook.name: cells_of(notebook)[0]["source"] for notebook in NOTEBOOKS}
+    listed = re.findall(r"^\| \[(.+?)\]\((\w+\.ipynb)\) \|", text, flags=re.MULTILINE)
+    assert [name for _, name in listed] == [notebook.name for notebook in NOTEBOOKS]
+    for title, name in listed:
+        assert f"# {title}\n" in "".join(titles[name])
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_link_inside_a_notebook_leads_somewhere(notebook):
     text = "".join("".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"])

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from tutorial_lib import PATHS
@@ -236,3 +237,16 @@ def test_curves_of_a_grid_need_one_line_of_it(gridded):
     axes = plots.latency(gridded.at(batch=4)).axes[0]
     assert axes.get_xlabel().startswith("length")
     assert "length 1/5/9, batch 1/2/4 (min/opt/max), batch 4" in axes.get_title(loc="left")
+
+
+def test_a_figure_is_told_in_words_with_its_ends_and_extremes():
+    figure = Figure()
+    axes = figure.subplots()
+    figure.suptitle("Speedup over eager")
+    axes.set_ylabel("times as fast as eager\nmedian over rounds")
+    axes.plot([1, 4, 8, 64], [1.5, 2.0, 7.25, 2.1], label="export")
+    axes.plot([1, 64], [1, 9])
+    axes.axvline(8, label="opt = 8")
+    said = "Speedup over eager. times as fast as eager: export 1.5 at 1, 7.25 at 8, 2.1 at 64."
+    assert plots.describe(figure) == said
+    assert plots.show(figure).alt == said

@@ -381,9 +381,27 @@ def svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
+def describe(figure: Figure) -> str:
+    """What a figure shows, in words and numbers: its titles, and ends and extremes of every labelled line."""
+    sentences = [figure.get_suptitle().replace("\n", ". ")]
+    for axes in figure.axes:
+        lines = []
+        for line in axes.get_lines():
+            data: Any = line.get_xydata()
+            points = [(float(x), float(y)) for x, y in data if math.isfinite(y)]
+            if str(line.get_label()).startswith("_") or len(points) < 2 or points[0][0] == points[-1][0]:
+                continue
+            ends = {points[0], points[-1], min(points, key=lambda each: each[1]), max(points, key=lambda each: each[1])}
+            lines.append(f"{line.get_label()} {', '.join(f'{y:.3g} at {x:g}' for x, y in sorted(ends))}")
+        if lines:
+            what = (axes.get_title(loc="left") or axes.get_ylabel()).partition("\n")[0]
+            sentences.append(f"{what}: {'; '.join(lines)}")
+    return ". ".join(filter(None, sentences)) + "."
+
+
 def show(figure: Figure, alt: str = "") -> Any:
-    """A figure as an ``IPython.display.Image``; `alt` says what it shows to who cannot see it, else its title does."""
+    """A figure as an ``IPython.display.Image``, told in words by `alt` or else by :func:`describe`."""
     from IPython.display import Image  # in notebooks only
 
     width = int(figure.get_figwidth() * 100)
-    return Image(png(figure), format="png", embed=True, alt=alt or figure.get_suptitle(), width=width)
+    return Image(png(figure), format="png", embed=True, alt=alt or describe(figure), width=width)

@@ -1,6 +1,5 @@
 """Exercises: `check` judges an answer and never raises, `hint` says more. Each notebook's are in ``exercises/``."""
 
-import base64
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tutorial_lib.core.shapes import DynamicDim, ShapeError
-from tutorial_lib.figures import plots
+from tutorial_lib.teach.pictures import picture
 from tutorial_lib.teach.prediction import KEY, as_number
 
 LARGEST_SIZE = 4096
@@ -52,9 +51,7 @@ class Feedback:
         if self.table is not None:
             text += self.table.to_html(index=False, border=0)
         if self.figure is not None:
-            content = base64.b64encode(plots.png(self.figure)).decode()
-            alt, width = html.escape(self.figure.get_suptitle()), round(100 * self.figure.get_figwidth())
-            text += f'<img alt="{alt}" style="width: 100%; max-width: {width}px" src="data:image/png;base64,{content}">'
+            text += picture(self.figure, self.figure.get_suptitle())
         return text
 
 

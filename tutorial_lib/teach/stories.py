@@ -25,8 +25,12 @@ class Sentence(str):
         return str(self)
 
 
-def speed_up(ratio: float, interval: Interval, what: str = "the compiled model", than: str = "eager PyTorch") -> str:
-    """Whether `what` is faster than `than`, slower, the same, or undecided."""
+def speed_up(
+    ratio: float, interval: Interval | None, what: str = "the compiled model", than: str = "eager PyTorch"
+) -> str:
+    """Whether `what` is faster than `than`, slower, the same, or undecided; `interval` is None in older recordings."""
+    if interval is None:
+        return f"{_upper(what)} was recorded as {_times(ratio)} times as fast as {than}, without an interval."
     low, high = interval
     span = f"{_times(low)} to {_times(high)} times"
     if not (0 < low <= high < math.inf):
@@ -40,7 +44,8 @@ def speed_up(ratio: float, interval: Interval, what: str = "the compiled model",
             "quieter machine."
         )
     word = "faster" if low > 1 else "slower"
-    return f"{_upper(what)} is {word}: {_times(ratio)} times as fast as {than} (between {span})."
+    between = f"between {_times(low)} and {_times(high)}"
+    return f"{_upper(what)} is {word}: {_times(ratio)} times as fast as {than} ({between})."
 
 
 def change(before: float, after: float, what: str, unit: str) -> str:
@@ -113,7 +118,7 @@ def row(sweep: Sweep, path: str, size: int) -> dict[str, Any]:
     """The numbers of one path at one size of the first dimension: ``ratio`` and ``interval`` for :func:`speed_up`."""
     name = sweep.provenance["dims"][0]["name"]
     (numbers,) = sweep.table[(sweep.table["path"] == path) & (sweep.table[name] == size)].to_dict("records")
-    interval = numbers.get("speedup_low", math.nan), numbers.get("speedup_high", math.nan)
+    interval = (numbers["speedup_low"], numbers["speedup_high"]) if "speedup_low" in numbers else None
     return {"ratio": numbers["speedup"], "interval": interval}
 
 
