@@ -395,7 +395,7 @@ def test_an_installation_that_is_missing_or_broken_is_one_sentence(monkeypatch):
     def broken():
         raise ImportError("libtbb.so.12: cannot open shared object file\nmore")
 
-    monkeypatch.setattr(openvino, "_core", broken)
+    monkeypatch.setattr(openvino, "core", broken)
     assert openvino.why_not(CPU) == (
         "openvino is installed but cannot be used (libtbb.so.12: cannot open shared object file); "
         "`pip install openvino`."
@@ -491,3 +491,28 @@ def test_nothing_is_reported_to_its_makers_and_nothing_is_written_into_the_home(
     assert done.returncode == 0, done.stderr
     assert not log.exists(), log.read_text()
     assert list(home.iterdir()) == []
+
+
+INTERRUPT = """
+import gc, os, signal
+from torch import nn
+from tutorial_lib import Case, DynamicDim, TensorSpec, paths
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+case = Case("linear", nn.Linear(4, 4), (TensorSpec("input", (DynamicDim("batch", 1, 4, 8), 4)),))
+programs = [path(case, "openvino") for path in (paths.export, paths.input, paths.jit)]
+while programs:
+    del programs[0]  # the first goes first
+    gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    gc.collect()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupt_after_programs_went_does_not_end_the_process():
+    done = subprocess.run([sys.executable, "-c", INTERRUPT], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "interrupted\n", (done.returncode, done.stderr)
