@@ -44,7 +44,7 @@ MODELS = [
 SETTINGS = [
     Setting(model, ranges, "inductor", precision, ("jit",), sizes, samples=15)
     for model, ranges, sizes in MODELS
-    for precision in ("fp32", "tf32", "bf16")
+    for precision in ("fp32", "bf16")
 ]
 Run = dict[str, Any]
 
