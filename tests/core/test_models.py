@@ -29,6 +29,7 @@ SMALL = {
     "gated-norm": {"tokens": 3, "width": 16},
     "text-encoder": {"vocabulary": 50, "positions": 256, "embed_dim": 24, "depth": 2, "heads": 2, "classes": 3},
     "vit-any-size": {"grid": 4, "embed_dim": 24, "depth": 1, "heads": 2, "classes": 3},
+    "decoder": {"vocabulary": 50, "embed_dim": 16, "depth": 1, "heads": 4, "kv_heads": 2},
 }
 SHORT = {**SMALL["text-encoder"], "batch": (1, 2, 4), "length": (2, 5, 16), "positions": 16}
 LITTLE = {**SMALL["vit-any-size"], "batch": (1, 2, 3), "image": (32, 64, 96)}

@@ -17,6 +17,7 @@ from torch import nn
 from tutorial_lib.core import precision
 from tutorial_lib.core.nets import (
     AnySizeVisionTransformer,
+    Decoder,
     ExpandReshapeModel,
     GatedNorm,
     Perceptron,
@@ -333,6 +334,40 @@ def vit_any_size(batch: Sequence[int] = (1, 2, 8), image: Sequence[int] = (96, 2
     return Case("vit-any-size", model, (images,), recipe=recipe)
 
 
+def decoder(
+    batch: Sequence[int] = (1, 2, 4),
+    new: Sequence[int] = (1, 8, 64),
+    past: Sequence[int] = (2, 64, 448),
+    **sizes: Any,
+) -> Case:
+    """A small language model with its cache: token ``ids`` [batch, new], and keys and values of `past` tokens.
+
+    The longest context is the max of `past` and of `new` together.
+    """
+    model = _seeded(lambda: Decoder(**sizes))
+    batch_dim, new_dim, past_dim = as_range("batch", batch), as_range("new", new), as_range("past", past)
+    block: Any = model.blocks[0]
+    cache = (len(model.blocks), batch_dim, block.kv_heads, past_dim, block.head_dim)
+    pasts = (TensorSpec(f"past_{what}", cache) for what in ("keys", "values"))
+    return Case("decoder", model, (*_tokens(model, batch_dim, new_dim), *pasts), recipe=f"Decoder({_arguments(sizes)})")
+
+
+def prefill(batch: Sequence[int] = (1, 2, 4), new: Sequence[int] = (1, 64, 512), **sizes: Any) -> Case:
+    """The first call of the same language model, on a prompt of `new` tokens, without a cache.
+
+    It is a program of its own: a cache without entries is a tensor with a size of 0, which torch, like 1, turns into a
+    constant, so no program with a range for `past` serves it.
+    """
+    model = _seeded(lambda: Decoder(**sizes))
+    inputs = _tokens(model, as_range("batch", batch), as_range("new", new))
+    return Case("prefill", model, inputs, recipe=f"Decoder({_arguments(sizes)})")
+
+
+def _tokens(model: Decoder, batch: DynamicDim, new: DynamicDim) -> tuple[TensorSpec, TensorSpec]:
+    ids = TensorSpec("ids", (batch, new), torch.int64, high=model.tokens.num_embeddings)
+    return ids, TensorSpec("padding", (batch,), torch.int64)
+
+
 def _arguments(sizes: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in sizes.items())
 
@@ -344,6 +379,7 @@ MODELS: dict[str, Callable[..., Case]] = {
     "gated-norm": gated_norm,
     "text-encoder": text_encoder,
     "vit-any-size": vit_any_size,
+    "decoder": decoder,
 }
 """The models by the name that the command line uses."""
 

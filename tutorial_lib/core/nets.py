@@ -169,3 +169,133 @@ class TextEncoder(nn.Module):
             x = block(x, mask[:, None, None, :])
         present = mask.unsqueeze(-1).to(x.dtype)  # [batch, length, 1]
         return self.head((self.norm(x) * present).sum(dim=1) / present.sum(dim=1))
+
+
+class RMSNorm(nn.Module):
+    """Divide by the root mean square of the last axis, and scale: x [..., width] -> [..., width]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + 1e-6) * self.weight
+
+
+def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary positions: turn each pair of features by an angle that grows with the position.
+
+    x is [batch, heads, new, head_dim]; cos and sin are [batch, 1, new, head_dim / 2].
+    """
+    left, right = x.chunk(2, dim=-1)
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+
+
+class DecoderBlock(nn.Module):
+    """A block of a language model as they are built today: grouped-query attention and a gated perceptron.
+
+    x [batch, new, embed_dim] and the keys and values of earlier tokens, each [batch, kv_heads, past, head_dim], give
+    the next x, and keys and values [batch, kv_heads, past + new, head_dim]. Several query heads share a key head, so
+    the cache is `heads / kv_heads` times smaller.
+    """
+
+    def __init__(self, embed_dim: int, heads: int, kv_heads: int) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, embed_dim // heads
+        self.norm1, self.norm2 = RMSNorm(embed_dim), RMSNorm(embed_dim)
+        self.q_proj = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.k_proj = nn.Linear(embed_dim, kv_heads * self.head_dim, bias=False)
+        self.v_proj = nn.Linear(embed_dim, kv_heads * self.head_dim, bias=False)
+        self.o_proj = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.gate_proj = nn.Linear(embed_dim, 3 * embed_dim, bias=False)
+        self.up_proj = nn.Linear(embed_dim, 3 * embed_dim, bias=False)
+        self.down_proj = nn.Linear(3 * embed_dim, embed_dim, bias=False)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        angles: tuple[torch.Tensor, torch.Tensor],
+        attend: torch.Tensor,
+        past: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        y = self.norm1(x)
+        query = rotated(self._heads(self.q_proj(y), self.heads), *angles)
+        keys = rotated(self._heads(self.k_proj(y), self.kv_heads), *angles)
+        values = self._heads(self.v_proj(y), self.kv_heads)
+        if past is not None:
+            keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
+        x = x + self.o_proj(self.attended(query, keys, values, attend).transpose(1, 2).flatten(2))
+        y = self.norm2(x)
+        return x + self.down_proj(nn.functional.silu(self.gate_proj(y)) * self.up_proj(y)), keys, values
+
+    def _heads(self, x: torch.Tensor, heads: int) -> torch.Tensor:
+        """[batch, new, heads * head_dim] -> [batch, heads, new, head_dim]."""
+        return x.unflatten(-1, (heads, self.head_dim)).transpose(1, 2)
+
+    def attended(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, attend: torch.Tensor
+    ) -> torch.Tensor:
+        """Attention, [batch, heads, new, head_dim], from matrix products.
+
+        ``scaled_dot_product_attention`` computes the same. But a GPU's kernels want masks in aligned rows, and what
+        PyTorch asks of the sizes for that holds for no range from 1 on (notebook 12 shows it).
+        """
+        query = query.unflatten(1, (self.kv_heads, -1))  # [batch, kv_heads, heads per key head, new, head_dim]
+        scores = torch.einsum("bkgnd,bktd->bkgnt", query, keys) / self.head_dim**0.5
+        weights = scores.masked_fill(~attend[:, None], -torch.inf).softmax(dim=-1)
+        return torch.einsum("bkgnt,bktd->bkgnd", weights, values).flatten(1, 2)
+
+
+class Decoder(nn.Module):
+    """A small language model, which continues a text token by token.
+
+    Called on a whole prompt without a cache, it is the *prefill*; with the keys and values of the `past` tokens, of
+    which each call returns `new` more, it is a *decode* step::
+
+        ids [batch, new], padding [batch], past_keys and past_values [depth, batch, kv_heads, past, head_dim]
+        -> logits [batch, new, vocabulary], keys and values [depth, batch, kv_heads, past + new, head_dim]
+
+    ``padding`` says how many places at the left of each row, cache included, are padding. Nothing attends to these,
+    and positions count from the first token behind them. Positions are rotary, so no table bounds the length.
+    """
+
+    def __init__(
+        self, vocabulary: int = 256, embed_dim: int = 128, depth: int = 2, heads: int = 8, kv_heads: int = 2
+    ) -> None:
+        super().__init__()
+        if embed_dim % (2 * heads) or heads % kv_heads:
+            raise ShapeError(
+                f"embed_dim is {embed_dim}, with {heads} heads and {kv_heads} kv_heads; embed_dim must be a multiple of "
+                "twice the heads, and heads one of kv_heads."
+            )
+        self.tokens = nn.Embedding(vocabulary, embed_dim)
+        self.blocks = nn.ModuleList(DecoderBlock(embed_dim, heads, kv_heads) for _ in range(depth))
+        self.norm = RMSNorm(embed_dim)
+        self.head = nn.Linear(embed_dim, vocabulary, bias=False)
+        half = embed_dim // heads // 2
+        self.register_buffer("frequencies", 10_000.0 ** (-torch.arange(half) / half), persistent=False)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        padding: torch.Tensor,
+        past_keys: torch.Tensor | None = None,
+        past_values: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        past = 0 if past_keys is None else past_keys.shape[3]
+        place = torch.arange(past + ids.shape[1], device=ids.device)  # [past + new], of keys
+        query_place = place[past:]  # [new]
+        positions = (query_place - padding[:, None]).clamp(min=0)  # [batch, new]
+        angle = positions[:, None, :, None] * self.frequencies  # [batch, 1, new, head_dim / 2]
+        earlier = place <= query_place[:, None]  # [new, past + new]
+        real = place >= padding[:, None, None]  # [batch, 1, past + new]
+        itself = place == query_place[:, None]  # a padding token attends to itself, or its row would be empty
+        attend = ((earlier & real) | itself)[:, None]  # [batch, 1, new, past + new]
+        x = self.tokens(ids)
+        keys, values = [], []
+        for index, block in enumerate(self.blocks):
+            cached = None if past_keys is None or past_values is None else (past_keys[index], past_values[index])
+            x, k, v = block(x, (angle.cos(), angle.sin()), attend, cached)
+            keys.append(k)
+            values.append(v)
+        return self.head(self.norm(x)), torch.stack(keys), torch.stack(values)

@@ -1,0 +1,101 @@
+"""A language model with a cache: what it computes, and whether compiled programs stay right over 64 tokens."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tutorial_lib import PATHS, Decoder, ShapeError, decoder, paths, prefill, status
+from tutorial_lib.checks.decoding import _step, teacher_forced
+
+SMALL = {"vocabulary": 64, "embed_dim": 32, "heads": 4, "kv_heads": 2}
+STEPS = 64
+
+
+@pytest.fixture(scope="module")
+def case():
+    return decoder(batch=(2, 2, 2), new=(1, 1, 1), past=(2, 16, 96), **SMALL)
+
+
+@pytest.fixture(scope="module")
+def first():
+    return prefill(batch=(2, 2, 2), new=(2, 8, 16), **SMALL)
+
+
+@pytest.fixture(scope="module")
+def prompt():
+    return torch.randint(64, (2, 8), generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_prefill_and_decode_steps_give_what_the_whole_text_gives(case):
+    (ids, padding), model = prefill(new=(1, 12, 16), **SMALL).example(), case.model
+    whole, keys, values = model(ids, padding)
+    _, past_keys, past_values = model(ids[:, :9], padding)
+    for place in range(9, 12):
+        logits, past_keys, past_values = model(ids[:, place : place + 1], padding, past_keys, past_values)
+        torch.testing.assert_close(logits[:, 0], whole[:, place], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close((past_keys, past_values), (keys, values), rtol=1e-4, atol=1e-5)
+    assert keys.shape == (2, 2, 2, 12, 8)
+
+
+@torch.no_grad()
+def test_padding_changes_nothing_and_without_the_mask_it_would(case):
+    text = torch.randint(64, (1, 6))
+    exact = case.model(text, torch.tensor([0]))[0]
+    filled = torch.cat([torch.randint(64, (1, 5)), text], dim=1)
+    padded = case.model(filled, torch.tensor([5]))[0]
+    torch.testing.assert_close(padded[:, 5:], exact, rtol=1e-4, atol=1e-5)
+    assert padded.isfinite().all()
+    assert (case.model(filled, torch.tensor([0]))[0][:, 5:] - exact).abs().max() > 1e-2
+    # one entry of padding stands for an empty cache
+    empty = torch.randn(2, 1, 2, 1, 8)
+    torch.testing.assert_close(case.model(text, torch.tensor([1]), empty, empty)[0], exact, rtol=1e-4, atol=1e-5)
+
+
+def test_key_heads_are_shared_and_the_cache_is_smaller_by_that():
+    model = Decoder(**SMALL)
+    assert model.blocks[0].k_proj.weight.shape == (16, 32)
+    with pytest.raises(ShapeError, match="one of kv_heads"):
+        Decoder(heads=8, kv_heads=3)
+
+
+def test_64_tokens_of_a_compiled_decoder_are_those_of_float64(case, first, prompt):
+    seen = teacher_forced(case, paths.export(first, "eager"), paths.export(case, "eager"), prompt, STEPS)
+    assert len(seen) == STEPS + 1
+    assert all(step.right for step in seen)
+
+
+def test_a_wrong_decoder_is_not_right(case, first, prompt):
+    def forgetful(ids, padding, keys, values):  # without the oldest token, as after an error of one in the padding
+        return case.eager(ids, padding + 1, keys, values)
+
+    seen = teacher_forced(case, case.eager, forgetful, prompt, 3)
+    assert [step.right for step in seen] == [True, False, False, False]
+
+
+def test_another_token_is_forgiven_where_two_are_tied_and_only_there():
+    double = torch.tensor([[1.0, 0.0, 0.5], [1.0, 1.0 - 1e-7, 0.0]], dtype=torch.float64)
+    eager = double.float() + torch.tensor([[0, 1e-7, 0], [0, 0, 1e-7]])
+    other = eager.clone()
+    other[1, 1] += 2e-7
+    assert _step(eager, eager, double).same_token
+    assert (_step(other, eager, double).same_token, _step(other, eager, double).tied) == (False, 1)
+    assert not replace(_step(other, eager, double), tied=0).right
+
+
+COMPILERS = [
+    pytest.param(name, marks=pytest.mark.skipif(not status(name, "cpu").works, reason=f"{name} does not work here"))
+    for name in ("openvino", "inductor", "eager")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("backend", COMPILERS)
+def test_64_tokens_on_every_path_and_backend(case, first, prompt, backend, path):
+    build = PATHS[path]
+    seen = teacher_forced(case, build(first, backend), build(case, backend), prompt, STEPS)
+    worst = max(seen, key=lambda step: step.agreement.ratio / step.agreement.tolerated)
+    assert all(step.right for step in seen), str(worst.agreement)
+    assert sum(not step.same_token for step in seen) <= sum(step.tied > 0 for step in seen)
