@@ -265,7 +265,7 @@ class Decoder(nn.Module):
         super().__init__()
         if embed_dim % (2 * heads) or heads % kv_heads:
             raise ShapeError(
-                f"embed_dim is {embed_dim}, with {heads} heads and {kv_heads} kv_heads; embed_dim must be a multiple of "
+                f"embed_dim is {embed_dim}, with {heads} heads and {kv_heads} kv_heads; it must be a multiple of "
                 "twice the heads, and heads one of kv_heads."
             )
         self.tokens = nn.Embedding(vocabulary, embed_dim)
