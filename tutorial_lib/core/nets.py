@@ -259,6 +259,8 @@ class Decoder(nn.Module):
     and positions count from the first token behind them. Positions are rotary, so no table bounds the length.
     """
 
+    frequencies: torch.Tensor
+
     def __init__(
         self, vocabulary: int = 256, embed_dim: int = 128, depth: int = 2, heads: int = 8, kv_heads: int = 2
     ) -> None:
