@@ -8,10 +8,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 # Choices, which are remembered: TENSORRT=standard or rtx, which TensorRT a machine with an NVIDIA GPU gets; ENGINES=0
-# leaves out what builds TensorRT engines without a GPU (100 MB to download, under NVIDIA's licence). OFFLINE=FOLDER
-# takes everything from a wheelhouse. tutorial_lib/cli/setup.py does the work.
+# leaves out what builds TensorRT engines without a GPU (100 MB to download, under NVIDIA's licence); TORCH=2.13 or 2.14,
+# which has several profiles in one engine and on Linux brings CUDA (6 GB). OFFLINE=FOLDER takes everything from a
+# wheelhouse. tutorial_lib/cli/setup.py does the work.
 SETUP := $(RUN) -m tutorial_lib setup --no-lab --venv $(VENV) $(if $(TENSORRT),--tensorrt $(TENSORRT)) \
-         $(if $(ENGINES),--engines $(ENGINES)) $(if $(OFFLINE),--offline $(OFFLINE)) $(if $(WITH),--with $(WITH))
+         $(if $(ENGINES),--engines $(ENGINES)) $(if $(TORCH),--torch $(TORCH)) $(if $(OFFLINE),--offline $(OFFLINE)) $(if $(WITH),--with $(WITH))
 
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
           --nbval-sanitize-with=tests/nbval_sanitize.cfg
@@ -20,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-t
 HALF   := $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
 IN_TWO := OMP_NUM_THREADS=$(HALF) $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help lab test test-slow test-long test-gpu mutants zoo lint format notebooks students write-course bench docs \
+.PHONY: help lab test test-2.14 test-slow test-long test-gpu mutants zoo lint format notebooks students write-course bench docs \
         wheelhouse clean
 
 help: ## list the commands
@@ -41,6 +42,12 @@ test: lint ## lint, then run the tests, notebooks included, without the slowest
 test-slow: $(VENV)/.ready ## run the slow tests, most of which wait for a C++ compiler
 	-@$(BIN)/python -c 'import altair, furo, myst_nb, vl_convert' 2>/dev/null || $(SETUP) --group docs
 	$(IN_TWO) -m "slow and not long" tests
+
+# In an environment of its own beside the one of `make lab`. Nothing here uses the CUDA of its torch.
+test-2.14: ## test profiles and TensorRT's engines with torch 2.14, which takes 6 GB of disk
+	$(MAKE) --no-print-directory VENV=$(VENV)-2.14 TORCH=2.14 $(VENV)-2.14/.ready
+	OMP_NUM_THREADS=$(HALF) $(VENV)-2.14/bin/python -m pytest -n 2 --dist loadfile -m "not long" tests/engines
+	$(VENV)-2.14/bin/python -m pytest tests/builds/test_profiles.py
 
 test-long: $(VENV)/.ready ## build TensorRT's engines of many more models, without a GPU
 	$(IN_TWO) -m long tests

@@ -50,11 +50,19 @@ def test_every_direct_dependency_is_pinned_in_one_place():
     names = {re.match(r"[A-Za-z0-9_-]+", line).group() for line in asked}
     assert names <= set(pins((ROOT / "constraints.txt").read_text()))
     torch = next(line for line in asked if line.startswith("torch"))
-    assert torch == "torch>=2.11,<2.14"
+    assert torch == "torch>=2.11,<2.15"
 
 
-def test_torch_and_torch_tensorrt_belong_together():
-    ours = pins((ROOT / "constraints.txt").read_text())
+def test_the_constraints_for_torch_2_14_replace_pins_of_the_others():
+    ours, newer = (pins((ROOT / f"constraints{which}.txt").read_text()) for which in ("", "-2.14"))
+    assert newer.keys() <= ours.keys()
+    assert not newer.items() & ours.items()
+    assert newer["torch"].startswith("2.14.")
+
+
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-2.14.txt"])
+def test_torch_and_torch_tensorrt_belong_together(file):
+    ours = pins((ROOT / file).read_text())
     for package in ("torch-tensorrt", "torch-tensorrt-rtx"):
         assert ours["torch"].split(".")[:2] == ours[package].split(".")[:2]
 
@@ -67,8 +75,9 @@ def test_the_requirements_of_both_flavours_get_their_versions_from_the_constrain
     assert set(names) <= set(pins((ROOT / "constraints.txt").read_text()))
 
 
-def test_what_builds_engines_is_the_same_release_as_the_backend():
-    ours = pins((ROOT / "constraints.txt").read_text())
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-2.14.txt"])
+def test_what_builds_engines_is_the_same_release_as_the_backend(file):
+    ours = pins((ROOT / file).read_text())
     minor = ".".join(ours["torch"].split(".")[:2])
     builder = pins((ROOT / "tutorial_lib" / "engines" / f"requirements-{minor}.txt").read_text())
     assert builder["torch-tensorrt-rtx"] == ours["torch-tensorrt-rtx"]
@@ -184,7 +193,11 @@ class Make:
         """The requests that reached Python, and the exit code, output and errors of make."""
         self.log.write_text("")
         places = {"LOG": str(self.log), "SITE": str(self.venv), "PATH": self.path, "REAL": sys.executable}
-        env = {name: value for name, value in os.environ.items() if name not in ("TENSORRT", "ENGINES", "MAKEFLAGS")}
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("TENSORRT", "ENGINES", "TORCH", "MAKEFLAGS")
+        }
         command = ["make", f"VENV={self.venv}", f"PYTHON={self.python}", "WITH=pip", *choices, f"{self.venv}/.ready"]
         done = subprocess.run(
             command, cwd=ROOT, env={**env, **places, **environment}, capture_output=True, text=True, timeout=60

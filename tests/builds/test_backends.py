@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tutorial_lib import BackendUnavailable, OptionError, choose, expand_reshape, status, statuses
+from tutorial_lib.builds import compat
 from tutorial_lib.builds.backends import BACKENDS, as_device, cpp_compiler, settings, tensorrt
 from tutorial_lib.builds.backends import inductor as inductor_module
 from tutorial_lib.paths import jit
@@ -402,3 +403,13 @@ def test_a_build_report_names_the_flavour(monkeypatch, tmp_path, flavour, versio
     monkeypatch.syspath_prepend(tmp_path)
     build = jit(expand_reshape((2, 3, 4), 48, 7), "eager").build
     assert build.versions[flavour] == version
+
+
+@pytest.mark.parametrize("name", ["auto", *BACKENDS])
+def test_a_torch_that_is_too_new_is_told_in_one_sentence_for_every_backend(name, monkeypatch):
+    monkeypatch.setattr(compat, "TORCH", (2, 15))
+    with pytest.raises(
+        BackendUnavailable, match=r"is newer than this tutorial knows, which is up to 2\.14; run `make lab"
+    ):
+        choose(name)
+    assert name == "auto" or not status(name).works

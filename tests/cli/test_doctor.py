@@ -127,11 +127,11 @@ def test_what_is_supported_is_what_the_project_says():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == ">=3.11,<3.13"
     assert doctor.PYTHONS == ("3.11", "3.12")
-    assert "torch>=2.11,<2.14" in project["dependencies"]
-    assert doctor.TORCHES == ("2.11", "2.12", "2.13")
+    assert "torch>=2.11,<2.15" in project["dependencies"]
+    assert doctor.TORCHES == ("2.11", "2.12", "2.13", "2.14")
     assert set(tensorrt.TENSORRT) == {"standard", "rtx"}
-    pins = install.pins(ROOT / "constraints.txt")
     for minor in doctor.TORCHES:
+        pins = install.pins(ROOT / ("constraints-2.14.txt" if minor == "2.14" else "constraints.txt"))
         if pins["torch"].startswith(f"{minor}."):
             assert pins["tensorrt"].startswith(f"{tensorrt.TENSORRT['standard'][minor]}.")
             assert pins["tensorrt-rtx"].startswith(f"{tensorrt.TENSORRT['rtx'][minor]}.")

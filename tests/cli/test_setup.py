@@ -46,6 +46,26 @@ def test_what_ended_well_is_remembered_until_a_pin_or_a_choice_changes(tmp_path,
     assert not environment.is_ready(Choices(engines=False))
 
 
+def test_torch_2_14_has_pins_of_its_own_over_the_others_and_takes_more_space(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "the CPU build's, which has no 2.14")
+    monkeypatch.setattr(setup.sys, "platform", "linux")
+    environment = Recorded(tmp_path, Machine(True, ("8.9",), True, None))
+    environment.install(Choices(tensorrt="rtx", torch="2.14"))
+    assert environment.remembered().torch == "2.14"
+    pins = (tmp_path / "constraints.txt").read_text().splitlines()
+    assert "torch==2.14.1" in pins
+    assert "torch==2.13.0" not in pins
+    assert "numpy==2.4.6" in pins
+    installs = [command for command in environment.commands if f" -c {tmp_path / 'constraints.txt'} " in command]
+    assert [command.rpartition("constraints.txt ")[2] for command in installs] == [
+        "-e . --group dev",
+        "torch-tensorrt-rtx tensorrt-rtx",
+    ]
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: namedtuple("usage", "free")(int(6e9)))
+    with pytest.raises(SetupError, match=r"6\.0 GB are free in .*, and the installation takes 12 GB"):
+        Recorded(tmp_path / "other", LAPTOP).install(Choices(torch="2.14"))
+
+
 def test_an_installation_that_broke_off_is_not_ready(tmp_path, monkeypatch):
     environment = Recorded(tmp_path, LAPTOP)
     environment.install(Choices())
@@ -115,6 +135,7 @@ def test_it_opens_the_copy_of_the_course_that_make_lab_opens(tmp_path, monkeypat
     ("words", "sentence"),
     [
         (["--tensorrt", "dx"], "error: TENSORRT is 'dx'; use standard or rtx."),
+        (["--torch", "2.15"], "error: TORCH is '2.15'; use 2.13 or 2.14."),
         (["--offline", "no-such-folder"], "error: there is no folder no-such-folder: fill it with `make wheelhouse`"),
         (["--with", "uv"], "error: uv is not installed here: leave out `--with uv`"),
     ],

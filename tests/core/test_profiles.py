@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutorial_lib import Case, DynamicDim, ShapeError, TensorSpec
-from tutorial_lib.core.profiles import envelope, holding, read_profiles
+from tutorial_lib.core.profiles import envelope, holding, read_profiles, read_text, show
 from tutorial_lib.core.shapes import sizes_of
 
 BATCH, NEW = DynamicDim("batch", 1, 2, 64), DynamicDim("new", 1, 8, 64, limit=512)
@@ -63,6 +63,22 @@ def test_the_order_of_the_names_and_the_way_of_writing_make_no_difference(profil
     turned = [dict(reversed(profile.items())) for profile in profiles]
     assert read_profiles("net", DIMS, turned) == read == read_profiles("net", DIMS, read)
     assert len({read, read_profiles("net", DIMS, turned)}) == 1  # a value, which can be a key
+
+
+@given(two_dims)
+def test_profiles_are_read_as_they_are_shown(profiles):
+    shown = [show(tuple(DynamicDim(name, *ends) for name, ends in profile.items())) for profile in profiles]
+    assert list(read_text("; ".join(shown))) == list(read_text("\n".join(shown))) == profiles
+
+
+@pytest.mark.parametrize(
+    "text", ["batch", "batch 1/2", "1/2/3", "batch 1/2/x", "batch 1/2/3, batch 1/2/3", "batch -1/2/3"]
+)
+def test_what_is_typed_and_is_no_range_is_quoted(text):
+    with pytest.raises(
+        ShapeError, match=rf"^'{text.rpartition(', ')[2]}' in the profiles is (no range|there twice); write"
+    ):
+        read_text(text)
 
 
 @pytest.mark.parametrize(

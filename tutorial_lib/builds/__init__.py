@@ -3,6 +3,7 @@
 job        the frame of every build around a function of ``paths``    program   a compiled program, with its checks
 report     what was built: Build, Engine                              reasons   why a build failed
 saving     programs as files                                          plan      TensorRT's plan as values
+routed     a program for each of several profiles
 backends/  what compiles: which works here, and with which settings   compat    what only some versions of torch need
 package_cache, object_cache: packages of earlier kernels, and objects of the C++ compiler
 cuda_graphs, convolutions: replayed calls; any batch for convolutions

@@ -28,6 +28,16 @@ def release(version: str) -> tuple[int, int]:
 
 
 TORCH = release(torch.__version__)
+NEWEST = (2, 14)
+"""The newest torch that this package is tested with; there is no Torch-TensorRT for a newer one."""
+
+
+def too_new() -> str | None:
+    """Why nothing is compiled with a torch that is newer than :data:`NEWEST`, as a sentence; None with any other."""
+    if TORCH <= NEWEST:
+        return None
+    newest = ".".join(map(str, NEWEST))
+    return f"torch {torch.__version__} is newer than this tutorial knows, which is up to {newest}; run `make lab`."
 
 
 def calls_on_cpu_may_run_beside_a_build() -> bool:

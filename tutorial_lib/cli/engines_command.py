@@ -11,6 +11,7 @@ from typing import Any
 from tutorial_lib.cli.arguments import FAILED, add_range, clear_progress, error, number, show_progress, sizes
 from tutorial_lib.core import files as _files
 from tutorial_lib.core.model_source import load_case
+from tutorial_lib.core.profiles import read_text
 from tutorial_lib.core.progress import Progress
 from tutorial_lib.engines import files
 from tutorial_lib.engines.report import EngineReport, plan_lines
@@ -31,6 +32,11 @@ def add_parser(commands: Any) -> None:
     command.set_defaults(run=run)
     add_range(command)
     command.add_argument(
+        "--profiles",
+        metavar="RANGES",
+        help="several profiles, each a range for every dynamic dimension: 'batch 1/1/4, length 8/16/32; batch ...'",
+    )
+    command.add_argument(
         "--calls", type=sizes, default=[], metavar="1,4,32", help="sizes to call the model with, in order"
     )
     command.add_argument("--path", choices=[*PATHS, "all"], default="all")
@@ -49,6 +55,8 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build the engines of every path and print them; the exit code is 0 if all were built."""
     case = load_case(args.model, args.min, args.opt, args.max)
+    if args.profiles:
+        case = case.with_profiles(*read_text(args.profiles))
     out = _files.out_folder(args.out) if args.out else None
     reports = []
     for path in PATHS if args.path == "all" else [args.path]:

@@ -28,7 +28,8 @@ CUDA = (
     "PIP_EXTRA_INDEX_URL to the address that pytorch.org shows for pip and CPU, or install uv, which needs no setting."
 )
 INDEXES = ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CONFIG_FILE")
-CONSTRAINTS = ("-c", "constraints.txt")
+TORCHES = ("2.13", "2.14")
+"""What can be chosen, the default first; on Linux, 2.14's ordinary wheel brings CUDA."""
 STANDARD = ("torch-tensorrt", "tensorrt", "tensorrt-cu13", "tensorrt-cu13-bindings", "tensorrt-cu13-libs")
 RTX = ("torch-tensorrt-rtx", "tensorrt-rtx", *(f"tensorrt-rtx-cu13{part}" for part in ("", "-bindings", "-libs")))
 FLAVOURS = {"standard": (STANDARD, "requirements-tensorrt.txt"), "rtx": (RTX, "requirements-tensorrt-rtx.txt")}
@@ -71,10 +72,11 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Choices:
-    """What is remembered from one run to the next: which TensorRT a GPU gets, and whether engines are built."""
+    """What is remembered from one run to the next: which TensorRT a GPU gets, whether engines are built, and torch."""
 
     tensorrt: str = "standard"
     engines: bool = True
+    torch: str = TORCHES[0]
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,11 @@ class Environment:
 
     @staticmethod
     def _content(choices: Choices) -> dict[str, Any]:
-        files = [ROOT / "pyproject.toml", ROOT / "constraints.txt", *sorted(ROOT.glob("requirements-*.txt"))]
+        files = [
+            ROOT / "pyproject.toml",
+            *sorted(ROOT.glob("constraints*.txt")),
+            *sorted(ROOT.glob("requirements-*.txt")),
+        ]
         files += sorted((ROOT / "tutorial_lib/engines").glob("requirements-*.txt"))
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         return {"choices": asdict(choices), "inputs": digest}
@@ -187,16 +193,26 @@ class Environment:
                 f"TensorRT for RTX does not run on compute capability {cards} ({platform.machine()}); use data-centre "
                 "TensorRT there: `make lab TENSORRT=standard`, or `python -m tutorial_lib setup --tensorrt standard`."
             )
-        self._create()
+        self._create(choices)
         print(f"Installing PyTorch, JupyterLab and the rest into {self.folder}; this takes minutes.", flush=True)
-        self._pip("install", *CONSTRAINTS, "-e", ".", "--group", "dev")
+        self._pip("install", *self._constraints(choices), "-e", ".", "--group", "dev")
         if machine.has_gpu:
-            self._install_tensorrt(choices.tensorrt)
+            self._install_tensorrt(choices)
         if choices.engines and machine.is_linux_x86:
             self._run([self.python, "-m", "tutorial_lib.engines", "install", "--optional"])
         self._stamp.write_text(json.dumps(self._content(choices)))
 
-    def _create(self) -> None:
+    def _constraints(self, choices: Choices) -> tuple[str, str]:
+        """The arguments that tell an installer the exact versions; those of another torch are put over the others."""
+        if choices.torch == TORCHES[0]:
+            return "-c", "constraints.txt"
+        text = "".join((ROOT / name).read_text() for name in ("constraints.txt", f"constraints-{choices.torch}.txt"))
+        pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", text, flags=re.MULTILINE))
+        file = self.folder / "constraints.txt"
+        file.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()))
+        return "-c", str(file)
+
+    def _create(self, choices: Choices) -> None:
         python = find_python()
         if python is None and not self.machine.uv:
             have = ".".join(map(str, sys.version_info[:2]))
@@ -207,7 +223,7 @@ class Environment:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._stamp.unlink(missing_ok=True)
         if not self.python.exists():
-            self._check_space()
+            self._check_space(choices)
         if self.machine.uv:  # which fetches a Python where none fits
             fitting = python[0] if python and len(python) == 1 else ".".join(map(str, PYTHONS[-1]))
             self._run([self.machine.uv, "venv", "--quiet", "--allow-existing", "--python", fitting, self.folder])
@@ -215,8 +231,9 @@ class Environment:
             self._run([*python, "-m", "venv", self.folder])
             self._pip("install", "--upgrade", "pip>=25.1")
 
-    def _check_space(self) -> None:
-        brings_cuda = sys.platform == "linux" and not self.machine.uv and not any(map(self._env.get, INDEXES))
+    def _check_space(self, choices: Choices) -> None:
+        has_small_build = choices.torch == TORCHES[0] and any(map(self._env.get, INDEXES))
+        brings_cuda = sys.platform == "linux" and not self.machine.uv and not has_small_build
         if brings_cuda and not self.machine.has_gpu:
             print(CUDA, file=sys.stderr)
         needed = FREE_GB_CUDA if brings_cuda else FREE_GB
@@ -227,19 +244,19 @@ class Environment:
                 f"{needed:.0f} GB: free some space first."
             )
 
-    def _install_tensorrt(self, flavour: str) -> None:
+    def _install_tensorrt(self, choices: Choices) -> None:
         """The flavour that was chosen; if it cannot be had, the other one where the card runs it, or none."""
         try:
-            self._install_flavour(flavour)
+            self._install_flavour(choices)
             return
         except SetupError:
-            if flavour == "standard" and self.machine.runs_rtx:
+            if choices.tensorrt == "standard" and self.machine.runs_rtx:
                 print(
                     "Data-centre TensorRT could not be installed; TensorRT for RTX, which runs here, comes instead.",
                     file=sys.stderr,
                 )
                 try:
-                    self._install_flavour("rtx")
+                    self._install_flavour(replace(choices, tensorrt="rtx"))
                     return
                 except SetupError:
                     pass
@@ -248,23 +265,27 @@ class Environment:
             file=sys.stderr,
         )
 
-    def _install_flavour(self, flavour: str) -> None:
+    def _install_flavour(self, choices: Choices) -> None:
         """Where the other flavour is installed, both go first: its files may have overwritten this one's."""
-        other = next(packages for name, (packages, _) in FLAVOURS.items() if name != flavour)
+        other = next(packages for name, (packages, _) in FLAVOURS.items() if name != choices.tensorrt)
         module = other[0].replace("-", "_")
         places = ("lib/python3*/site-packages", "Lib/site-packages")  # the second one is Windows'
         if any(file for place in places for file in self.folder.glob(f"{place}/{module}-*.dist-info")):
             self._pip(
                 "uninstall", *([] if self.machine.uv else ["--yes"]), "torch-tensorrt", "torch-tensorrt-rtx", *other[1:]
             )
-        self._pip("install", "-r", FLAVOURS[flavour][1])
+        packages, requirements = FLAVOURS[choices.tensorrt]
+        if choices.torch == TORCHES[0]:
+            self._pip("install", "-r", requirements)  # which name constraints.txt
+        else:
+            self._pip("install", *self._constraints(choices), *packages[:2])
 
     def fill_wheelhouse(self, wheelhouse: Path) -> None:
         """Put everything that :meth:`install` needs into a folder, for machines without a network."""
         wheelhouse.mkdir(parents=True, exist_ok=True)
         self._pip("install", "pip>=25.1")  # an environment that uv made has none
         wheel = [self.python, "-m", "pip", "wheel", "--quiet", "--wheel-dir", wheelhouse.resolve()]
-        self._run([*wheel, *CONSTRAINTS, *BUILD_TOOLS, ".", "--group", "dev"])
+        self._run([*wheel, *self._constraints(self.remembered()), *BUILD_TOOLS, ".", "--group", "dev"])
         for project in wheelhouse.glob("tutorial_lib-*.whl"):
             project.unlink()  # it comes from its own folder
         if self.machine.is_linux_x86 and self.remembered().engines:
@@ -274,7 +295,7 @@ class Environment:
 
     def install_group(self, group: str) -> None:
         """Install a further dependency group of the project."""
-        self._pip("install", *CONSTRAINTS, "--group", group)
+        self._pip("install", *self._constraints(self.remembered()), "--group", group)
 
     def lab(self, arguments: Sequence[str]) -> int:
         """Open JupyterLab in a copy of the course, on loopback and with a token; returns its exit code."""
@@ -322,6 +343,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="the environment's folder")
     parser.add_argument("--tensorrt", metavar="FLAVOUR", help="for a GPU: standard or rtx; remembered")
     parser.add_argument("--engines", choices=("0", "1"), help="0 leaves TensorRT's engine builder out; remembered")
+    parser.add_argument("--torch", metavar="VERSION", help=f"{' or '.join(TORCHES)}; remembered")
     parser.add_argument("--offline", type=Path, metavar="FOLDER", help="take everything from this wheelhouse")
     parser.add_argument(
         "--wheelhouse", type=Path, metavar="FOLDER", help="fill a wheelhouse for other machines, then end"
@@ -346,6 +368,8 @@ def main(arguments: Sequence[str]) -> int:
 def _setup(args: argparse.Namespace) -> int:
     if args.tensorrt not in (None, *FLAVOURS):
         raise SetupError(f"TENSORRT is {args.tensorrt!r}; use standard or rtx.")
+    if args.torch not in (None, *TORCHES):
+        raise SetupError(f"TORCH is {args.torch!r}; use {' or '.join(TORCHES)}.")
     if args.offline and not args.offline.is_dir():
         raise SetupError(
             f"there is no folder {args.offline}: fill it with `make wheelhouse` on a machine with a network."
@@ -361,6 +385,8 @@ def _setup(args: argparse.Namespace) -> int:
         choices = replace(choices, tensorrt=args.tensorrt)
     if args.engines:
         choices = replace(choices, engines=args.engines == "1")
+    if args.torch:
+        choices = replace(choices, torch=args.torch)
     if not environment.is_ready(choices):
         environment.install(choices)
     if args.group:

@@ -4,6 +4,7 @@ A profile is a box of sizes, and an engine with several profiles takes the sizes
 numbered from 0, as TensorRT numbers them; where several hold the sizes of a call, the first one serves it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -141,4 +142,33 @@ def none_takes(profiles: Sequence[Profile], sizes: Mapping[str, int]) -> str:
 
 def show(profile: Profile) -> str:
     """A profile for people: ``batch 1/1/4, new 1/64/512``."""
-    return ", ".join(map(str, profile))
+    return ", ".join(f"{dim.name} {dim.min}/{dim.opt}/{dim.max}" for dim in profile)
+
+
+def read_text(text: str) -> tuple[dict[str, tuple[int, int, int]], ...]:
+    """Profiles as they are typed and shown, a semicolon or a new line between two; none in an empty text.
+
+    Raises
+    ------
+    ShapeError
+        If a part of the text is no range of a dimension.
+
+    Examples
+    --------
+    >>> read_text("batch 1/1/4, new 2/64/512; batch 1/8/16, new 1/1/1")[1]
+    {'batch': (1, 8, 16), 'new': (1, 1, 1)}
+    """
+    profiles = []
+    for line in filter(str.strip, re.split(r"[;\n]", text)):
+        profile: dict[str, tuple[int, int, int]] = {}
+        for part in line.split(","):
+            match = re.fullmatch(r"\s*(\w+)[\s=]+(\d+)\s*/\s*(\d+)\s*/\s*(\d+)\s*", part)
+            if not match or match[1] in profile:
+                problem = "is there twice" if match else "is no range"
+                raise ShapeError(
+                    f"{part.strip()!r} in the profiles {problem}; write them as in 'batch 1/1/4, new 2/64/512; "
+                    "batch 1/8/16, new 1/1/1'."
+                )
+            profile[match[1]] = (int(match[2]), int(match[3]), int(match[4]))
+        profiles.append(profile)
+    return tuple(profiles)

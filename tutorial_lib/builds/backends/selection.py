@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from tutorial_lib.builds import compat
 from tutorial_lib.builds.backends import inductor, openvino, preference, tensorrt
 from tutorial_lib.builds.backends.cpp_compiler import NoCompiler, compiler
 
@@ -57,7 +58,9 @@ def status(name: str, device: str | torch.device | None = None) -> Status:
     if name not in BACKENDS:
         raise BackendUnavailable(f"there is no backend {name!r}; use {', '.join(BACKENDS)} or auto.")
     device = as_device(device)
-    reason = None
+    reason = compat.too_new()
+    if reason:
+        return Status(name, str(device), False, reason)
     if name == "tensorrt":
         reason = tensorrt.why_not(device)
     elif name == "inductor":
@@ -88,6 +91,8 @@ def choose(name: str = "auto", device: str | torch.device | None = None) -> tupl
     BackendUnavailable
         If the one asked for does not work here, or the one that the environment names for ``auto``.
     """
+    if reason := compat.too_new():
+        raise BackendUnavailable(reason)
     if name == "auto" and (wanted := preference.requested()) not in (None, "auto"):
         try:
             return choose(wanted, device)

@@ -1,6 +1,6 @@
 """Torch-TensorRT: whether it is here, its settings, and the engines it was asked to build.
 
-Written for Torch-TensorRT 2.11 to 2.13. Everything up to running an engine is tested with 2.11 and 2.13 on a CPU
+Written for Torch-TensorRT 2.11 to 2.14. Everything up to running an engine is tested with 2.11, 2.13 and 2.14 on a CPU
 (:mod:`tutorial_lib.engines`); no engine was run on a GPU. docs/verified.md lists what was verified on what.
 
 Two flavours
@@ -70,8 +70,8 @@ NAMES = {"standard": "data-centre TensorRT", "rtx": "TensorRT for RTX"}
 PACKAGES = ("torch-tensorrt", "tensorrt", "torch-tensorrt-rtx", "tensorrt-rtx-cu13")
 """Packages whose versions decide what is built; which of them are installed tells the flavour."""
 TENSORRT = {
-    "standard": {"2.11": "10.15", "2.12": "10.16", "2.13": "11.0"},
-    "rtx": {"2.11": "1.4", "2.12": "1.4", "2.13": "1.5"},
+    "standard": {"2.11": "10.15", "2.12": "10.16", "2.13": "11.0", "2.14": "11.1"},
+    "rtx": {"2.11": "1.4", "2.12": "1.4", "2.13": "1.5", "2.14": "1.6"},
 }
 """By flavour and torch: the TensorRT that belongs to its Torch-TensorRT."""
 RTX_CAPABILITIES = ("7.5", "8.x", "12.x")
