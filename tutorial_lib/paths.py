@@ -74,7 +74,7 @@ def export(model: nn.Module, case: Case, backend: str, options: Options) -> Prog
 
         if not case.profiles:
             return torch_tensorrt.dynamo.compile(exported, inputs=inputs, **options)
-        several = [torch_tensorrt.Input(**spec.input_args(case.profiles)) for spec in case.inputs]
+        several = [torch_tensorrt.Input(**spec.input_args(case.profiles, traced=False)) for spec in case.inputs]
         return torch_tensorrt.dynamo.compile(exported, inputs=several, **options)
     if backend == "openvino":
         import openvino as ov

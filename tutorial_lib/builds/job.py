@@ -356,7 +356,7 @@ class Job:
             engines=tuple(self.engines),
             left_to_pytorch=self.left_to_pytorch,
             reused=self.reused,
-            notes=(*self.notes, *self._graph_break_notes(), *report.opt_notes(self.case.dims.values())),
+            notes=(*self.notes, *self._graph_break_notes(), *self._opt_notes()),
         )
         compiled = Compiled(self.case, program, build, self.engines, self.compiling, self.serialize)
         self.sealed = True
@@ -379,6 +379,10 @@ class Job:
         self.finished = True
         seconds = time.perf_counter() - self.started
         return compiled.noting(seconds=seconds, checked=result.checked, not_checked=result.not_checked)
+
+    def _opt_notes(self) -> tuple[str, ...]:
+        """A note for each opt that is not as it was typed; the profiles of an exported program have theirs."""
+        return () if self.case.profiles and self.path == "export" else report.opt_notes(self.case.dims.values())
 
     def _is_in_pieces(self) -> bool:
         """Whether Dynamo cut the model: it gave more graphs than sizes need, or one that takes another one's result."""
@@ -471,16 +475,16 @@ def compile_path(opt: str) -> Callable[[PathFunction], CompilePath]:
             BackendUnavailable, OptionError
                 If the backend or an option does not exist here.
             BuildError
-                If the model keeps state, the compiler fails, or the program is wrong at an end of its range.
-            ShapeError
-                If an engine cannot have the case's profiles.
+                If the model keeps state, the compiler fails, the program is wrong at an end of its range, or the
+                engines of the backend cannot have the case's profiles.
             """
             if isinstance(case, Case) and case.profiles:
                 name, _ = backends.choose(backend, case.device)
                 if name != "tensorrt" or function.__name__ == "jit":
                     cases = map(case.at_profile, range(len(case.profiles)))
                     return routed(case, [path(each, backend, options) for each in cases])
-                tensorrt.refuse_profiles(case, function.__name__)
+                if reason := tensorrt.why_no_profiles(case, function.__name__):
+                    raise BuildError(reason)
             with _building(function.__name__, case, backend, options, opt) as job:
                 return job.finish(job.build(function))
 

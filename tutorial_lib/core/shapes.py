@@ -352,19 +352,21 @@ class TensorSpec:
         """
         return [dim if isinstance(dim, int) else (dim.min, dim.max) for dim in self.shape]
 
-    def input_args(self, profiles: Sequence[Sequence[DynamicDim]] = ()) -> dict[str, Any]:
+    def input_args(self, profiles: Sequence[Sequence[DynamicDim]] = (), *, traced: bool = True) -> dict[str, Any]:
         """Keywords for ``torch_tensorrt.Input``: ``min_shape``, ``opt_shape``, ``max_shape``, dtype and name.
 
         A shape without dynamic dimensions gives ``shape`` alone. ``opt_shape`` is the traced size
         (:attr:`DynamicDim.traced`), since Torch-TensorRT traces its graph with a tensor of that size. With several
-        `profiles`, the three shapes of each are the entries of ``profiles`` (Torch-TensorRT 2.14); the graph is
-        traced with the first, and the opt of the others is as it was typed.
+        `profiles`, the three shapes of each are the entries of ``profiles`` (Torch-TensorRT 2.14); it traces with the
+        opt of the first. Where the graph is there already, `traced` is False, and every opt is as it was typed.
         """
         shapes: dict[str, Any] = {}
         if not self.dynamic:
             shapes["shape"] = self.shape_at({dim.name: dim.min for dim in named_dims([self]).values()})
         elif profiles:
-            shapes["profiles"] = [self._corners(profile, traced=not number) for number, profile in enumerate(profiles)]
+            shapes["profiles"] = [
+                self._corners(profile, traced and not number) for number, profile in enumerate(profiles)
+            ]
         else:
             shapes = self._corners(tuple(named_dims([self]).values()), traced=True)
         return {**shapes, "dtype": self.dtype, "name": self.name}

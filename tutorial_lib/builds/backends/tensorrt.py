@@ -305,31 +305,26 @@ def shared_dims(spec: TensorSpec) -> dict[str, dict[int, str]]:
     return {"shared_dims": {axis: dim.name for axis, dim in spec.dynamic.items()}}
 
 
-def refuse_profiles(case: Case, path: str) -> None:
-    """Refuse the several profiles of `case` where the installed Torch-TensorRT cannot put them into one engine.
-
-    Raises
-    ------
-    ShapeError
-        One sentence with the reason and what to do.
-    """
+def why_no_profiles(case: Case, path: str) -> str | None:
+    """Why the installed Torch-TensorRT cannot put the several profiles of `case` into one engine; None if it can."""
     if not compat.inputs_can_have_profiles(upstream()):
-        raise ShapeError(
+        return (
             f"Torch-TensorRT {upstream().__version__} builds one optimization profile for an engine; several need "
             "2.14: `make lab TORCH=2.14`."
         )
     stepped = next((dim for dim in case.dims.values() if dim.step > 1 and not dim.is_fixed), None)
     if stepped and path == "export":
-        raise ShapeError(
+        return (
             f"{stepped.name} is in steps of {stepped.step}, and Torch-TensorRT gives profiles only to sizes that "
             "torch.export has as a symbol of their own; use the input path."
         )
     single = next((dim for dim in case.profiles[0] if dim.max == 1 < case.dims[dim.name].max), None)
     if single and path == "input":
-        raise ShapeError(
+        return (
             f"profile 0 has {single.name} at 1 alone, and torch_tensorrt.Input traces the graph with profile 0, where "
             "torch makes a constant of 1; put another profile first, or use the export path."
         )
+    return None
 
 
 def select_profiles(program: torch.nn.Module) -> None:
