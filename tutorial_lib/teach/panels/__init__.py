@@ -7,6 +7,7 @@ _MODULES = {
     "memory_over_max": "nb00_memory_over_max",
     "profiles": "nb02_profiles",
     "request": "nb04_request",
+    "recompile": "nb04_recompile",
     "tolerance": "nb05_tolerance",
     "heatmap": "nb06_heatmap",
     "memory": "nb07_memory",
