@@ -23,7 +23,7 @@ class Scaled(nn.Module):
         self.linear, self.dropout = nn.Linear(8, 8), nn.Dropout()
 
     def forward(self, x: torch.Tensor, times: int = 1) -> torch.Tensor:
-        """x [batch, 8] -> [batch, 8]."""
+        """X [batch, 8] -> [batch, 8]."""
         return self.dropout(self.linear(x.float())) * times
 
 
