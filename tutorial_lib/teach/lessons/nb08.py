@@ -45,7 +45,9 @@ def listing(file: Path, least: int = 100) -> pd.DataFrame:
             rows.append({"member": member.filename, "bytes": member.file_size})
             if member.filename.endswith(".pt2"):
                 inner = zipfile.ZipFile(io.BytesIO(archive.read(member))).infolist()
-                rows += [{"member": f"    {each.filename.split('/')[-1]}", "bytes": each.file_size} for each in inner]
+                rows += [
+                    {"member": f"    {each.filename.split('/')[-1][-30:]}", "bytes": each.file_size} for each in inner
+                ]
     return pd.DataFrame([row for row in rows if row["bytes"] >= least])
 
 
