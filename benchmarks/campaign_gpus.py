@@ -24,6 +24,7 @@ from typing import Any
 import options
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from tutorial_lib import DynamicDim
 from tutorial_lib.builds import report
@@ -78,7 +79,6 @@ def campaign(gpus: int, kill: bool = False) -> Run:
         "lost": len(SETTINGS) - len(set(keys)),
         "twice": len(keys) - len(set(keys)),
         "failed": [error for error in rows["error"].dropna()],
-        "host_bound": sorted(name(row) for row in latencies.itertuples() if str(row.warning).startswith("host-bound")),
         "median_ms": {name(row): round(row.median_ms, 5) for row in latencies.itertuples()},
     }
 
@@ -101,8 +101,7 @@ def compared(alone: list[Run], beside: Run) -> pd.DataFrame:
     """For each latency: the spread of the runs alone, and that beside the other GPUs as a multiple of their median."""
     frame = pd.DataFrame({number: run["median_ms"] for number, run in enumerate(alone)})
     spread, ratio = frame.max(axis=1) / frame.min(axis=1) - 1, pd.Series(beside["median_ms"]) / frame.median(axis=1)
-    host_bound = frame.index.isin({each for run in (*alone, beside) for each in run["host_bound"]})
-    return pd.DataFrame({"spread": spread, "ratio": ratio, "repeats": spread <= WITHIN, "host_bound": host_bound})
+    return pd.DataFrame({"spread": spread, "ratio": ratio, "repeats": spread <= WITHIN})
 
 
 def verdict(content: dict[str, Any]) -> str:
@@ -117,17 +116,34 @@ def verdict(content: dict[str, Any]) -> str:
     ]
     for text, run in (("on all GPUs", beside), ("with a process killed", killed)):
         lines.append(f"{text}: lost {run['lost']}, twice {run['twice']}, failed {len(run['failed'])}.")
-    for who, frame in compared(alone, beside).groupby("host_bound"):
-        told = frame[frame["repeats"]]
-        inside = (told["ratio"] - 1).abs() <= WITHIN
-        lines.append(
-            f"{len(frame)} latencies that the {'host' if who else 'GPU'} decides: {len(told)} repeat within "
-            f"{WITHIN:.0%} alone; of these, {int(inside.sum())} are within {WITHIN:.0%} beside other GPUs."
-        )
-        lines += [f"  not within: {each}: {row.ratio:.3f}" for each, row in told[~inside].iterrows()]
-        again = frame[~frame["repeats"]]
-        lines += [f"  does not repeat: {each}: {row.spread:.1%} apart alone" for each, row in again.iterrows()]
+    frame = compared(alone, beside)
+    told = frame[frame["repeats"]]
+    inside = (told["ratio"] - 1).abs() <= WITHIN
+    lines.append(
+        f"Of {len(frame)} latencies, {len(told)} repeat within {WITHIN:.0%} alone; of these, {int(inside.sum())} are "
+        f"within {WITHIN:.0%} beside other GPUs."
+    )
+    lines += [f"  not within: {each}: {row.ratio:.3f}" for each, row in told[~inside].iterrows()]
+    again = frame[~frame["repeats"]]
+    lines += [f"  does not repeat: {each}: {row.spread:.1%} apart alone" for each, row in again.iterrows()]
     return "\n".join(lines)
+
+
+def figure(content: dict[str, Any]) -> Figure:
+    """Each latency: how far the runs alone are apart, and what it is beside the other GPUs."""
+    frame = compared(content["alone"], content["beside"]).sort_values("ratio")
+    drawn = Figure(figsize=(8, 0.2 * len(frame) + 1.2), layout="constrained")
+    axes, places = drawn.subplots(), range(len(frame))
+    axes.axvspan(1 - WITHIN, 1 + WITHIN, color="0.9", label=f"within {WITHIN:.0%} of those alone")
+    half = (1 + frame["spread"]) ** 0.5
+    axes.hlines(places, 1 / half, half, color="tab:green", linewidth=5, alpha=0.3, label="how far runs alone are apart")
+    axes.plot(frame["ratio"], places, "o", color="tab:green", label="beside the other GPUs")
+    axes.margins(y=0.01)
+    axes.set_yticks(range(len(frame)), frame.index, fontsize=7)
+    axes.set_xlabel("latency / median of those alone")
+    axes.set_title(f"{content['device']}, {content['beside']['gpus']} GPUs of one host", fontsize=10)
+    axes.legend(loc="lower right", fontsize=8)
+    return drawn
 
 
 def main() -> None:
@@ -135,9 +151,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2, help="runs on one GPU (default: %(default)s)")
     parser.add_argument("--json", type=options.file, help="keep the runs in this file")
     parser.add_argument("--show", type=options.file, metavar="FILE", help="print what a file says, and measure nothing")
+    parser.add_argument("--figure", type=options.file, metavar="PNG", help="draw what --show prints")
     args = parser.parse_args()
     if args.show:
-        print(verdict(json.loads(args.show.read_text())))
+        content = json.loads(args.show.read_text())
+        print(verdict(content))
+        if args.figure:
+            figure(content).savefig(args.figure, dpi=110)
         return
     gpus = torch.cuda.device_count()
     if gpus < 2:

@@ -62,13 +62,23 @@ def test_a_recorded_benchmark_says_what_it_was_measured_on_and_by_which_command(
 
 
 @pytest.fixture
-def studio(monkeypatch):
-    """``benchmarks/studio.py``."""
+def script(monkeypatch):
+    """A file of benchmarks/ as a module."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    spec = importlib.util.spec_from_file_location("benchmarks_studio", ROOT / "benchmarks/studio.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+
+    def loaded(name):
+        spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", ROOT / f"benchmarks/{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return loaded
+
+
+@pytest.fixture
+def studio(script):
+    """``benchmarks/studio.py``."""
+    return script("studio")
 
 
 def run(seconds, engines=True):
@@ -130,3 +140,11 @@ def test_a_click_is_timed_from_its_start_to_engines_first_curve_and_end(studio):
 def test_the_page_has_the_table_of_the_recorded_clicks(name, studio):
     assert studio.with_table(PAGE, f"benchmarks/recorded/{name}", CONTENTS[name]) == PAGE
     assert all(len(case["runs"]) >= 5 for case in CONTENTS[name]["cases"])
+
+
+def test_the_page_on_campaigns_says_what_two_gpus_gave(script):
+    verdict = script("campaign_gpus").verdict(CONTENTS["campaign_gpus.json"]).splitlines()
+    page = (ROOT / "docs/campaigns.md").read_text(encoding="utf-8")
+    assert verdict[0].partition("GPUs: ")[2] in page
+    assert next(line for line in verdict if line.startswith("Of ")) in page
+    assert sum(line.endswith("lost 0, twice 0, failed 0.") for line in verdict) == 2
