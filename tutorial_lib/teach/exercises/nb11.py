@@ -70,7 +70,8 @@ def trust_a_row(answer: Any) -> Feedback:
         right = bool(pd.isna(row["warning"]) and row["agrees"])
         given = bool(call(trusted, row, shown="your function, given a row,"))
         if given != right:
-            what = "differs from float64" if not row["agrees"] else row["warning"] or "has no warning, and agrees"
+            said = row["warning"] if pd.notna(row["warning"]) else "no warning, and it agrees"
+            what = said if row["agrees"] else "it differs from float64"
             raise NotYet(
                 f"{row['model']}, {row['path']}: you {'trust' if given else 'refuse'} a row that says: {what}."
             )

@@ -78,16 +78,15 @@ def errors(recorded: Recorded, models: tuple[str, ...] = ("expand-reshape", "vit
 
 
 def speedups(recorded: Recorded) -> pd.DataFrame:
-    """How many times as fast as eager `jit` and `export` are, with intervals, at 1 and at 256 samples."""
+    """How many times as fast as eager `jit` and `export` are at 1 and 256 samples, and which rows have a warning."""
     table: dict[tuple[str, str, int], dict[str, str]] = {}
     for model in MODELS:
         for name in ("fp32", "bf16"):
             for size in (1, LARGEST):
                 for path in ("jit", "export"):
                     row = rows(recorded, model, name, path).loc[size]
-                    low, high = row["speedup_low"], row["speedup_high"]
-                    text = f"{row['speedup']:.2f}" + ("" if pd.isna(low) else f" [{low:.2f}, {high:.2f}]")
-                    table.setdefault((model, name, size), {})[path] = text
+                    note = " (warning)" if pd.notna(row["warning"]) else ""
+                    table.setdefault((model, name, size), {})[path] = f"{row['speedup']:.2f}{note}"
     return pd.DataFrame(table).T.rename_axis(["model", "precision", "samples"])
 
 

@@ -1,0 +1,89 @@
+"""Notebook 9: what is told of a model, and the judges of repaired ones."""
+
+import pytest
+import torch
+from torch import nn
+
+from tutorial_lib.teach import check
+from tutorial_lib.teach.lessons import nb09
+
+
+class Keywords(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Linear(40, 12)
+
+    def scores(self, sound):
+        return self.words(sound.mean(1))
+
+    def forward(self, sound):
+        return self.scores(sound)
+
+
+def variant(forward):
+    return type("Variant", (Keywords,), {"forward": forward})
+
+
+def deciding(self, sound):
+    return self.scores(sound if sound.max() > 3 else -sound)
+
+
+def test_upstreams_line_stands_beside_cause_and_fix():
+    text = repr(nb09.told("export", variant(deciding)))
+    assert text.startswith("export: ")
+    assert all(word in text for word in ("upstream:", "cause:", "fix:"))
+    assert nb09.words_of("export", variant(deciding))[1].kind == "data-dependent"
+    with pytest.raises(ValueError, match="was built on export"):
+        nb09.told("export", Keywords)
+
+
+def test_a_report_has_a_line_for_each_problem():
+    assert nb09.report(Keywords) == "Keywords: nothing found"
+    mixed = variant(lambda self, sound: self.scores(sound - sound.mean(0)))
+    assert "  - a row depends on the other rows of its batch" in nb09.report(mixed)
+
+
+def test_three_calls_count_what_python_does_beside_tensors():
+    def prints(self, sound):
+        print("frames")
+        return self.scores(sound)
+
+    assert nb09.three_calls("export", variant(prints))["printed"] == 0
+    assert nb09.three_calls("jit", variant(prints))["printed"] == 3
+    assert "refused" in nb09.three_calls("export", variant(deciding))
+
+
+def test_spellings_are_told_by_path():
+    spelled = nb09.spelled(Keywords, lambda self, sound: self.scores(sound) / len(sound))
+    (kinds,) = nb09.kinds({"len": nb09.case_of(spelled)}).to_dict("records")
+    assert kinds == {"jit": "built", "input": "fixed size", "export": "fixed size"}
+
+
+def spread_each(self, sound):
+    sound = sound - sound.mean(1, keepdim=True)
+    spread = sound.std(dim=(1, 2), keepdim=True)
+    return self.scores(torch.where(spread > 0.5, sound / spread, sound))
+
+
+def loudness_each(self, sound):
+    loud = (sound.square().mean(-1, keepdim=True) > 1).to(sound.dtype)
+    level = (sound * loud).sum(1, keepdim=True) / loud.sum(1, keepdim=True).clamp(min=1)
+    return self.scores(sound - level)
+
+
+@pytest.mark.parametrize(
+    ("key", "answer", "said"),
+    [
+        ("09.chances", variant(lambda self, sound: self.scores(sound).softmax(-1)), None),
+        ("09.chances", variant(lambda self, sound: self.scores(sound).softmax(0)), "a row depends"),
+        ("09.chances", Keywords, "does not compute"),
+        ("09.chances", Keywords(), "give the class"),
+        ("09.spread", variant(spread_each), None),
+        ("09.spread", variant(deciding), "export refuses it"),
+        ("09.loudness", variant(loudness_each), None),
+    ],
+)
+def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said):
+    feedback = check(key, answer)
+    assert feedback.right == (said is None), feedback.sentence
+    assert said is None or said in f"{feedback.sentence} {feedback.table}"
