@@ -204,7 +204,7 @@ def test_the_code_builds_what_build_builds():
 def test_several_profiles_are_said_not_to_be_compared_with_tensorrt():
     measured = bench(TUNED)
     advice = advise(measured.case, BOTH_ENDS, measured=replace(measured, backend="tensorrt"))
-    assert "one profile for each engine" in advice.notes[-1]
+    assert "layouts() compares them" in advice.notes[-1]
 
 
 # ---- measuring and replaying ------------------------------------------------------------------------------------

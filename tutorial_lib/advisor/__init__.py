@@ -6,6 +6,7 @@ traffic        the sizes that requests bring               footprint  bytes of w
 latency_model  latency over sizes, with its uncertainty    measuring  a few engines, timed cheaply
 policies       which engines, and who is served by which   replay     predicted against measured
 router         a policy as a callable; padding             advice     the recommendation
+layouts        TensorRT's memory for one engine, several profiles, several engines and padding
 figure         traffic against its cost; the only module here that imports matplotlib
 """
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tutorial_lib.advisor import footprint, latency_model, policies, router
+from tutorial_lib.advisor import footprint, latency_model, layouts, policies, router
 from tutorial_lib.advisor.latency_model import INTERVAL, LatencyModel
 from tutorial_lib.advisor.measuring import MeasuredCase, measure
 from tutorial_lib.advisor.policies import Policy, Search
@@ -18,6 +18,7 @@ from tutorial_lib.advisor.replay import Replay, bracketed, serve
 from tutorial_lib.advisor.traffic import Array, Traffic, as_traffic
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import ShapeError
+from tutorial_lib.engines import build as build_engines
 from tutorial_lib.measure.latency import BUSY
 
 
@@ -344,8 +345,8 @@ class Advice:
         )
         if self.measured.backend == "tensorrt":
             notes.append(
-                "Several optimization profiles in one engine are not compared: the TensorRT paths of this tutorial "
-                "build one profile for each engine, as Torch-TensorRT's own calls do up to version 2.13."
+                "Several profiles in one engine are not among the policies; layouts() compares them with several "
+                "engines, which have the same ranges."
             )
         if self.measured.backend == "openvino":
             notes.append(
@@ -399,6 +400,40 @@ class Advice:
         routers = {policy: self.build(policy) for policy in roles}
         case, column = self.measured.case, self.objective.replay_column
         return serve(case, routers, roles, self.model, traffic, requests, seconds, column, self.bound_ms)
+
+    def layouts(
+        self, engines: int = 2, path: str | None = None, build: layouts.Build = build_engines
+    ) -> layouts.Layouts:
+        """One engine, one with several profiles, several engines, and padding: what TensorRT needs for each.
+
+        Parameters
+        ----------
+        engines : int
+            How many engines, or profiles; one of the bucket policies of the advice.
+        path : str, optional
+            ``input`` or ``export``. Default: the one that was measured if it is one of these, else ``export``.
+        build : callable
+            Builds the engines of a case; :func:`tutorial_lib.engines.build`.
+
+        Raises
+        ------
+        ShapeError
+            If no policy of the advice has so many engines.
+        EnginesUnavailable
+            If TensorRT's engines cannot be built here.
+        """
+        one = min((policy for policy in self.ranked if policy.name.startswith("one engine")), key=self.ranked.index)
+        several = [policy for policy in self.ranked if len(policy.engines) == engines > 1 and not policy.eager]
+        compared = {"one engine, one range": one}
+        compared |= {f"{engines} engines": policy for policy in several if not policy.padded}
+        compared |= {f"{engines} fixed sizes, padded": policy for policy in several if policy.padded}
+        if f"{engines} engines" not in compared:
+            raise ShapeError(
+                f"the advice has no policy of {engines} engines; call advise with buckets={engines} or more, and opts "
+                "for as many."
+            )
+        path = path or (self.measured.path if self.measured.path in ("input", "export") else "export")
+        return layouts.compare(self.measured.case, compared, self.expect, self.measured.measurement, path, build)
 
     def after(self, replayed: Replay) -> "Advice":
         """The same advice, whose recommendation takes into account what was measured in a replay."""
