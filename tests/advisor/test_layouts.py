@@ -93,5 +93,5 @@ def test_as_many_engines_as_the_advice_has_can_be_asked_for():
     formulas = {**TUNED, (16,): lambda size: 0.3 + 0.07 * size}
     advice = advised({1: 50, 2: 20, 16: 20, 20: 5, 64: 5}, formulas)
     assert "one engine, 3 profiles" in by_name(advice.layouts(3, build=build))
-    with pytest.raises(ShapeError, match="the advice has no policy of 4 engines; .* with buckets=4 or more, and opts"):
+    with pytest.raises(ShapeError, match=r"the advice has no policy of 4 engines; .* with buckets=4 or more, and opts"):
         advice.layouts(4, build=build)

@@ -96,7 +96,7 @@ def test_a_dynamic_engine_has_26_layers_for_shapes_that_a_static_one_has_not(rep
     (dynamic,) = reports[path].plans
     (static,) = build(expand_reshape((4, 4, 4)), path).plans
     assert (dynamic.network_layers, dynamic.shape_layers) == (36, 26)
-    assert (static.network_layers, static.shape_layers) == (10, 0)
+    assert (static.network_layers, static.shape_layers) == (9 if upstream.MINOR >= (2, 14) else 10, 0)
     assert (dynamic.is_dynamic, static.is_dynamic) == (True, False)
     assert static.activation_bytes == 17_874_944
     assert "shape_call" in {layer.type for layer in dynamic.layers}
@@ -232,6 +232,8 @@ def test_a_refusal_is_explained_and_the_advice_helps(installed, name):
     case, kind, cause, options = REFUSED[name]
     if name == "attention" and upstream.MINOR < (2, 13):
         pytest.skip("Torch-TensorRT 2.11 takes attention apart by itself, and builds it")
+    if name == "arange" and upstream.MINOR >= (2, 14):
+        pytest.skip("Torch-TensorRT 2.14 converts such an arange, and builds it on jit")
     report = failed(case(), "export")
     assert report.explanation.kind == kind
     assert report.explanation.cause.startswith(cause)
@@ -247,6 +249,8 @@ def test_a_refusal_on_jit_is_explained_alike(installed, name):
     case, kind, cause, _ = REFUSED[name]
     if name == "attention" and upstream.MINOR < (2, 13):
         pytest.skip("Torch-TensorRT 2.11 takes attention apart by itself, and builds it")
+    if name == "arange" and upstream.MINOR >= (2, 14):
+        pytest.skip("Torch-TensorRT 2.14 converts such an arange, and builds it on jit")
     report = failed(case(), "jit")
     assert report.explanation.kind == kind
     assert f"jit with tensorrt could not compile {case().name}: {cause}" in report.failed
@@ -260,7 +264,7 @@ def test_a_refusal_on_jit_is_explained_alike(installed, name):
         (own_models.positive, "Torch-TensorRT converts aten.nonzero.default for TensorRT, and not for", "aten.nonzero"),
         (own_models.spectrum, "Torch-TensorRT 2.13 writes complex numbers as real ones", None),
         (own_models.double, "TensorRT does not compute in float64", None),
-        (own_models.ordered, "torch.sort over the last dimension", "aten.sort"),
+        pytest.param(own_models.ordered, "torch.sort over the last dimension", "aten.sort", marks=upstream.before_2_14),
         (own_models.sequences, "cannot tell the shape of what", "aten._native_batch_norm_legit_no_training"),
     ],
 )
@@ -277,7 +281,8 @@ def test_errors_of_torch_tensorrts_own_code_are_explained(installed, case, cause
 def test_the_reason_that_stands_in_tensorrts_log_alone_is_found_there(installed):
     report = failed(own_models.heads(), "export")
     assert any("[AttentionInput]" in line for line in report.log)
-    assert "[AttentionInput]" in report.explanation.quote
+    if upstream.MINOR < (2, 14):  # whose exception has no more to say
+        assert "[AttentionInput]" in report.explanation.quote
 
 
 @pytest.mark.parametrize(("path", "low"), [("input", 1), ("export", 1), ("export", 2)])

@@ -74,7 +74,9 @@ def test_an_option_that_torch_tensorrt_would_ignore_is_refused_by_name(run_insid
 @pytest.mark.parametrize("option", ["optimisation_level", *OTHERS])
 @pytest.mark.parametrize("how", ["jit", "ahead of time"])
 def test_torch_tensorrt_ignores_it_without_a_word(run_inside, how, option):
-    assert run_inside(inside.upstream_engines, how, {"min_block_size": 1, option: 5}) == (1, [])
+    engines, warnings = run_inside(inside.upstream_engines, how, {"min_block_size": 1, option: 5})
+    of_sizes = "Dynamic dimension"  # 2.14, ahead of time: torch.export recorded a min of 1 as 2
+    assert (engines, [text for text in warnings if not text.startswith(of_sizes)]) == (1, [])
 
 
 def test_a_failing_engine_build_is_an_error(run_inside, path):
@@ -164,9 +166,10 @@ def test_two_inputs_share_two_dynamic_dimensions(run_inside, path):
             run_inside(ours.build, path, "masked", (2, 3, 6))
         return
     engine = run_inside(ours.build, path, "masked", (2, 3, 6)).engines[0]
+    low = 2 if path == "input" and upstream.KEEPS_MIN_2 else 1
     assert ranges(engine) == {
-        "x": ((1, 3, 6), (1, 5, 9), (16, 16, 16)),
-        "mask": ((1, 3, 6), (1, 5, 9)),
+        "x": ((low, 3, 6), (1, 5, 9), (16, 16, 16)),
+        "mask": ((low, 3, 6), (1, 5, 9)),
     }
 
 
@@ -206,7 +209,7 @@ def test_operators_left_to_pytorch_are_named(run_inside, path):
 @pytest.mark.parametrize("path", AHEAD)
 def test_behind_a_graph_break_min_is_that_of_batch_2(run_inside, path):
     first, second = run_inside(ours.build, path, "hybrid", (2, 4, 32), ours.SORT).engines
-    assert ranges(first)["x"][0] == (1, 4, 32)
+    assert ranges(first)["x"][0] == (2 if path == "input" and upstream.KEEPS_MIN_2 else 1, 4, 32)
     (between,) = second.inputs
     assert (between.kind, between.min[0], between.opt[0], between.max[0]) == ("intermediate", 42, 84, 672)
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import sys
+from dataclasses import replace
 from unittest import mock
 
 import inside
@@ -21,14 +22,21 @@ pytestmark = pytest.mark.slow
 
 def profiles(found):
     """The range of every input of every engine that was asked for."""
-    return [[str(sorted(i.shape.items()) if isinstance(i.shape, dict) else i.shape) for i in one] for one, *_ in found]
+    return [
+        [str(sorted(i.shape.items()) if isinstance(i.shape, dict) else i.shape) + several(i) for i in one]
+        for one, *_ in found
+    ]
+
+
+def several(engine_input):
+    return str(getattr(engine_input, "profiles", None) or "")
 
 
 def settings_of(found):
     return [(one.min_block_size, one.pass_through_build_failures, one.disable_tf32) for _, one, _ in found]
 
 
-def exported(name, paths):
+def exported(name, paths, several=()):
     """Run the script of a case, and this package's own paths after it.
 
     Returns the script, its exit code and output, and of both what was asked for.
@@ -36,6 +44,7 @@ def exported(name, paths):
     base = ours.case(name, (1, 4, 8))
     with mock.patch.object(latency, "MIN_SECONDS", 0.002):
         setting = Setting(base.name, tuple(base.dims.values()), "tensorrt", paths=paths, sizes=(1, 4), samples=1)
+        setting = replace(setting, profiles=base.with_profiles(*several).profiles)
         text = script(base, setting)
     names = {"__name__": "exported"}
     with (
@@ -84,3 +93,12 @@ def test_a_script_has_one_path_and_no_folder_of_this_machine(run_inside, path):
     assert '"min_block_size": 1' in text
     for folder in ("engine_cache_dir", "timing_cache_path", "_cache"):
         assert folder not in text
+
+
+@pytest.mark.skipif(upstream.MINOR < (2, 14), reason="Torch-TensorRT before 2.14 builds one profile")
+def test_a_script_has_the_same_several_profiles_as_the_paths(run_inside):
+    few, many = {"batch": (1, 2, 3)}, {"batch": (3, 4, 8)}
+    text, code, _, by_script, by_paths = run_inside(exported, "seed", ("input", "export"), (few, many))
+    assert (code, by_script) == (0, by_paths)
+    assert all("'max_shape': (3," in ranges[0] and "'max_shape': (8," in ranges[0] for ranges in by_script[0])
+    assert 'torch_tensorrt.runtime.optimization_profile(program, "auto")' in text

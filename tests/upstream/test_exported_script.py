@@ -486,3 +486,15 @@ def test_a_setting_that_cannot_be_built_has_no_script():
     ):
         with pytest.raises(error):
             script(base, setting(base, **choices))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_script_for_a_backend_without_profiles_says_what_to_write_instead(path):
+    base = first_model()
+    several = replace(
+        setting(base, paths=(path,)), profiles=base.with_profiles({"batch": (1, 2, 4)}, {"batch": (4, 8, 16)}).profiles
+    )
+    with pytest.raises(
+        ShapeError, match=r"one engine of TensorRT, .*; write one for each profile, with its ranges alone"
+    ):
+        script(base, several)

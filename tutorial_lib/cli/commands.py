@@ -162,6 +162,8 @@ def advise(args: argparse.Namespace) -> int:
     clear_progress()
     print(f"{advice.summary().to_string(index=False)}\n\n{advice.recommendation}")
     print("\n".join(advice.notes))
+    if args.layouts:
+        print(f"\n{advice.layouts(args.layouts)}")
     if out:
         out.mkdir(parents=True, exist_ok=True)
         stem = out / f"{case.name}-advice"
@@ -327,6 +329,12 @@ def _add_advise(commands: Any) -> None:
     command.add_argument("--path", choices=list(PATHS), default="export")
     command.add_argument(
         "--seconds", type=number(float, 0), default=3.0, help="time to measure, besides builds (default: 3)"
+    )
+    command.add_argument(
+        "--layouts",
+        type=int,
+        metavar="N",
+        help="compare N profiles in one engine with N engines and with padding, by TensorRT's memory (built, not run)",
     )
     command.add_argument("--replay", action="store_true", help="hold half of the requests out, build, and serve them")
     command.add_argument("--out", metavar="FOLDER", help="write the table, the code and the figure there")

@@ -21,6 +21,7 @@ from tutorial_lib.builds.backends import tensorrt
 from tutorial_lib.checks import agreement
 from tutorial_lib.core import models, precision, shapes
 from tutorial_lib.core.models import Case
+from tutorial_lib.core.profiles import holding
 from tutorial_lib.core.shapes import DerivedDim, DynamicDim, ShapeError
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.measure import latency
@@ -63,6 +64,11 @@ def script(base: Case, setting: Setting) -> str:
     paths = [path for path in PATHS if path in setting.paths and (backend, path) != ("openvino", "jit")]
     if not paths:
         raise ShapeError(f"{WHY_NO_JIT} Choose the input or the export path.")
+    if case.profiles and (backend != "tensorrt" or "jit" in paths):
+        raise ShapeError(
+            "A script holds several profiles as one engine of TensorRT, on the input and the export path; write one "
+            "for each profile, with its ranges alone."
+        )
     used = {*paths, backend, case.device.type}
     model_source, imports = definitions(case)
     values = {
@@ -97,13 +103,23 @@ def _constants(case: Case, setting: Setting) -> dict[str, Any]:
         "device_type": case.device.type,
         "dtype": precision.DTYPES[case.precision or "fp32"],
         "tf32": case.allows_tf32,
-        "sizes": literal(setting.measured(case), "SIZES = "),
+        "sizes": literal(_sizes_at_opt(case, setting), "SIZES = "),
         "first": first,
         "others": f", with {at_opt}" if others else "",
         "at_size": f"{first}=size, {at_opt}" if others else f"{first}=size",
         "column": f"{first:>{width}}",
         "width": width,
     }
+
+
+def _sizes_at_opt(case: Case, setting: Setting) -> tuple[int, ...]:
+    """The sizes to measure, with the other dimensions at opt; of several profiles, those that one of them takes."""
+    first, *others = case.dims
+    opts = {name: case.dims[name].opt for name in others}
+    sizes = setting.measured(case)
+    return tuple(
+        size for size in sizes if not case.profiles or holding(case.profiles, {first: size, **opts}) is not None
+    )
 
 
 def _inputs(case: Case) -> dict[str, Any]:
@@ -145,6 +161,7 @@ def _calls(case: Case, backend: str) -> dict[str, Any]:
         "ones": " Size 1 gets an engine of its own." if len(first_calls) > 1 else "",
         "first_calls": "\n".join(line for sizes in first_calls for line in _first_call(case, sizes)),
         "tensorrt_inputs": "\n".join(_tensorrt_inputs(case)) if backend == "tensorrt" else "",
+        "several_inputs": "\n".join(_tensorrt_inputs(case, traced=False)) if case.profiles else "",
         "range_dims": "\n".join(_dynamic_shapes(shapes.range_dims(case.inputs))),
         "export_dims": "\n".join(_dynamic_shapes(shapes.export_dims(case.inputs))),
         "traced": keywords(case.traced),
@@ -175,10 +192,11 @@ def _first_call(case: Case, sizes: Mapping[str, int]) -> Iterator[str]:
         yield f"    program(*example({keywords(sizes)}))"
 
 
-def _tensorrt_inputs(case: Case) -> Iterator[str]:
+def _tensorrt_inputs(case: Case, traced: bool = True) -> Iterator[str]:
     for spec in case.inputs:
         yield "        torch_tensorrt.Input("
-        for name, value in {**spec.input_args(), **tensorrt.shared_dims(spec)}.items():
+        shared = tensorrt.shared_dims(spec) if traced else {}
+        for name, value in {**spec.input_args(case.profiles, traced=traced), **shared}.items():
             start = f"            {name}="
             yield f"{start}{literal(value, start)},"
         yield "        ),"
