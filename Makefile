@@ -46,7 +46,8 @@ test-slow: $(VENV)/.ready ## run the slow tests, most of which wait for a C++ co
 # In an environment of its own beside the one of `make lab`. Nothing here uses the CUDA of its torch.
 test-2.14: ## test profiles and TensorRT's engines with torch 2.14, which takes 6 GB of disk
 	$(MAKE) --no-print-directory VENV=$(VENV)-2.14 TORCH=2.14 $(VENV)-2.14/.ready
-	OMP_NUM_THREADS=$(HALF) $(VENV)-2.14/bin/python -m pytest -n 2 --dist loadfile -m "not long" tests/engines
+	OMP_NUM_THREADS=$(HALF) $(VENV)-2.14/bin/python -m pytest -n 2 --dist loadfile -m "not slow" tests/engines
+	$(VENV)-2.14/bin/python -m pytest tests/engines/test_engines_several_profiles.py
 	$(VENV)-2.14/bin/python -m pytest tests/builds/test_profiles.py
 
 test-long: $(VENV)/.ready ## build TensorRT's engines of many more models, without a GPU
