@@ -95,7 +95,7 @@ bench: $(VENV)/.ready ## measure our paths against eager, torch.compile, ONNX Ru
 
 docs: $(VENV)/.ready ## build the documentation as a site in build/docs (no notebook is run, no network is used)
 	@$(BIN)/python -c 'import altair, furo, myst_nb, vl_convert' 2>/dev/null || $(SETUP) --group docs
-	$(BIN)/python docs/site/build.py
+	$(BIN)/python tools/site/build.py
 
 wheelhouse: $(VENV)/.ready ## put all that `make lab` needs into wheelhouse/; later, offline: make lab OFFLINE=wheelhouse
 	@$(SETUP) --wheelhouse wheelhouse

@@ -792,3 +792,18 @@ def test_the_exit_code_is_one_if_anything_is_not_ok(monkeypatch, capsys, states,
     args = parser.parse_args(["doctor"])
     assert args.run(args) == code
     assert capsys.readouterr().out == f"{report}\n"
+
+
+def test_a_class_is_one_line_for_each_machine(monkeypatch, capsys):
+    checks = (Check("Python", NOT_OK, "3.9", "install 3.12."), Check("engine builder", OK, "here"))
+    monkeypatch.setattr(doctor, "diagnose", lambda: Report(checks, EXAMPLE.backends))
+    monkeypatch.setattr(doctor.platform, "node", lambda: "seat-7")
+    parser = argparse.ArgumentParser()
+    doctor.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["doctor", "--class"])
+    assert args.run(args) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == "seat-7: NOT OK, Python: install 3.12. | backends: eager | TensorRT engines are built"
+    monkeypatch.setattr(doctor, "diagnose", lambda: Report((Check("Python", OK, "3.12"),), ()))
+    assert args.run(args) == 0
+    assert capsys.readouterr().out == "seat-7: ready | backends: none | TensorRT engines are shown as recorded\n"

@@ -117,6 +117,16 @@ class Report:
             lines += [margin + line for line in text[1:]]
         return "\n".join([*lines, "", *_fold(self.verdict, COLUMNS)])
 
+    def class_line(self, machine: str) -> str:
+        """One line about the computer called `machine`, for an instructor who looks at forty of them."""
+        works = ", ".join(status.name for status in self.backends if status.works) or "none"
+        builder = next((check for check in self.checks if check.name == "engine builder"), None)
+        engines = "are built" if builder and builder.state == OK else "are shown as recorded"
+        broken = [check for check in self.checks if check.state == NOT_OK]
+        verdict = "; ".join(f"NOT OK, {check.name}: {check.fix or check.found}" for check in broken[:1]) or "ready"
+        more = f" ({len(broken) - 1} more)" if broken[1:] else ""
+        return f"{machine}: {verdict}{more} | backends: {works} | TensorRT engines {engines}"
+
     def _repr_html_(self) -> str:
         left = 'style="text-align:left"'
         heads = "".join(f'<th scope="col" {left}>{head}</th>' for head in ("What", "State", "Found, and what to do"))
@@ -536,7 +546,9 @@ def add_parser(commands: Any) -> None:
     text = "what works on this machine, what does not, and how to fix it"
     parser = commands.add_parser("doctor", help=text, description=f"Says {text}. Exit code 1 if anything is NOT OK.")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="say too whether this plan runs on this card")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print JSON")
+    shape.add_argument("--class", dest="one_line", action="store_true", help="print one line, to look at many machines")
     parser.add_argument(
         "--measure", action="store_true", help="compare inductor and openvino on this CPU first, for what auto takes"
     )
@@ -559,5 +571,8 @@ def run(args: argparse.Namespace) -> int:
     report = diagnose()
     if args.plan:
         report = replace(report, checks=(*report.checks, check_plan(args.plan)))
-    print(json.dumps(report.to_dict(), indent=2) if args.json else report)
+    if args.one_line:
+        print(report.class_line(platform.node() or "this machine"))
+    else:
+        print(json.dumps(report.to_dict(), indent=2) if args.json else report)
     return 0 if report.ok else FAILED
