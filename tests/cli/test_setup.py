@@ -120,15 +120,24 @@ def test_a_wheelhouse_takes_the_place_of_the_network(tmp_path):
     assert not any(command.startswith("uv ") for command in environment.commands)
 
 
-def test_it_opens_the_copy_of_the_course_that_make_lab_opens(tmp_path, monkeypatch):
+@pytest.mark.parametrize("for_students", [False, True])
+def test_it_opens_the_copy_of_the_course_that_make_lab_opens(tmp_path, monkeypatch, for_students):
     environment, opened = Recorded(tmp_path, LAPTOP), []
     monkeypatch.setattr(subprocess, "call", lambda command, cwd: opened.append(command) or 0)
-    assert environment.lab(["--port=9000"]) == 0
-    recipe = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+    assert environment.lab(["--port=9000"], for_students) == 0
+    recipe = subprocess.run(
+        ["make", "-n", "lab", *(["STUDENT=1"] if for_students else [])],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
     of_make = shlex.split(recipe.replace("\\\n", " ").split("jupyter lab", 1)[1])
     mine = [word.replace(f"{ROOT}/", "") for word in opened[0] if word.startswith("--")]
     assert sorted(mine) == sorted([*of_make, "--port=9000"])
-    assert "tools/course.py" in environment.commands[0]
+    assert environment.commands[0].endswith(
+        "student --student" if for_students else "tools/course.py " + f"{ROOT}/build/course"
+    )
 
 
 @pytest.mark.parametrize(

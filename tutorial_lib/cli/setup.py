@@ -297,10 +297,10 @@ class Environment:
         """Install a further dependency group of the project."""
         self._pip("install", *self._constraints(self.remembered()), "--group", group)
 
-    def lab(self, arguments: Sequence[str]) -> int:
+    def lab(self, arguments: Sequence[str], for_students: bool = False) -> int:
         """Open JupyterLab in a copy of the course, on loopback and with a token; returns its exit code."""
-        course = ROOT / "build/course"
-        self._run([self.python, "tools/course.py", course])
+        course = ROOT / "build" / ("student" if for_students else "course")
+        self._run([self.python, "tools/course.py", course, *(["--student"] if for_students else [])])
         command = [self.python, "-m", "jupyterlab", f"--notebook-dir={course}", *LAB, *arguments]
         return subprocess.call(list(map(str, command)), cwd=ROOT)
 
@@ -352,6 +352,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--with", dest="installer", choices=("pip", "uv"), help="by default uv if it is there, else pip"
     )
+    parser.add_argument("--student", action="store_true", help="open the course without outputs and solutions")
     parser.add_argument("--no-lab", action="store_true", help="only install")
     parser.add_argument("lab", nargs="*", metavar="LAB", help="after --, options for JupyterLab, such as --port=9000")
     args = parser.parse_args(arguments)
@@ -396,4 +397,4 @@ def _setup(args: argparse.Namespace) -> int:
         environment.fill_wheelhouse(args.wheelhouse)
         print(f"{args.wheelhouse} is filled: on a machine without a network, `make lab OFFLINE={args.wheelhouse}`.")
         return 0
-    return 0 if args.no_lab else environment.lab(args.lab)
+    return 0 if args.no_lab else environment.lab(args.lab, args.student)
