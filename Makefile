@@ -92,6 +92,7 @@ bench: $(VENV)/.ready ## measure our paths against eager, torch.compile, ONNX Ru
 	$(BIN)/python benchmarks/builds.py
 	$(BIN)/python benchmarks/studio.py --json benchmarks/recorded/studio.json
 	$(BIN)/python benchmarks/coverage_of_intervals.py --live 300
+	$(BIN)/python benchmarks/tables.py
 
 docs: $(VENV)/.ready ## build the documentation as a site in build/docs (no notebook is run, no network is used)
 	@$(BIN)/python -c 'import altair, furo, myst_nb, vl_convert' 2>/dev/null || $(SETUP) --group docs

@@ -63,7 +63,7 @@ def run(number: int, home: Path, name: str) -> dict[str, Any]:
     (home / "tmp").mkdir()
     environment = {key: value for key, value in os.environ.items() if key not in PRIVATE}
     environment |= {"HOME": str(home), "TMPDIR": str(home / "tmp"), "USER": f"learner{number}"}
-    client = NotebookClient(notebook, timeout=1800, cwd=str(file.parent))
+    client = NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(file.parent)}})
     peak, ended, failed = 0.0, threading.Event(), None
 
     def watch() -> None:

@@ -1,7 +1,6 @@
 """From the click on Build: seconds to TensorRT's engines, to the first curve of a compiled path, and to the end.
 
     python benchmarks/studio.py [--model vit] [--backend openvino] [--repeats 5] [--json FILE]
-    python benchmarks/studio.py --json FILE --page docs/benchmarks.md
 
 Three paths, the sizes that the panel proposes, in four states: **cold**, a new kernel with empty caches; **new
 setting**, another range in that kernel; **reused**, the same click once more; **new kernel**, which finds on disk what
@@ -9,8 +8,8 @@ the one before left. Given are medians of the repeats, in which models and backe
 that a kernel took. Starting Python and importing the package are not part of a time; ``--shown`` is how many seconds
 the panel is in view before the first click, during which it loads what the first build needs.
 
-``--json`` keeps every run as soon as it has ended; the same command goes on where it was stopped. With ``--page``
-nothing is measured: the table of that file is written again from the recorded runs.
+``--json`` keeps every run as soon as it has ended; the same command goes on where it was stopped. ``tables.py`` writes
+the page's table.
 """
 
 import argparse
@@ -18,7 +17,6 @@ import datetime
 import json
 import resource
 import shlex
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any
 
 import options
 from fresh_process import processes
+from tables import STATES, studio_table
 
 from tutorial_lib import MODELS
 from tutorial_lib.builds import backends, report
@@ -33,8 +32,6 @@ from tutorial_lib.core.files import save
 from tutorial_lib.measure.device_conditions import Conditions
 from tutorial_lib.measure.sweep import EAGER
 
-STATES = ("cold", "new setting", "reused", "new kernel")
-STEPS = ("engines", "first curve", "done")
 Run = dict[str, Any]
 """By state: seconds to each of :data:`STEPS`, and ``parts`` of these; and ``peak_mb`` of the first kernel."""
 
@@ -102,31 +99,6 @@ def about(device: Any) -> dict[str, Any]:
     }
 
 
-def table(content: dict[str, Any]) -> str:
-    """The recorded runs as a table: medians of all repeats, in seconds."""
-    lines = [f"| model | backend | state | {' | '.join(f'{step}, s' for step in STEPS)} | peak MB |"]
-    lines.append("|---" * (4 + len(STEPS)) + "|")
-    for case in content["cases"]:
-        for state in STATES:
-            cells = [case["model"], case["backend"], state]
-            for step in STEPS:
-                values = [run[state][step] for run in case["runs"] if step in run[state]]
-                cells.append(f"{statistics.median(values):.1f}" if values else "")
-            peak = statistics.median(run["peak_mb"] for run in case["runs"])
-            cells.append(f"{peak:.0f}" if state == STATES[0] else "")
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def with_table(text: str, file: str, content: dict[str, Any]) -> str:
-    """`text` with the table of `content` between its two marks, which are comments that name `file`."""
-    begin, end = f"<!-- table of {file} -->\n", f"<!-- end of {file} -->"
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise SystemExit(f"error: write the lines {begin.strip()} and {end} where the table belongs, once.")
-    before, rest = text.split(begin)
-    return f"{before}{begin}{table(content)}\n{end}{rest.split(end)[1]}"
-
-
 def read(file: Path | None, common: dict[str, Any]) -> dict[str, Any]:
     """The runs that `file` has already; it has to be of this machine and these versions."""
     if file is None or not file.exists():
@@ -145,15 +117,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--shown", type=float, default=0.0, metavar="SECONDS", help="default: not shown before")
     parser.add_argument("--json", type=options.file)
-    parser.add_argument("--page", type=options.file, help="write its table again, and measure nothing")
     parser.add_argument("--inside", choices=["all", "first"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:
         print(json.dumps(kernel(args.model[0], args.backend[0], args.shown, args.inside == "first")))
-        return
-    if args.page:
-        content = json.loads(args.json.read_text())
-        save(args.page, with_table(args.page.read_text(), args.json.as_posix(), content))
         return
     device = backends.as_device("auto")
     content = read(args.json, {**about(device), "shown_seconds": args.shown})
@@ -179,7 +146,7 @@ def main() -> None:
             content["conditions"] = conditions.summary()
             if args.json:
                 save(args.json, json.dumps(content, indent=1) + "\n")
-    print(f"\n{content['device']}\n{table(content)}")
+    print(f"\n{content['device']}\n{studio_table([content])}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import importlib.util
 import json
 import re
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,38 +15,31 @@ ROOT = Path(__file__).parent.parent
 CONTENTS = {file.name: json.loads(file.read_text()) for file in sorted((ROOT / "benchmarks/recorded").glob("*.json"))}
 RECORDED = {name: content for name, content in CONTENTS.items() if "models" in content}
 """What ``benchmarks/paths.py`` recorded."""
-MEASURED = {
-    (file, found["model"], row["batch"]): {"limit, ms": row["limit_ms"], **row["ratios"]}
-    for file, content in RECORDED.items()
-    for found in content["models"]
-    for row in found["rows"]
-}
-"""The limit in ms, and how many times that each program took, by file, model and batch."""
 PAGE = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
 
 
-def table(file: str) -> list[list[str]]:
-    """The cells of the first table after the page's link to a file."""
-    lines = PAGE.partition(f"(../benchmarks/recorded/{file})")[2].splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
-    cells = []
-    for line in lines[start:]:
-        if not line.startswith("|"):
-            break
-        cells.append([cell.strip(" `") for cell in line.strip("|").split("|")])
-    return cells
+@pytest.fixture
+def tables():
+    """``benchmarks/tables.py``."""
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks/tables.py")))
 
 
-@pytest.mark.parametrize("files", [{"": "cpu.json"}, {"": "h100_tuned.json", "vit": "h100.json"}], ids=["cpu", "h100"])
-def test_the_tables_of_the_page_are_what_was_recorded(files):
-    (_, _, *names), _, *rows = table(files[""])
-    assert len(rows) >= 6
-    model = ""
-    for first, batch, *cells in rows:
-        model = first or model
-        found = MEASURED[files.get(model, files[""]), model, int(batch)]
-        written = {name: f"{value:.{3 if name == 'limit, ms' else 2}f}" for name, value in found.items()}
-        assert cells == [written.get(name, "") for name in names]
+def test_the_tables_of_the_page_are_what_was_recorded(tables):
+    assert tables.with_tables(PAGE) == PAGE, "run `python benchmarks/tables.py`"
+    marked = {file for mark in re.findall(r"<!-- table of (.+) -->", PAGE) for file in mark.split()}
+    assert marked == {
+        f"benchmarks/recorded/{name}" for name, content in CONTENTS.items() if {"models", "cases"} & set(content)
+    }
+
+
+def test_a_table_of_paths_takes_a_model_from_the_first_file_that_has_it(tables):
+    def content(model, limit, **ratios):
+        return {"models": [{"model": model, "rows": [{"batch": 1, "limit_ms": limit, "ratios": ratios}]}]}
+
+    both = [content("vit", 1.0, jit=1.5, eager=2.0), content("vit", 9.0, jit=9.0), content("mlp", 2.0, graph=0.5)]
+    head, _, *rows = tables.paths_table(both).splitlines()
+    assert head == "| model | batch | limit, ms | eager | `jit` | graph |"
+    assert rows == ["| vit | 1 | 1.000 | 2.00 | 1.50 |  |", "| mlp | 1 | 2.000 |  |  | 0.50 |"]
 
 
 @pytest.mark.parametrize("file", RECORDED)
@@ -96,24 +91,13 @@ CONTENT = {
 }
 
 
-def test_the_table_of_clicks_has_medians_of_the_repeats_and_leaves_out_what_was_not_reached(studio):
-    head, _, cold, *others = studio.table(CONTENT).splitlines()
+def test_the_table_of_clicks_has_medians_of_the_repeats_and_leaves_out_what_was_not_reached(tables):
+    head, _, cold, *others = tables.studio_table([CONTENT]).splitlines()
     assert head == "| model | backend | state | engines, s | first curve, s | done, s | peak MB |"
     assert cold == "| vit | openvino | cold | 2.0 | 4.0 | 8.0 | 800 |"
     assert others[0] == "| vit | openvino | new setting | 2.0 | 4.0 | 8.0 |  |"
     assert others[3] == "| vit | eager | cold |  | 1.0 | 2.0 | 200 |"
     assert len(others) == 7
-
-
-def test_the_table_is_written_between_its_marks_again_and_again(studio):
-    text = "before\n<!-- table of a.json -->\nold\n<!-- end of a.json -->\nafter\n"
-    written = studio.with_table(text, "a.json", CONTENT)
-    assert written == text.replace("old", studio.table(CONTENT))
-    assert studio.with_table(written, "a.json", CONTENT) == written
-    with pytest.raises(
-        SystemExit, match=r"write the lines <!-- table of b\.json --> and <!-- end of b\.json --> where"
-    ):
-        studio.with_table(text, "b.json", CONTENT)
 
 
 def test_runs_go_on_only_with_those_of_the_same_machine_and_versions(studio, tmp_path):
@@ -137,8 +121,7 @@ def test_a_click_is_timed_from_its_start_to_engines_first_curve_and_end(studio):
 
 
 @pytest.mark.parametrize("name", [name for name in CONTENTS if "cases" in CONTENTS[name]])
-def test_the_page_has_the_table_of_the_recorded_clicks(name, studio):
-    assert studio.with_table(PAGE, f"benchmarks/recorded/{name}", CONTENTS[name]) == PAGE
+def test_every_recorded_click_was_repeated(name):
     assert all(len(case["runs"]) >= 5 for case in CONTENTS[name]["cases"])
 
 

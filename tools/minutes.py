@@ -61,7 +61,9 @@ def run_all() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         write(ROOT, Path(folder))
         for file in sorted(Path(folder, "notebooks").glob("*.ipynb")):
-            client = NotebookClient(nbformat.read(file, as_version=4), timeout=900, cwd=str(file.parent))
+            client = NotebookClient(
+                nbformat.read(file, as_version=4), timeout=900, resources={"metadata": {"path": str(file.parent)}}
+            )
             start = time.perf_counter()
             client.execute()
             seconds[file.name] = round(time.perf_counter() - start, 1)
