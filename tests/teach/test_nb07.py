@@ -67,6 +67,7 @@ def test_the_figure_names_its_engines_and_where_it_was_measured():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(why_not() is not None, reason="TensorRT for RTX builds nothing here")
 def test_the_panel_says_how_many_engines_fit(tmp_path):
     panel = panels.memory(tmp_path / "none.json")

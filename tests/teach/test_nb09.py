@@ -71,6 +71,7 @@ def loudness_each(self, sound):
     return self.scores(sound - level)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "answer", "said"),
     [
