@@ -18,6 +18,7 @@ from tutorial_lib.builds.report import Engine
 from tutorial_lib.core import plain_values
 from tutorial_lib.core.files import save
 from tutorial_lib.core.models import Case
+from tutorial_lib.core.profiles import show
 from tutorial_lib.engines import install, requests
 from tutorial_lib.engines.errors import EnginesUnavailable
 from tutorial_lib.engines.report import BUILD, GRAPH, EngineReport, FunctionReport, engine_dict, requested
@@ -72,7 +73,8 @@ class Recording:
     ) -> tuple[EngineReport, ...]:
         """:func:`tutorial_lib.engines.build_all`, or what was recorded of it."""
         ranges = ", ".join(map(str, requested(case)))
-        key = f"engines: {case.name}, {ranges}, {', '.join(paths)}, calls {list(calls)}, options {options}"
+        profiles = "".join(f", profile {show(profile)}" for profile in case.profiles)
+        key = f"engines: {case.name}, {ranges}{profiles}, {', '.join(paths)}, calls {list(calls)}, options {options}"
 
         def make() -> tuple[EngineReport, ...]:
             return requests.build_all(case, paths, calls, options, mode=mode, seconds=seconds)

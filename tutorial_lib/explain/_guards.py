@@ -91,9 +91,15 @@ GUARDS = (
     ),
     Guard(
         "size",
+        TENSOR + r"size mismatch at index (?P<axis>\d+)\. expected (?P<a>(?!1,)\d+), actual 1\b",
+        "{name} has 1 in dimension {axis}, and the program was compiled for {a} alone there. Size 1 is a constant.",
+        "Expect one more graph, the one for size 1; marking the dimension does not spare it.",
+    ),
+    Guard(
+        "size",
         TENSOR + r"size mismatch at index (?P<axis>\d+)\. expected (?P<a>(?!1,)\d+), actual (?P<b>\d+)",
         "{name} has {b} in dimension {axis}, and the program was compiled for {a} alone there.",
-        "Mark that dimension before the first call: torch._dynamo.mark_dynamic(x, {axis}, min=2, max=...).",
+        "Mark that dimension before the first call: torch._dynamo.mark_dynamic({name}, {axis}, min=2, max=...).",
     ),
     Guard(
         "size",
