@@ -25,23 +25,23 @@ def _case() -> Case:
     return decoder(batch=(1, 2, 4), new=(1, 2, 512), past=(2, 256, 511), depth=1)
 
 
-@exercise(
-    "12.longest", hint="The last token that is asked for needs no entry of its own in the cache that is passed in."
-)
+@exercise("12.longest", hint="The prefill gives the first token. Which step gives the last, and what is its past?")
 def longest_cache(answer: Any) -> Feedback:
     """The max of `past` for a prompt of 128 tokens and 100 that are generated."""
     given = a_number(answer, "the max of `past`")
     if given == 228:
-        raise NotYet("228 is the whole text; the last token that comes out is never read again.")
-    if given != 227:
-        side = "short" if given < 227 else "long"
-        raise NotYet(f"{given:g} is too {side}: how many tokens has the last decode step behind it, in its cache?")
-    return Feedback(True, "the prefill gives token 1, and decode step n reads 127 + n tokens and gives token n + 1.")
+        raise NotYet("228 is the whole text, and its last token is never read again.")
+    if given == 227:
+        raise NotYet("227 is what the last step attends to; one of these tokens is its own, and not in `past`.")
+    if given != 226:
+        side = "short" if given < 226 else "long"
+        raise NotYet(f"{given:g} is too {side}: how many tokens are in the cache that the last decode step is given?")
+    return Feedback(
+        True, "the prefill gives token 1; decode step n has 127 + n tokens in its cache, and 99 is the last."
+    )
 
 
-@exercise(
-    "12.profiles", hint="A decode step has new = (1, 1, 1). The prompts come with two entries of padding: past 2."
-)
+@exercise("12.profiles", hint="A decode step has new = (1, 1, 1). A prompt has two entries of padding for a cache.")
 def profiles_for_the_calls(answer: Any) -> Feedback:
     """Two profiles that take every call of `CALLS`, and neither a prompt with a long cache."""
     if not isinstance(answer, Sequence) or isinstance(answer, str) or len(answer) != 2:

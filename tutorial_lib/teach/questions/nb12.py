@@ -16,23 +16,19 @@ QUESTIONS = {
         "error of the compiled program compare with eager's?",
         choices=["it has grown to many times eager's", "it is still about eager's"],
         answer="it is still about eager's",
-        why="Eager's own error feeds its own cache as well. Both grow alike, if they grow at all, and the rule compares "
-        "the two. A fault, such as a mask that is off by one, shows in the first step.",
+        why="Eager's own error feeds its own cache as well. Both grow alike, if they grow at all, and the rule "
+        "compares the two. A fault, such as a mask that is off by one, shows in the first step.",
     ),
     "empty": Question(
         "Give the cache a range from 0 on, so that the prompt is a call with `past` = 0. What does torch make of it?",
-        choices=[
-            "one program for 0 and all other sizes",
-            "a program in which 0 is a constant",
-            "an error in the model",
-        ],
+        choices=["one program for 0 and all other sizes", "a program in which 0 is a constant"],
         answer="a program in which 0 is a constant",
         why="torch takes 0 and 1 for constants while it traces (notebook 4). The program for an empty cache serves an "
         "empty cache, and nothing else.",
     ),
     "one-range": Question(
-        "One engine for 1 to 512 new tokens and a cache of 2 to 511 needs 144 MB of activation memory. How many MB does "
-        "an engine for *one* new token need, with the same cache?",
+        "One engine for 1 to 512 new tokens and a cache of 2 to 511 needs 144 MB of activation memory. How many MB "
+        "does an engine for *one* new token need, with the same cache?",
         answer=9.6,
         why="Memory follows max. The scores of attention are batch x heads x new x (past + new) numbers: with one new "
         "token they are hardly anything, and the copies of the cache remain.",
