@@ -37,7 +37,7 @@ def longest_cache(answer: Any) -> Feedback:
         side = "short" if given < 226 else "long"
         raise NotYet(f"{given:g} is too {side}: how many tokens are in the cache that the last decode step is given?")
     return Feedback(
-        True, "the prefill gives token 1; decode step n has 127 + n tokens in its cache, and 99 is the last."
+        True, "the prefill gives token 1; decode step n has 127 + n tokens in its cache, up to n = 99."
     )
 
 
