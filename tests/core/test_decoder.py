@@ -84,15 +84,17 @@ def test_another_token_is_forgiven_where_two_are_tied_and_only_there():
     assert not replace(_step(other, eager, double), tied=0).right
 
 
-COMPILERS = [
-    pytest.param(name, marks=pytest.mark.skipif(not status(name, "cpu").works, reason=f"{name} does not work here"))
-    for name in ("openvino", "inductor", "eager")
-]
+def combinations():
+    for backend in ("openvino", "inductor", "eager"):
+        here = status(backend, "cpu").works
+        marks = [] if here else [pytest.mark.skip(reason=f"{backend} does not work here")]
+        for path in PATHS:  # Inductor's compiler takes its time, and one path shows it
+            long = [pytest.mark.long] if backend == "inductor" and path != "export" else []
+            yield pytest.param(backend, path, marks=marks + long)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("backend", COMPILERS)
+@pytest.mark.parametrize(("backend", "path"), combinations())
 def test_64_tokens_on_every_path_and_backend(case, first, prompt, backend, path):
     build = PATHS[path]
     seen = teacher_forced(case, build(first, backend), build(case, backend), prompt, STEPS)

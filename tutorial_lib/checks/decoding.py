@@ -64,11 +64,13 @@ def teacher_forced(case: Case, prefill: Program, decode: Program, prompt: torch.
     wide = float64.widened(case.model)
     runs: tuple[Program, ...] = (prefill, case.eager, lambda *inputs: float64.run(wide, inputs))
     padding = torch.zeros(len(prompt), dtype=torch.int64, device=prompt.device)
-    ids, caches, results = prompt, [()] * len(runs), []
+    caches: list[list[torch.Tensor]] = [[] for _ in runs]
+    ids, results = prompt, []
     for _ in range(steps + 1):
         logits = []
         for index, run in enumerate(runs):
-            scores, *caches[index] = run(ids, padding, *caches[index])  # type: ignore[call-overload]
+            scores, *cache = run(ids, padding, *caches[index])
+            caches[index] = [x.contiguous() for x in cache]  # a compiler may return other strides than eager
             logits.append(scores[:, -1])
         results.append(_step(*logits))
         ids = logits[2].argmax(dim=-1, keepdim=True)

@@ -36,9 +36,7 @@ def longest_cache(answer: Any) -> Feedback:
     if given != 226:
         side = "short" if given < 226 else "long"
         raise NotYet(f"{given:g} is too {side}: how many tokens are in the cache that the last decode step is given?")
-    return Feedback(
-        True, "the prefill gives token 1; decode step n has 127 + n tokens in its cache, up to n = 99."
-    )
+    return Feedback(True, "the prefill gives token 1; decode step n has 127 + n tokens in its cache, up to n = 99.")
 
 
 @exercise("12.profiles", hint="A decode step has new = (1, 1, 1). A prompt has two entries of padding for a cache.")
