@@ -27,6 +27,7 @@ def test_each_control_gives_its_reason_and_the_same_call_none(panel):
     for controls, says in reasons:
         assert says in panel.call(**controls)
     assert panel.history.value.count("<li>") == len(reasons)
+    assert "times 1, float32, a transposed view: layout" in panel.history.value
 
 
 def test_the_limit_is_said_and_forgetting_begins_again(panel):

@@ -79,7 +79,8 @@ class RecompilePanel(Shown):
         self._over_the_limit |= any(each.failure for each in seen.compiles)
         sentence = _sentence(seen.compiles, self._over_the_limit)
         self.told.value = says(sentence)
-        what = f"batch {batch}, times {self.times.value}, {self.dtype.value}"
+        switched_on = [box.description for box in (self.transposed, self.gradients, self.training) if box.value]
+        what = ", ".join([f"batch {batch}, times {self.times.value}, {self.dtype.value}", *switched_on])
         self._lines.append(f"<li>{what}: {html.escape(seen.compiles[-1].why if seen.compiles else 'no compile')}</li>")
         self.history.value = f"<ol>{''.join(self._lines)}</ol>"
         return sentence
