@@ -53,15 +53,13 @@ class Page:
     def text(self):
         return _text(re.sub(r"<style>.*?</style>", " ", self.html, flags=re.DOTALL))
 
-    def _of_class(self, name):
-        found = re.search(
-            rf'<div class="{name}" role="\w+">(.*?)</div>(\s*<details>.*?</details>)?', self.html, re.DOTALL
-        )
+    def _of_class(self, name, role=r' role="\w+"'):
+        found = re.search(rf'<div class="{name}"{role}>(.*?)</div>(\s*<details>.*?</details>)?', self.html, re.DOTALL)
         return _text(found[0]) if found else ""
 
     @property
     def status(self):
-        return self._of_class("tl-status")
+        return self._of_class("tl-status", role="")
 
     @property
     def problem(self):

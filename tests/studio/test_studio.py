@@ -26,7 +26,7 @@ from tutorial_lib.measure.sweep import EAGER
 from tutorial_lib.studio import Studio, app, cached_runs, display, panel, runner, views
 from tutorial_lib.studio.worker import RunCancelled
 
-DRAWN = views.figure, views.more
+DRAWN = views.figure, views.charts, views.more
 THREADS = {"tutorial_lib studio", "tutorial_lib studio, drawing"}
 
 
@@ -52,7 +52,8 @@ def died():
 def orderly(died, monkeypatch):
     """No figures (test_views.py has them). Every test ends idle, and no thread dies of an exception."""
     monkeypatch.setattr(views, "figure", lambda *_: None)
-    monkeypatch.setattr(views, "more", lambda *_: None)
+    monkeypatch.setattr(views, "charts", lambda *_: [])
+    monkeypatch.setattr(views, "more", lambda *_: [])
     yield
     idle()
     assert died == []
@@ -555,9 +556,35 @@ def test_a_first_look_goes_away_with_its_cancelled_run(studio, page, held, monke
     assert page["Pin"].disabled
 
 
+def test_nothing_says_press_build_while_the_range_cannot_be_built(studio, page):
+    page["batch opt"].value = 99
+    assert "opt is 99" in page.problem
+    assert page.status == ""
+    page["batch opt"].value = 4
+    assert page.status == views.READY
+
+
+def test_every_tab_says_what_to_do_before_the_first_build(studio, page):
+    tabs = dict(zip(panel.TABS, page.tabs.children, strict=True))
+    for name in ("Results", "Speed-up and build", "What was built", "Take it with you"):
+        assert any("Nothing is built yet" in getattr(child, "value", "") for child in tabs[name].children), name
+
+
+def test_a_screen_reader_hears_each_stage_once_and_never_the_clock(studio, monkeypatch):
+    heard, told = [], []
+    line = studio._panel.status
+    line.observe(lambda change: told.append(change["new"]), "value")
+    monkeypatch.setattr(runner, "TELL", 0.0)
+    studio.build()
+    for html in told:
+        heard += re.findall(r'role="status">(.*?)</span>', html)
+        assert not re.search(r'role="status">[^<]*\d\.\d s<', html.replace("Done in", "")), "the clock"
+    assert len(heard) == len(set(heard)) < len(told)
+
+
 def test_cancel_without_a_run_changes_nothing(studio, page):
     studio.cancel()
-    assert page.status == "Ready: press Build."
+    assert page.status == views.READY
     result = studio.build()
     studio.cancel()
     assert page.status.startswith("Done in ")
@@ -991,9 +1018,9 @@ def test_a_snapshot_is_of_the_result_and_its_pins(studio):
 
 def test_figures_and_downloads_are_drawn_when_their_tab_is_looked_at(studio, page, drawing):
     studio.build()
-    assert page.html.count("<img") == 1
+    assert page.html.count("<img") == 2
     page.tabs.selected_index = display.MORE_TAB
-    until(lambda: page.html.count("<img") == 2)
+    until(lambda: page.html.count("<img") == 4)
     assert "download=" not in page.html
     page.tabs.selected_index = display.DOWNLOADS_TAB
     until(lambda: "download=" in page.html)

@@ -66,7 +66,6 @@ class Studio:
         self._show_ranges()
         self._changed()
         self._display.draw()
-        self._panel.status.value = views.status("Ready: press Build.")
 
     # What a reader can do, from code.
 
@@ -376,6 +375,8 @@ class Studio:
         except INVALID as error:
             self._current, problem = None, str(error)
         panel.problem.value = views.problem(problem)
+        if self._runner.untouched:
+            panel.status.value = "" if problem else views.status(views.READY)
         panel.build.disabled = panel.scratch.disabled = bool(problem)
         self._mark()
 

@@ -102,15 +102,16 @@ class Display:
         panel, behind = self._panel, self.behind()
         self._draw_engines()
         if result is None:
-            panel.figure.value = views.EMPTY
-            panel.table.value = panel.seconds.value = panel.more.value = panel.built.value = ""
+            for part in (panel.figure, panel.more, panel.built, panel.links):
+                part.value = views.EMPTY
+            panel.table.value = panel.seconds.value = panel.script.value = ""
             return
-        panel.figure.value = _image(views.figure, result, behind)
+        panel.figure.value = _images(views.charts, result, behind)
         panel.table.value = views.table(result, behind)
         panel.seconds.value = views.seconds(result)
         panel.built.value = views.built(result)
         if panel.tabs.selected_index == MORE_TAB:
-            panel.more.value = _image(views.more, result, behind)
+            panel.more.value = _images(views.more, result, behind)
         if streaming is None and panel.tabs.selected_index == DOWNLOADS_TAB:
             panel.script.value = self._script(result)
             panel.links.value = downloads.links(result, views.figure(result, behind))
@@ -156,9 +157,8 @@ class Display:
 
 
 @functools.lru_cache(maxsize=16)
-def _image(
-    draw: Callable[[Result, views.Pinned], Figure | None], result: Result, behind: tuple[tuple[str, Result], ...]
+def _images(
+    draw: Callable[[Result, views.Pinned], list[Figure]], result: Result, behind: tuple[tuple[str, Result], ...]
 ) -> str:
-    """A figure as HTML. A result is a key by its identity."""
-    figure = draw(result, behind)
-    return views.image(figure, views.alt(result)) if figure else ""
+    """Figures as HTML. A result is a key by its identity."""
+    return views.images(draw(result, behind), views.alt(result))

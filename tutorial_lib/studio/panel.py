@@ -11,6 +11,7 @@ from tutorial_lib.core import precision
 from tutorial_lib.core.shapes import LARGEST, DynamicDim
 from tutorial_lib.paths import PATHS
 from tutorial_lib.studio import engine_views, views
+from tutorial_lib.teach.shown import STYLE
 
 TABS = ("Results", "Speed-up and build", "What was built", "TensorRT engine", "Ask for a size", "Take it with you")
 SHOWN = ""
@@ -19,6 +20,20 @@ OUTSIDE = {"refuse it": "raise", "build another engine (jit)": "recompile", "run
 AUTO = "auto"
 BUDGET = 3.0
 """Seconds of measuring (:attr:`tutorial_lib.experiments.setting.Setting.budget`)."""
+
+KEYS = """
+const root = this.closest('.tl-studio');
+root.addEventListener('keydown', event => {
+  if (event.key !== 'Enter' || !event.target.matches('input[type=number], input[type=text]')) return;
+  const ask = event.target.closest('.tl-ask');
+  (ask ? ask.querySelector('button') : root.querySelector('.tl-build')).click();
+});
+root.addEventListener('focusin', event => {
+  if (event.target.matches('.noUi-handle'))
+    event.target.setAttribute('aria-label', event.target.closest('.widget-slider').querySelector('label').textContent);
+});
+"""
+"""Enter in an entry does what the button beside it does, and sliders have a name: core widgets have neither."""
 
 
 def _entry(description: str, width: str = "11em", **more: Any) -> w.IntText:
@@ -112,6 +127,7 @@ class Panel:
         }
         self.problem = w.HTML()
         self.build = _button("Build", "Build what is not built yet, and measure all paths side by side", "primary")
+        self.build.add_class("tl-build")
         self.cancel = _button("Cancel", "Stop as soon as the work can be stopped")
         self.scratch = _button("Build from scratch", "Build and measure again, without anything kept from before")
         self.pin = _button("Pin", "Keep this result as faint lines and rows")
@@ -131,7 +147,8 @@ class Panel:
         self.ask_size = _entry("size", value=33)
         self.outside = w.Dropdown(options=list(OUTSIDE), description="outside the range", style=auto)
         self.ask = _button("Ask", "Call every path at this size")
-        self.answers = w.HTML()
+        self.ask_row, self.answers = _row(self.ask_size, self.outside, self.ask), w.HTML()
+        self.ask_row.add_class("tl-ask")
         self.links, self.script = w.HTML(), w.HTML()
         self.tabs = w.Tab(
             children=[
@@ -148,14 +165,14 @@ class Panel:
                         self.engine_changes,
                     ]
                 ),
-                w.VBox([_row(self.ask_size, self.outside, self.ask), self.answers]),
+                w.VBox([self.ask_row, self.answers]),
                 w.VBox([self.links, self.script]),
             ],
             titles=TABS,
         )
         self.root = w.VBox(
             [
-                w.HTML(f"<style>{views.STYLE}</style>", layout={"display": "none"}),
+                w.HTML(f'<style onload="{html.escape(KEYS)}">{views.STYLE}{STYLE}</style>', layout={"display": "none"}),
                 _row(self.model, self.backend, self.race, self.precision, _row(w.Label("paths"), *self.paths.values())),
                 self.ranges_box,
                 _row(self.sizes, self.rounds, self.budget, self.options),
@@ -169,6 +186,7 @@ class Panel:
             ]
         )
         self.root.add_class("tl-studio")
+        self.root.add_class("tl-live")
 
     def show_ranges(self, dims: Mapping[str, DynamicDim]) -> None:
         """Controls for these dimensions, in place of those that were there."""

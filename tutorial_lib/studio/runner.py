@@ -54,7 +54,7 @@ class Runner:
         self._kind, self._memory_kind = (id(self), "run"), (id(self), "engines over max")
         self._memory_job: Job[tuple[EngineReport, ...]] | None = None
         self._started = self._told = 0.0
-        self._share, self._stage = 0.0, ""
+        self._share, self._stage, self._spoken = 0.0, "", ""
         self.job: Job[Result] | None = None
         self.error: BaseException | None = None
         """What ended the last run early."""
@@ -63,6 +63,11 @@ class Runner:
     def running(self) -> bool:
         """Whether a run is under way that nobody cancelled."""
         return self.job is not None and not self.job.done() and not self.job.cancelled
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was built, asked for or refused yet, so that the status line has nothing to tell."""
+        return self.job is None and self.error is None
 
     def warm_up(self) -> None:
         """Load what the first build needs before anyone asks for it; a run waits until it is loaded."""
@@ -88,6 +93,7 @@ class Runner:
             WORKER.cancel(self._memory_kind)
             self._started = time.monotonic()
             self._share, self._stage = 0.0, "waiting for another run" if WORKER.busy else "starting"
+            self._spoken = ""
             self._show_stage()
             job = WORKER.submit(self._kind, functools.partial(self._run_both, setting, race, fresh), (setting, race))
             self.job = job
@@ -192,7 +198,8 @@ class Runner:
 
     def _show_stage(self) -> None:
         self._told = time.monotonic()
-        self._panel.status.value = status(self._stage, self._share, self._told - self._started)
+        aloud, self._spoken = self._stage != self._spoken, self._stage
+        self._panel.status.value = status(self._stage, self._share, self._told - self._started, aloud=aloud)
 
     def _finish(self, result: Result, done: str) -> None:
         race = self._display.race

@@ -24,6 +24,7 @@ from tutorial_lib.studio.cached_runs import Answer
 
 Pinned = Sequence[tuple[str, Result]]
 """Earlier results, each with its label."""
+Draw = Callable[[Sweep, Sequence[tuple[str, Sweep]]], Figure]
 Rows = dict[str, dict[int, Mapping[str, Any]]]
 """Rows of a sweep by path and size."""
 
@@ -40,6 +41,7 @@ TEMPLATES = Environment(
 TEMPLATES.globals["LATER"] = plots.LATER
 HTML: Any = TEMPLATES.get_template("views.html.jinja").module
 """A function for each macro of the template."""
+READY = "Ready: press Build, or Enter in an entry."
 EMPTY = '<p class="tl-empty">Nothing is built yet. Choose min, opt and max, and press Build.</p>'
 VERY_WIDE = 4.0
 """Upper over lower end of an interval above which its numbers say nothing: two rounds that differ, for instance."""
@@ -61,9 +63,19 @@ def figure(result: Result, pinned: Pinned = ()) -> Figure | None:
     return plots.panel(result.sweep, _sweeps(pinned)) if result.sweep else None
 
 
-def more(result: Result, pinned: Pinned = ()) -> Figure | None:
-    """Speedup and build time, with the pinned results behind; None if nothing could be measured."""
-    return plots.panel_more(result.sweep, _sweeps(pinned)) if result.sweep else None
+def charts(result: Result, pinned: Pinned = ()) -> list[Figure]:
+    """The same as two figures, which stand below each other where the page is narrow."""
+    return _each((plots.latency, plots.agreement), result, pinned)
+
+
+def more(result: Result, pinned: Pinned = ()) -> list[Figure]:
+    """Speedup (throughput, where nothing is compiled) and build time, with the pinned results behind."""
+    compiled = result.sweep is not None and set(result.sweep.table["path"]) != {EAGER}
+    return _each((plots.speedup if compiled else plots.throughput, plots.build_time), result, pinned)
+
+
+def _each(draws: Sequence[Draw], result: Result, pinned: Pinned) -> list[Figure]:
+    return [draw(result.sweep, _sweeps(pinned)) for draw in draws] if result.sweep else []
 
 
 def _sweeps(pinned: Pinned) -> list[tuple[str, Sweep]]:
@@ -74,6 +86,12 @@ def image(figure: Figure, alt: str, stale: bool = False) -> str:
     """A figure as an ``<img>`` that needs no other file, greyed if it is of an earlier setting."""
     content = base64.b64encode(plots.svg(figure).encode()).decode()
     return str(HTML.image(content, alt, stale, round(96 * figure.get_figwidth())))
+
+
+def images(figures: Sequence[Figure], alt: str) -> str:
+    """Figures side by side, or below each other where there is no room; `alt` is the text of the first."""
+    texts = [alt, *map(plots.describe, figures[1:])]
+    return str(HTML.charts([image(figure, text) for figure, text in zip(figures, texts, strict=False)]))
 
 
 def alt(result: Result) -> str:
@@ -264,9 +282,14 @@ def answers(questions: Sequence[Sequence[Answer]]) -> str:
     return str(HTML.answers(questions))
 
 
-def status(text: str, share: float | None = None, seconds: float | None = None, details: str = "") -> str:
-    """The status line: what is being done, which share of it is done, and for how long; details on demand."""
-    return str(HTML.status(text, share, seconds, details))
+def status(
+    text: str, share: float | None = None, seconds: float | None = None, details: str = "", aloud: bool = True
+) -> str:
+    """The status line: what is being done, which share of it is done, and for how long; details on demand.
+
+    A screen reader reads the text out, never the clock; with `aloud` False, where only the clock is new, nothing.
+    """
+    return str(HTML.status(text, share, seconds, details, aloud))
 
 
 def problem(sentence: str) -> str:

@@ -1,0 +1,105 @@
+"""The exercises of notebook 2. Their keys are what real engines had; ``tests/teach`` builds them again."""
+
+from typing import Any
+
+import pandas as pd
+import torch
+
+from tutorial_lib.engines import EngineReport
+from tutorial_lib.teach.checking import Feedback, NotYet, a_function, a_mapping, a_number, call, exercise
+
+PROFILES = {
+    (1, 4, 32): (1, 4, 32),
+    (2, 4, 32): (1, 4, 32),
+    (3, 8, 64): (3, 8, 64),
+    (1, 1, 32): (1, 2, 32),
+    (2, 2, 8): (1, 2, 8),
+    (5, 16, 16): (5, 16, 16),
+}
+"""The profile on `export` of expand-reshape, by min, example and max of the batch."""
+LARGEST_BLOCK = 3
+"""Operators of its graph with a fixed batch."""
+
+
+@exercise(
+    "02.profile",
+    hint="Three rules, one for each number. A min of exactly 2 is changed, a min of 3 is not. And at which size can a "
+    "dimension not be traced?",
+)
+def rule_of_profiles(answer: Any) -> Feedback:
+    """A function that predicts the profile of export."""
+    predict = a_function(answer, "def real_profile(low, example, high): return low, example, high")
+    rows, wrong = [], None
+    for typed, real in PROFILES.items():
+        yours = call(predict, *typed, shown=f"real_profile{typed}")
+        rows.append((" / ".join(map(str, typed)), str(real), str(yours)))
+        if wrong is None and not (isinstance(yours, tuple | list) and list(yours) == list(real)):
+            wrong = typed, real, yours
+    table = pd.DataFrame(rows, columns=["low / example / high", "TensorRT got", "yours"])
+    if wrong:
+        typed, real, yours = wrong
+        raise NotYet(f"for {typed} TensorRT got {real}, and yours is {str(yours)[:60]}.", table=table)
+    return Feedback(True, "that is what TensorRT gets, in all of these cases.", table=table)
+
+
+@exercise(
+    "02.range-check",
+    hint="`x.shape[0]` is the batch. `raise ValueError(f'batch is {batch}; ...')` where it is below 2 or above 32, and "
+    "nothing otherwise.",
+)
+def check_in_front(answer: Any) -> Feedback:
+    """A function that refuses batches outside 2 to 32 with a sentence."""
+    guard = a_function(answer, "def my_check(x): ...")
+    rows = []
+    for batch in (2, 4, 32, 1, 33):
+        allowed = 2 <= batch <= 32
+        try:
+            returned, said = guard(torch.zeros(batch, 3, 4)), ""
+        except ValueError as error:
+            returned, said = None, str(error) or "a ValueError without a word"
+        except Exception as error:
+            raise NotYet(f"batch {batch}: your function raised {type(error).__name__}: {error}") from None
+        rows.append((batch, "passes" if allowed else "is refused", said or "passes"))
+        table = pd.DataFrame(rows, columns=["batch", "should", "with your check"])
+        if allowed and said:
+            raise NotYet(f"batch {batch} is in the range, and your check refuses it.", table=table)
+        if allowed and returned is not None:
+            raise NotYet(f"batch {batch} may pass: return nothing, not a {type(returned).__name__}.", table=table)
+        if not allowed and not said:
+            raise NotYet(f"batch {batch} passes, and the engine was not built for it.", table=table)
+        if not allowed and str(batch) not in said:
+            raise NotYet(f"the sentence does not name the batch, which is {batch}: {said}", table=table)
+    return Feedback(True, "every batch that was promised passes, and the others are told why not.", table=table)
+
+
+@exercise(
+    "02.min-block-size",
+    hint="The warning under *Five operators* says how many operators the graph has. What happens if the smallest block "
+    "may be as small as that?",
+)
+def largest_min_block_size(answer: Any) -> Feedback:
+    """The number of operators of the fixed form."""
+    size = a_number(answer)
+    if size > LARGEST_BLOCK:
+        raise NotYet(f"with {size:g}, the graph has too few operators, and PyTorch runs all of it.")
+    if size < LARGEST_BLOCK:
+        raise NotYet(f"with {size:g} there is an engine, and there is one with a larger number, too.")
+    return Feedback(True, "the graph has 3 operators, so 3 is the largest that lets it through.")
+
+
+@exercise(
+    "02.no-surprise",
+    hint="An engine for batch 1 has to be there before anybody asks for it. When does this package know that batch 1 "
+    "will come?",
+)
+def no_engine_is_built_at_batch_1(answer: Any) -> Feedback:
+    """The reports of the panel: a call at batch 1 on jit is served."""
+    report = a_mapping(answer, ("jit",), "the panel")["jit"]
+    if not isinstance(report, EngineReport) or not report.calls:
+        raise NotYet("build a range in the panel first; then this cell looks at `profiles.reports`.")
+    typed, first = report.requested[0], report.calls[0]
+    rows = [(str(each.sizes), each.outcome) for each in report.calls]
+    table = pd.DataFrame(rows, columns=["a call of jit at", "outcome"])
+    if first.outcome != "served":
+        raise NotYet(f"for {typed.name} {typed}, the call at batch 1 was {first.outcome}.", table=table)
+    return Feedback(True, "the engine for batch 1 was there before the call.", table=table)
