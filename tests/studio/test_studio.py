@@ -1125,3 +1125,44 @@ def test_two_hundred_random_operations_end_idle_with_the_last_request(builder, t
     assert not page["Build"].disabled
     assert two_models.snapshot().result is two_models.result  # no error is left
     assert builds.keys() == PATHS.keys()
+
+
+# ---- experiments ------------------------------------------------------------------------------------------------
+
+
+def test_an_experiment_gives_its_result_beside_the_panel_which_stays_as_it_was(studio, page):
+    studio.set(batch=(2, 3, 6), sizes=())
+    before = page.entries()
+    trial = studio.experiment(batch=(1, 4, 8), backend="eager", paths=["jit"], sizes=[1, 4], samples=1, budget=0)
+    result = trial.result()
+    assert (result.setting.ranges_text, result.setting.paths) == ("batch 1/4/8", ("jit",))
+    assert page.entries() == before
+    assert studio.result is None
+    assert trial.result() is result
+    assert [answer.outcome for answer in trial.ask(99)] == ["refused"]
+    other = studio.experiment(batch=(1, 2, 8), backend="eager", paths=["jit"], sizes=[1, 4], samples=1, budget=0)
+    assert other.snapshot(trial).behind == ((f"A: {result.label}", result),)
+
+
+def test_an_experiment_is_set_and_built_in_the_panel_by_its_buttons(studio, page):
+    trial = studio.experiment(batch=(2, 4, 8), backend="eager", paths=["jit"], sizes=[2, 4], samples=1, budget=0)
+    assert (
+        repr(trial) == f"Set in the panel: model {studio.setting.model}; batch 2 / 4 / 8; backend eager; paths jit; "
+        "sizes 2, 4; samples 1; budget 0."
+    )
+    buttons = {button.description: button for button in trial.root.children[1].children[1].children}
+    buttons["Set it for me"].click()
+    assert page["batch min"].value == 2
+    assert studio.result is None
+    buttons["Set it and build"].click()
+    studio.wait()
+    assert trial.result() is studio.result
+
+
+def test_an_experiment_that_cannot_be_built_says_why(studio):
+    trial = studio.experiment(batch=(4, 2, 8))
+    assert "opt is 2" in trial.set()
+    assert "opt is 2" in trial.build()
+    assert "opt is 2" in trial.told.value
+    with pytest.raises(ShapeError, match="opt is 2"):
+        trial.result()

@@ -77,3 +77,15 @@ def test_the_numbers_of_a_row_go_into_the_sentence():
     assert numbers["interval"] == (line["speedup_low"], line["speedup_high"])
     older = recordings.load(RECORDING).sweep(model="perceptron", backend="eager")
     assert "without an interval" in story("speed-up", **stories.row(older, "jit", 4))
+
+
+def test_two_runs_are_compared_in_units_of_eager_with_both_their_intervals():
+    narrow, wide = run_with_intervals(1.02), run_with_intervals(1.5)
+    numbers = stories.ratio(narrow, wide, "jit", 4)
+    assert numbers["ratio"] == 1
+    low, high = numbers["interval"]
+    assert (low * high, high / low) == (pytest.approx(1), pytest.approx(1.02 * 1.5))
+    assert "Undecided" in story("speed-up", **numbers)
+    assert "as long as" in story("speed-up", **stories.ratio(narrow, narrow, "jit", 4))
+    older = recordings.load(RECORDING).sweep(model="perceptron", backend="eager")
+    assert stories.ratio(older, narrow, "jit", 4)["interval"] is None

@@ -20,9 +20,10 @@ from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.studio import downloads, views
 from tutorial_lib.studio.cached_runs import Answer, CachedRuns
 from tutorial_lib.studio.display import Display
+from tutorial_lib.studio.experiment import Experiment
 from tutorial_lib.studio.form import INVALID, Form
 from tutorial_lib.studio.panel import OUTSIDE, Panel, RangeControls
-from tutorial_lib.studio.runner import Runner
+from tutorial_lib.studio.runner import WORKER, Runner
 from tutorial_lib.studio.worker import Job, Worker
 from tutorial_lib.upstream.exported_script import script
 
@@ -224,6 +225,43 @@ class Studio:
             What a program may do outside its range: ``raise``, ``recompile`` (jit) or ``eager``.
         """
         return self._runner.ask(self._asked_setting(), size, outside).result()
+
+    def experiment(self, model: str = "", **changes: Any) -> Experiment:
+        """A setting to try, shown with a button that types it into the panel, which stays as it is until then.
+
+        Parameters
+        ----------
+        model : str
+            Default: the first that the panel offers.
+        **changes
+            As for :meth:`set`; what is left out is as in a new panel.
+        """
+        model = model or self._panel.model.options[0]
+        return Experiment(self, model, self._runs.base(model).dims, changes)
+
+    def run_beside(self, **changes: Any) -> Result:
+        """What :meth:`set` and :meth:`build` would give, without a change of the panel; reused if it was built there.
+
+        Raises
+        ------
+        BuildError, ShapeError, BackendUnavailable, PrecisionError, OptionError, EnginesUnavailable
+            As those two raise.
+        """
+        with self._lock:
+            setting = self._form.read(self._form.changed(changes))
+        if (cached := self._runs.cached(setting)) is not None:
+            return _complete(cached)
+
+        def work(job: Job[Result]) -> Result:
+            return self._runs.run(setting, tell=lambda *_: job.check())
+
+        return _complete(WORKER.submit((id(self), "beside"), work).result())
+
+    def ask_beside(self, changes: Mapping[str, Any], size: int, outside: str) -> tuple[Answer, ...]:
+        """:meth:`ask` for what :meth:`run_beside` would give."""
+        with self._lock:
+            setting = self._form.read(self._form.changed(changes))
+        return self._runner.ask(setting, size, outside).result()
 
     def engines_over_max(self, *sizes: int, dim: str = "") -> tuple[EngineReport, ...]:
         """What max does to the memory of TensorRT's engines: builds those of the shown setting with other sizes of max.

@@ -122,6 +122,18 @@ def row(sweep: Sweep, path: str, size: int) -> dict[str, Any]:
     return {"ratio": numbers["speedup"], "interval": interval}
 
 
+def ratio(new: Sweep, old: Sweep, path: str, size: int) -> dict[str, Any]:
+    """How many times as fast a path is in `new` as in `old`, each as a multiple of eager's time in its own run.
+
+    The interval is as wide as both together, so it says less than one measured side by side would.
+    """
+    one, other = row(new, path, size), row(old, path, size)
+    interval = None
+    if one["interval"] and other["interval"]:
+        interval = one["interval"][0] / other["interval"][1], one["interval"][1] / other["interval"][0]
+    return {"ratio": one["ratio"] / other["ratio"], "interval": interval}
+
+
 def _times(value: float) -> str:
     return f"{value:.1f}" if value >= 3 else f"{value:.2f}"
 

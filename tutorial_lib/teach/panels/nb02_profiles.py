@@ -72,7 +72,8 @@ class Profiles(Shown):
         self.reports = {report.path: report for report in reports}
         sentence = f"Typed {low} / {opt} / {high}. {_got(reports)} {note.getvalue()}".strip()
         self.told.value = says(sentence, True)
-        self.figure.value = picture(engine_profiles.profiles(list(reports)), sentence)
+        dynamic = low < high  # a single size has no axis to draw
+        self.figure.value = picture(engine_profiles.profiles(list(reports)), sentence) if dynamic else ""
         return sentence
 
 
