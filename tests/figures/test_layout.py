@@ -37,7 +37,7 @@ def check_layout(figure):
 
 
 PLOTS = [plots.latency, plots.speedup, plots.throughput, plots.agreement, plots.build_time]
-PAGES = [plots.panel, plots.panel_more]
+PAGES = [plots.panel]
 
 
 @pytest.mark.parametrize("plot", [*PLOTS, *PAGES], ids=lambda plot: plot.__name__)

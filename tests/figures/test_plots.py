@@ -17,7 +17,6 @@ from tutorial_lib.figures import heatmap, plots
 from tutorial_lib.measure.sweep import EAGER
 
 FIGURES = [plots.latency, plots.speedup, plots.throughput, plots.agreement, plots.build_time]
-PAGES = [plots.panel, plots.panel_more]
 CURVES = [plots.latency, plots.speedup, plots.throughput, plots.agreement]
 
 
@@ -150,15 +149,15 @@ def test_results_that_stream_in_are_drawn_without_agreement(missing, result, ear
     for partial in (streaming, unbuilt):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            main, more = (plot(partial, [("A", result), ("B", streaming)]) for plot in PAGES)
-            assert plots.svg(main) != plots.svg(more)
+            main = plots.panel(partial, [("A", result), ("B", streaming)])
+            assert plots.svg(main)
         assert [text.get_text() for text in main.axes[1].texts] == [plots.LATER]
 
 
 def test_where_nothing_is_built_the_figure_says_so_and_shows_throughput(unbuilt):
-    left, right = plots.panel_more(unbuilt).axes
-    assert left.get_title(loc="left") == "Throughput"
-    assert right.texts[0].get_text() == "nothing is built"
+    assert plots.throughput(unbuilt).get_suptitle() == "Throughput"
+    (axes,) = plots.build_time(unbuilt).axes
+    assert axes.texts[0].get_text() == "nothing is built"
 
 
 def test_build_time_says_how_long_what_size_and_what_was_reused(result):
@@ -200,7 +199,7 @@ def test_a_hostile_name_is_only_text(result):
 @pytest.mark.slow
 def test_two_threads_can_draw_at_once(result, earlier):
     def draw(_):
-        return plots.svg(plots.panel(result, [("A", earlier)])), plots.png(plots.panel_more(result))
+        return plots.svg(plots.panel(result, [("A", earlier)])), plots.png(plots.overview(result))
 
     with ThreadPoolExecutor(2) as threads:
         assert len(set(threads.map(draw, range(6)))) == 1

@@ -90,14 +90,6 @@ def panel(sweep: Sweep, behind: Behind = ()) -> Figure:
     return _page(sweep, behind, {"Latency": draw_latency, "Agreement with float64": draw_agreement})
 
 
-def panel_more(sweep: Sweep, behind: Behind = ()) -> Figure:
-    """Speedup (throughput, where nothing is compiled) and build time side by side: what is it worth?"""
-    draws: dict[str, Draw] = {"Speedup over eager": draw_speedup, "Build time": draw_build_time}
-    if set(sweep.table["path"]) == {EAGER}:
-        draws = {"Throughput": draw_throughput, "Build time": draw_build_time}
-    return _page(sweep, behind, draws)
-
-
 def subtitle(sweep: Sweep) -> str:
     """What ran, with which backend, on which device: part of every figure."""
     metadata = sweep.provenance
