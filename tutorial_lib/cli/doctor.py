@@ -106,6 +106,10 @@ class Report:
         count = f"{len(broken)} things are" if len(broken) > 1 else "1 thing is"
         return f"{count} NOT OK. First, for {broken[0].name}: {broken[0].fix} {text}"
 
+    def _repr_markdown_(self) -> str:
+        todo = [f"- {check.name} is {check.state}: {check.fix}" for check in self.checks if check.fix]
+        return "\n".join([self.verdict, "", *todo])
+
     def __str__(self) -> str:
         state_width = max(len(check.state) for check in self.checks)
         name_width = max(len(check.name) for check in self.checks)

@@ -11,7 +11,7 @@ from tutorial_lib.core import precision
 from tutorial_lib.core.shapes import LARGEST, DynamicDim
 from tutorial_lib.paths import PATHS
 from tutorial_lib.studio import engine_views, views
-from tutorial_lib.teach.shown import STYLE
+from tutorial_lib.teach.shown import style
 
 TABS = ("Results", "Speed-up and build", "What was built", "TensorRT engine", "Ask for a size", "Take it with you")
 SHOWN = ""
@@ -20,20 +20,6 @@ OUTSIDE = {"refuse it": "raise", "build another engine (jit)": "recompile", "run
 AUTO = "auto"
 BUDGET = 3.0
 """Seconds of measuring (:attr:`tutorial_lib.experiments.setting.Setting.budget`)."""
-
-KEYS = """
-const root = this.closest('.tl-studio');
-root.addEventListener('keydown', event => {
-  if (event.key !== 'Enter' || !event.target.matches('input[type=number], input[type=text]')) return;
-  const ask = event.target.closest('.tl-ask');
-  (ask ? ask.querySelector('button') : root.querySelector('.tl-build')).click();
-});
-root.addEventListener('focusin', event => {
-  if (event.target.matches('.noUi-handle'))
-    event.target.setAttribute('aria-label', event.target.closest('.widget-slider').querySelector('label').textContent);
-});
-"""
-"""Enter in an entry does what the button beside it does, and sliders have a name: core widgets have neither."""
 
 
 def _entry(description: str, width: str = "11em", **more: Any) -> w.IntText:
@@ -172,7 +158,7 @@ class Panel:
         )
         self.root = w.VBox(
             [
-                w.HTML(f'<style onload="{html.escape(KEYS)}">{views.STYLE}{STYLE}</style>', layout={"display": "none"}),
+                style(views.STYLE),
                 _row(self.model, self.backend, self.race, self.precision, _row(w.Label("paths"), *self.paths.values())),
                 self.ranges_box,
                 _row(self.sizes, self.rounds, self.budget, self.options),

@@ -8,6 +8,20 @@ import ipywidgets as w
 
 STYLE = (Path(__file__).parent / "style.css").read_text()
 """For what stands in an element of class ``tl-live``."""
+KEYS = """
+const root = this.closest('.tl-live');
+root.addEventListener('keydown', event => {
+  if (event.key !== 'Enter' || !event.target.matches('input[type=number], input[type=text]')) return;
+  const ask = event.target.closest('.tl-ask');
+  (ask ? ask.querySelector('button') : root.querySelector('.tl-build'))?.click();
+});
+root.addEventListener('focusin', event => {
+  if (!event.target.matches('.noUi-handle')) return;
+  const label = event.target.closest('.widget-inline-hbox').querySelector('label');
+  event.target.setAttribute('aria-label', label.textContent);
+});
+"""
+"""Enter in an entry does what the button beside it does, and sliders have a name: core widgets have neither."""
 
 
 class Shown:
@@ -22,8 +36,7 @@ class Shown:
     """
 
     def __init__(self, *children: w.Widget, text: str) -> None:
-        style = w.HTML(f"<style>{STYLE}</style>", layout={"display": "none"})
-        self.root = w.VBox([style, *children])
+        self.root = w.VBox([style(), *children])
         self.root.add_class("tl-live")
         self._text = text
 
@@ -34,6 +47,12 @@ class Shown:
         text = f"{self._text} (Run this cell to use it.)"
         place = f"<p><em>{html.escape(text, quote=False)}</em></p>"
         return {**self.root._repr_mimebundle_(), "text/plain": text, "text/html": place}
+
+
+def style(more: str = "") -> w.HTML:
+    """The style and the keys of a panel, whose root has the class ``tl-live``, with `more` rules."""
+    text = f'<style onload="{html.escape(KEYS)}">{STYLE}{more}</style>'
+    return w.HTML(text, layout={"display": "none"})
 
 
 def says(sentence: str, good: bool | None = None) -> str:

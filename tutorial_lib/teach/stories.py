@@ -24,6 +24,9 @@ class Sentence(str):
     def __repr__(self) -> str:
         return str(self)
 
+    def _repr_markdown_(self) -> str:
+        return str(self)  # as Markdown, no word is broken at the end of a line
+
 
 def speed_up(
     ratio: float, interval: Interval | None, what: str = "the compiled model", than: str = "eager PyTorch"
@@ -92,6 +95,9 @@ class Lesson:
     recorded: bool
 
     def __repr__(self) -> str:
+        return self.sentence
+
+    def _repr_markdown_(self) -> str:
         return self.sentence
 
 

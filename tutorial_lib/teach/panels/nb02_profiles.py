@@ -41,6 +41,7 @@ class Profiles(Shown):
         self.example = w.Dropdown(options=options, value=first, description="for example", style=auto)
         self.example.layout.width = "16em"
         self.build_button = w.Button(description="Build", button_style="primary", layout={"width": "auto"})
+        self.build_button.add_class("tl-build")
         self.told, self.figure = w.HTML(), w.HTML()
         wrap = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "2px 12px"}
         text = "Type min, opt and max, and press Build: TensorRT's profiles appear beside what was typed."
