@@ -4,6 +4,7 @@ import contextlib
 import io
 import textwrap
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -39,12 +40,13 @@ def case_of(model_class: Callable[[], nn.Module], place: Any = "auto") -> Case:
     return Case(getattr(model_class, "__name__", "model"), model_class(), (SOUND,)).to(device)
 
 
-def problems(model_class: Callable[[], nn.Module]) -> list[str]:
-    """What the examination finds."""
+@cache
+def problems(model_class: Any) -> list[str]:
+    """What the examination finds; a class that is defined again is another one, and examined again."""
     return list(examine(case_of(model_class)).problems)
 
 
-def report(*classes: type[nn.Module]) -> Report:
+def report(*classes: Any) -> Report:
     """What the examination finds in each class, in lines."""
     lines = []
     for model_class in classes:
@@ -53,7 +55,8 @@ def report(*classes: type[nn.Module]) -> Report:
     return Report("\n".join(lines))
 
 
-def words_of(path: str, model_class: type[nn.Module], place: Any = "auto") -> tuple[BaseException, Explanation]:
+@cache
+def words_of(path: str, model_class: Any, place: Any = "auto") -> tuple[BaseException, Explanation]:
     """The error of upstream that a build ends in, and what `explain` makes of it.
 
     Raises
@@ -69,7 +72,7 @@ def words_of(path: str, model_class: type[nn.Module], place: Any = "auto") -> tu
     raise ValueError(f"{model_class.__name__} was built on {path}.")
 
 
-def told(path: str, model_class: type[nn.Module], place: Any = "auto") -> Report:
+def told(path: str, model_class: Any, place: Any = "auto") -> Report:
     """Upstream's line that tells, beside the cause and the fix in words."""
     error, words = words_of(path, model_class, place)
     head = f"{path}: {type(error).__name__}, of which this is 1 line of {len(str(error).strip().splitlines())}:"
