@@ -53,6 +53,18 @@ def test_padding_changes_nothing_and_without_the_mask_it_would(case):
     torch.testing.assert_close(case.model(text, torch.tensor([1]), empty, empty)[0], exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_low_precision_does_not_lose_the_positions(precision):
+    low = prefill(**SMALL).in_precision(precision).model
+    frequencies = low.frequencies.float()
+    seen = []
+    hook = low.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1][0]))
+    low(torch.zeros(1, 500, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
+    hook.remove()
+    exact = (torch.arange(500)[:, None] * frequencies).cos()
+    assert (seen[0][0, 0].float() - exact).abs().max() < 0.01
+
+
 def test_key_heads_are_shared_and_the_cache_is_smaller_by_that():
     model = Decoder(**SMALL)
     assert model.blocks[0].k_proj.weight.shape == (16, 32)
@@ -94,7 +106,7 @@ def combinations():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backend", "path"), combinations())
+@pytest.mark.parametrize(("backend", "path"), list(combinations()))
 def test_64_tokens_on_every_path_and_backend(case, first, prompt, backend, path):
     build = PATHS[path]
     seen = teacher_forced(case, build(first, backend), build(case, backend), prompt, STEPS)

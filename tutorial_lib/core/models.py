@@ -337,7 +337,7 @@ def vit_any_size(batch: Sequence[int] = (1, 2, 8), image: Sequence[int] = (96, 2
 def decoder(
     batch: Sequence[int] = (1, 2, 4),
     new: Sequence[int] = (1, 8, 64),
-    past: Sequence[int] = (2, 64, 448),
+    past: Sequence[int] = (4, 64, 448),
     **sizes: Any,
 ) -> Case:
     """A small language model with its cache: token ``ids`` [batch, new], and keys and values of `past` tokens.

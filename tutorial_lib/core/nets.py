@@ -288,16 +288,17 @@ class Decoder(nn.Module):
         place = torch.arange(past + ids.shape[1], device=ids.device)  # [past + new], of keys
         query_place = place[past:]  # [new]
         positions = (query_place - padding[:, None]).clamp(min=0)  # [batch, new]
-        angle = positions[:, None, :, None] * self.frequencies  # [batch, 1, new, head_dim / 2]
+        angle = positions[:, None, :, None] * self.frequencies.float()  # [batch, 1, new, head_dim / 2]
         earlier = place <= query_place[:, None]  # [new, past + new]
         real = place >= padding[:, None, None]  # [batch, 1, past + new]
         itself = place == query_place[:, None]  # a padding token attends to itself, or its row would be empty
         attend = ((earlier & real) | itself)[:, None]  # [batch, 1, new, past + new]
         x = self.tokens(ids)
+        turns = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         keys, values = [], []
         for index, block in enumerate(self.blocks):
             cached = None if past_keys is None or past_values is None else (past_keys[index], past_values[index])
-            x, k, v = block(x, (angle.cos(), angle.sin()), attend, cached)
+            x, k, v = block(x, turns, attend, cached)
             keys.append(k)
             values.append(v)
         return self.head(self.norm(x)), torch.stack(keys), torch.stack(values)
