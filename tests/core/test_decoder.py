@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tutorial_lib import PATHS, Decoder, ShapeError, decoder, paths, prefill, status
+from tutorial_lib import PATHS, Decoder, ShapeError, decoder, paths, prefill, recompiles, status
 from tutorial_lib.checks.decoding import _step, teacher_forced
 
 SMALL = {"vocabulary": 64, "embed_dim": 32, "heads": 4, "kv_heads": 2}
@@ -94,6 +94,21 @@ def test_another_token_is_forgiven_where_two_are_tied_and_only_there():
     assert _step(eager, eager, double).same_token
     assert (_step(other, eager, double).same_token, _step(other, eager, double).tied) == (False, 1)
     assert not replace(_step(other, eager, double), tied=0).right
+
+
+@pytest.mark.parametrize(("marked", "kinds"), [(False, ["size", "size"]), (True, ["size"])])
+@torch.no_grad()
+def test_a_growing_cache_compiles_twice_again_and_once_where_it_is_marked(case, prompt, marked, kinds):
+    torch._dynamo.reset()
+    bare = torch.compile(case.model, backend="eager")
+    padding = torch.zeros(2, dtype=torch.int64)
+    with recompiles() as seen:
+        logits, *cache = bare(prompt, padding)
+        for _ in range(4):
+            for tensor in cache if marked else ():
+                torch._dynamo.mark_dynamic(tensor, 3)
+            logits, *cache = bare(logits[:, -1:].argmax(dim=-1), padding, *cache)
+    assert [each.why for each in seen.recompiles] == kinds
 
 
 def combinations():

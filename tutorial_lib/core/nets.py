@@ -237,8 +237,8 @@ class DecoderBlock(nn.Module):
     ) -> torch.Tensor:
         """Attention, [batch, heads, new, head_dim], from matrix products.
 
-        ``scaled_dot_product_attention`` computes the same. But a GPU's kernels want masks in aligned rows, and what
-        PyTorch asks of the sizes for that holds for no range from 1 on (notebook 12 shows it).
+        ``scaled_dot_product_attention`` computes the same. But traced for a GPU it pads masks to rows of 8, and asks
+        for something that PyTorch cannot show for a range of `new` that is not in steps of 8 (notebook 12).
         """
         query = query.unflatten(1, (self.kv_heads, -1))  # [batch, kv_heads, heads per key head, new, head_dim]
         scores = torch.einsum("bkgnd,bktd->bkgnt", query, keys) / self.head_dim**0.5
