@@ -42,6 +42,7 @@ S = Dim("s", min=2, max=16)
     [
         ("06.engines", dict(zip(BOXES, (1, 2, 4), strict=True)), None),
         ("06.engines", dict(zip(BOXES, (1, 2, 3), strict=True)), "does not make 3"),
+        ("06.engines", dict(zip(BOXES, (1, 2, ...), strict=True)), "answer for 'batch from 1, length from 1' in place"),
         ("06.dims", {"x": {0: 2 * S}, "y": {0: S}}, None),
         ("06.dims", {"x": {0: Dim("frames", min=4, max=32)}, "y": {0: S}}, "multiples of 2"),
         ("06.dims", {"x": {0: Dim.AUTO}, "y": {0: Dim.AUTO}}, "should be 4 to 32"),

@@ -164,6 +164,8 @@ def a_mapping(answer: Any, keys: Sequence[str], what: str = "your answer") -> di
         raise NotYet(f"{what} is {_short(answer)}; give a dict with {', '.join(map(repr, keys))}.")
     if missing := [key for key in keys if key not in answer]:
         raise NotYet(f"{what} says nothing about {missing[0]!r}.")
+    if unsolved := [key for key in keys if answer[key] is Ellipsis]:
+        raise NotYet(f"put your answer for {unsolved[0]!r} in place of the `...`, and run this cell again.")
     return {key: answer[key] for key in keys}
 
 
