@@ -107,9 +107,10 @@ class Setting:
     def case(self, base: Case) -> Case:
         """`base` with the ranges and in the precision of this setting."""
         cast = base if self.precision is None else base.in_precision(self.precision)
-        return self._ranged(cast)
+        return self.ranged(cast)
 
-    def _ranged(self, case: Case) -> Case:
+    def ranged(self, case: Case) -> Case:
+        """`case` with the range or the profiles of this setting."""
         if self.profiles:
             return case.with_profiles(*self.profiles)
         return case.with_ranges(**{dim.name: dim for dim in self.ranges})
@@ -137,7 +138,7 @@ class Setting:
         reason = precision.why_not(self.precision, base.device) if self.precision else None
         if reason:
             raise precision.PrecisionError(f"precision {self.precision}: {reason}")
-        ranged = self._ranged(base)
+        ranged = self.ranged(base)
         sizes = self.measured(ranged)
         check_sizes(ranged, sizes)
         for size in self.calls:

@@ -108,7 +108,8 @@ class Studio:
             within which rounds go on until the paths are told apart; 0: no more than those rounds),
             ``race`` (another backend, built and measured as well, whose curves stand behind; empty for none),
             ``engines`` (whether TensorRT for RTX builds its engines too, which are not run), ``calls`` (sizes to call
-            these at).
+            these at), ``profiles`` (several, each a mapping from every dimension to its range, in place of the one
+            range; empty for none).
 
         Raises
         ------
@@ -345,6 +346,7 @@ class Studio:
         panel.scratch.on_click(self._handler(functools.partial(self._soon, lambda: self.start(fresh=True))))
         panel.cancel.on_click(self._handler(self.cancel))
         panel.pin.on_click(self._handler(self.pin))
+        panel.add_profile.on_click(self._handler(self._form.add_profile))
         panel.ask.on_click(self._handler(self._ask_clicked))
         panel.memory_build.on_click(self._handler(self._memory_clicked))
         for dropdown in (panel.memory_dim, panel.compare, panel.compare_with):

@@ -100,7 +100,7 @@ class CachedRuns:
         """`setting` as :meth:`Setting.settled` checks and completes it, with inputs that fit into memory."""
         base = self.base(setting.model)
         setting = setting.settled(base)
-        ranged = base.with_ranges(**{dim.name: dim for dim in setting.ranges})
+        ranged = setting.ranged(base)
         for sizes in (ranged.traced, *map(ranged.sizes, setting.sizes)):
             _check_memory(ranged, sizes)
         return setting
@@ -224,7 +224,7 @@ class CachedRuns:
         """
         ranges = {each.name: (each.min, each.opt, size if each.name == dim else each.max) for each in setting.ranges}
         case = self.base(setting.model).with_ranges(**ranges)
-        return self.settled(replace(setting, ranges=tuple(case.dims.values()), sizes=(), calls=()))
+        return self.settled(replace(setting, ranges=tuple(case.dims.values()), sizes=(), calls=(), profiles=()))
 
     def ask(self, setting: Setting, size: int, outside: str = "raise", tell: Tell = ignore) -> tuple[Answer, ...]:
         """What each path of a settled setting does with `size` of the first dimension, the others at opt.
@@ -296,6 +296,7 @@ def _engines_of(setting: Setting, path: str) -> Setting:
         measure=False,
         engines=True,
         calls=setting.calls,
+        profiles=setting.profiles,
     )
 
 

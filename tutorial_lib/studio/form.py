@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from tutorial_lib.builds.backends import BackendUnavailable, OptionError, choose
+from tutorial_lib.core.models import Case
 from tutorial_lib.core.precision import PrecisionError
+from tutorial_lib.core.profiles import Profile, read_text, show
 from tutorial_lib.core.shapes import DynamicDim, ShapeError
 from tutorial_lib.engines import EnginesUnavailable, install
 from tutorial_lib.experiments.setting import Setting, freeze, read_options, read_sizes, show_options
@@ -25,7 +27,7 @@ OPTIONS = {
     "tensorrt": "min_block_size=1",
 }
 """What options look like, by backend."""
-ENTRIES = ("backend", "precision", "paths", "sizes", "options", "samples", "budget", "engines", "calls")
+ENTRIES = ("backend", "precision", "paths", "sizes", "options", "samples", "budget", "engines", "calls", "profiles")
 """What is typed beside the model and its ranges, by the names of a :class:`Setting`."""
 
 
@@ -37,7 +39,16 @@ def _typed(name: str, value: Any) -> Any:
         return ", ".join(map(str, [value] if isinstance(value, int) else value or ()))
     if name == "options" and not isinstance(value, str):
         return show_options(freeze(dict(value or {})))
+    if name == "profiles" and not isinstance(value, str):
+        return "; ".join(map(_profile_text, value or ()))
     return value
+
+
+def _profile_text(profile: Profile | Mapping[str, Iterable[int]]) -> str:
+    """What would be typed for one profile, given as a mapping or as ranges."""
+    if not isinstance(profile, Mapping):
+        return show(profile)
+    return ", ".join(f"{name} {'/'.join(map(str, ends))}" for name, ends in profile.items())
 
 
 class Form:
@@ -68,9 +79,10 @@ class Form:
             If it cannot be built.
         """
         values = values or self.values()
-        case = self._runs.base(values["model"]).with_ranges(**values["ranges"])
+        case = self._case(values)
         read = {
             "ranges": tuple(case.dims.values()),
+            "profiles": case.profiles,
             "sizes": read_sizes(values["sizes"]),
             "options": read_options(values["options"]),
             "calls": read_sizes(values["calls"], "to call TensorRT's engines at") if values["engines"] else (),
@@ -80,6 +92,17 @@ class Form:
         return self._runs.settled(
             Setting(**{name: value for name, value in {**values, **read}.items() if name != "race"})
         )
+
+    def _case(self, values: Values) -> Case:
+        """The case with the profiles that are typed, or with the one range."""
+        base, profiles = self._runs.base(values["model"]), read_text(values["profiles"])
+        return base.with_profiles(*profiles) if profiles else base.with_ranges(**values["ranges"])
+
+    def add_profile(self) -> None:
+        """Add the range that is typed to the profiles that are."""
+        typed = self._panel.profiles.value.strip(" ;")
+        added = _profile_text({name: controls.values for name, controls in self._panel.ranges.items()})
+        self._panel.profiles.value = f"{typed}; {added}" if typed else added
 
     def race(self, values: Values | None = None) -> Setting | None:
         """The same for the backend that is to run beside it, if there is one: measurements alone, without options.
@@ -101,13 +124,16 @@ class Form:
         values = self.values()
         model = changes.get("model", values["model"])
         if model != values["model"]:
-            values |= {"model": model, "sizes": "", "ranges": _triples(self._runs.base(model).dims.values())}
+            ranges = _triples(self._runs.base(model).dims.values())
+            values |= {"model": model, "sizes": "", "profiles": "", "ranges": ranges}
         for name, value in changes.items():
             if name in ENTRIES:
                 values[name] = _typed(name, value)
             elif name == "race":
                 values[name] = value or ""
             elif name in values["ranges"]:
+                if "profiles" not in changes:
+                    values["profiles"] = ""  # one range takes their place
                 values["ranges"][name] = tuple(value) if isinstance(value, Iterable) else value
             elif name != "model":
                 names = ", ".join([*values["ranges"], "model", "race", *ENTRIES])
@@ -118,7 +144,7 @@ class Form:
         """What would have to be typed for `setting`."""
         ranges = _triples(setting.ranges)
         values = {name: _typed(name, getattr(setting, name)) for name in ENTRIES}
-        if setting.sizes == tuple(default_sizes(self._runs.base(setting.model).with_ranges(**ranges))):
+        if setting.sizes == tuple(default_sizes(setting.ranged(self._runs.base(setting.model)))):
             values["sizes"] = ""
         return {"model": setting.model, "ranges": ranges, **values}
 
@@ -145,7 +171,7 @@ class Form:
             self._panel.calls.disabled = not self._panel.engines.value
         values = self.values()
         with contextlib.suppress(ShapeError):
-            sizes = default_sizes(self._runs.base(values["model"]).with_ranges(**values["ranges"]))
+            sizes = default_sizes(self._case(values))
             self._panel.sizes.placeholder = "automatic: " + ", ".join(map(str, sizes))
         with contextlib.suppress(BackendUnavailable):
             backend, _ = choose(values["backend"], self._runs.device)

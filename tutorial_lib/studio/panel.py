@@ -90,6 +90,11 @@ class Panel:
         }
         self.ranges: dict[str, RangeControls] = {}
         self.ranges_box = w.VBox()
+        self.profiles = w.Text(
+            description="profiles", placeholder="one range: that above", layout={"width": "44em"}, style=auto
+        )
+        self.profiles.tooltip = "Several, each a range for every dimension, with a semicolon between them"
+        self.add_profile = _button("Add a profile", "Add the range above to the profiles")
         self.sizes = w.Text(description="sizes to measure", layout={"width": "28em"}, style=auto)
         self.rounds = _entry("rounds", "8em", value=3)
         self.budget = w.FloatText(value=BUDGET, description="seconds", layout={"width": "9em"}, style=auto)
@@ -110,6 +115,7 @@ class Panel:
             "budget": self.budget,
             "engines": self.engines,
             "calls": self.calls,
+            "profiles": self.profiles,
         }
         self.problem = w.HTML()
         self.build = _button("Build", "Build what is not built yet, and measure all paths side by side", "primary")
@@ -161,6 +167,7 @@ class Panel:
                 style(views.STYLE),
                 _row(self.model, self.backend, self.race, self.precision, _row(w.Label("paths"), *self.paths.values())),
                 self.ranges_box,
+                _row(self.profiles, self.add_profile),
                 _row(self.sizes, self.rounds, self.budget, self.options),
                 _row(self.engines, self.calls),
                 self.problem,
