@@ -79,6 +79,11 @@ class DynamicDim:
         name = self.name
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
             raise ShapeError(f"{name!r} is not a dimension name; use a Python identifier such as 'batch'.")
+        if type(self.min) is int and self.min == 0:
+            raise ShapeError(
+                f"{name}: min is 0, and torch makes a constant of an empty dimension, which TensorRT does not take; "
+                "use 1 or more, and for calls without it a model of their own that has no such input."
+            )
         for field in ("min", "opt", "max"):
             object.__setattr__(self, field, as_size(getattr(self, field), f"{name}: {field}"))
         rule = "use 1 <= min <= opt <= max"
