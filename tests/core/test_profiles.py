@@ -120,6 +120,12 @@ def test_what_is_wrong_with_a_set_of_profiles_is_told_in_one_sentence(profiles, 
     assert message(*profiles).startswith(sentence)
 
 
+def test_profiles_may_adjoin_overlap_and_come_in_any_order():
+    ranges = [(9, 9, 12), (1, 2, 5), (5, 6, 8)]
+    read = read_profiles("net", {"batch": BATCH}, [{"batch": triple} for triple in ranges])
+    assert [holding(read, {"batch": size}) for size in (4, 5, 6, 9)] == [1, 1, 2, 0]
+
+
 def test_profiles_need_a_list_and_a_dynamic_dimension():
     with pytest.raises(ShapeError, match=r"^net: profiles is \{.*\}; give a list with a dictionary for each, as \[\{"):
         Case("net", torch.nn.Linear(3, 2), (TensorSpec("x", (BATCH, 3)),), profiles={"batch": (1, 2, 3)})
