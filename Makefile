@@ -25,7 +25,7 @@ IN_TWO := OMP_NUM_THREADS=$(HALF) $(PYTEST) -n 2 --dist loadfile --no-loadscope-
         wheelhouse clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # A copy of the course to work in, so that running it changes no file of the checkout; what one worked in stays.
 COURSE       := build/$(if $(STUDENT),student,course)
