@@ -23,8 +23,8 @@ from sphinx.cmd.build import build_main
 ROOT = Path(__file__).parents[2]
 SITE = Path(__file__).parent
 COPIED = (
+    *(f"{folder}/*.{kind}" for folder in ("docs", "notebooks") for kind in ("png", "svg")),
     "docs/*.md",
-    "notebooks/*.png",
     "notebooks/diagrams/*",
     "notebooks/recorded/*.json",
     "benchmarks/recorded/*.json",
