@@ -922,3 +922,17 @@ def test_the_innermost_line_of_the_user_is_quoted():
     assert (
         "(inner.py:9: return x + self.bias)" in explain(RuntimeError(f"{message}\n\nfrom user code:\n{frames}")).cause
     )
+
+
+def test_a_converter_that_fails_after_a_refused_layer_is_not_blamed():
+    message = (
+        "ValueError: __len__() should return >= 0\n\nWhile executing %permute : [num_users=1] = call_function"
+        "[target=torch.ops.aten.permute.default](args = (%x,))\n"
+        "ITensor::getDimensions: Error Code 4: API Usage Error ([SOFTMAX]-[_softmax]: input has type Int32. "
+        "In checkType at /optimizer/nodeBase.cpp:455)"
+    )
+    explanation = explain(RuntimeError(message))
+    assert "input has type Int32" in explanation.cause
+    assert "permute" not in str(explanation.cause + explanation.fix)
+    without_log = explain(RuntimeError(message.partition("ITensor")[0]))
+    assert "aten.permute.default" in without_log.cause

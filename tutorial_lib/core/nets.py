@@ -241,8 +241,8 @@ class DecoderBlock(nn.Module):
         for something that PyTorch cannot show for a range of `new` that is not in steps of 8 (notebook 12).
         """
         query = query.unflatten(1, (self.kv_heads, -1))  # [batch, kv_heads, heads per key head, new, head_dim]
-        scores = torch.einsum("bkgnd,bktd->bkgnt", query, keys) / self.head_dim**0.5
-        weights = scores.masked_fill(~attend[:, None], -torch.inf).softmax(dim=-1)
+        scores = torch.einsum("bkgnd,bktd->bkgnt", query, keys).float() / self.head_dim**0.5
+        weights = scores.masked_fill(~attend[:, None], -torch.inf).softmax(dim=-1).to(values.dtype)
         return torch.einsum("bkgnt,bktd->bkgnd", weights, values).flatten(1, 2)
 
 

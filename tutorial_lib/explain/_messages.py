@@ -601,6 +601,15 @@ RULES = (
         'Leave that operator to PyTorch: options={{"torch_executed_ops": {{"torch.ops.aten.sort.default"}}}}.',
         raised_by=r"/dynamo/conversion/aten_ops_converters\.py$",
     ),
+    Rule(  # the sizes of a layer that TensorRT has refused are a sequence of length -1
+        "tensorrt converter",
+        "RuntimeError",
+        r"^ValueError: __len__\(\) should return >= 0[\s\S]*"
+        r"^I\w+::\w+: Error Code \d+: (?P<said>.+?)(?: In \w+ at \S+)?$",
+        "TensorRT refused a layer, and the next converter failed for want of its sizes. TensorRT's own words: {said}",
+        "Change what TensorRT names there, or leave that operator to PyTorch (torch_executed_ops); the one that failed "
+        "is not at fault.",
+    ),
     Rule(
         "tensorrt converter",
         "RuntimeError",
