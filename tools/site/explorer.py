@@ -109,7 +109,7 @@ def _chart(layers: list[Any], title: str) -> dict[str, Any]:
     """A chart as wide as its place, of layers whose data the page puts in."""
     chart = alt.layer(*layers).properties(width="container", height=210, title=title)
     chart = chart.configure_title(anchor="start", fontSize=13, fontWeight=600).configure_view(strokeOpacity=0)
-    chart = chart.configure_legend(orient="bottom", title=None, symbolOpacity=1).configure_axisY(tickCount=4)
+    chart = chart.configure_legend(orient="bottom", title=None, symbolOpacity=1, columns=2).configure_axisY(tickCount=4)
     return chart.configure_axis(titleFontWeight=400).to_dict()
 
 
