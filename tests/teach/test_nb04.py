@@ -18,7 +18,7 @@ def no_gradients():
     [
         (lambda case: case.model, "right"),
         (lambda case: lambda x: case.model(x) + 1, "WRONG"),
-        (lambda case: lambda x: case.model(x)[:1], "WRONG"),
+        (lambda case: lambda x: case.model(x)[:3], "WRONG"),
         (lambda case: lambda x: 1 / 0, "refused"),
     ],
 )
