@@ -14,7 +14,7 @@ root.addEventListener('keydown', event => {
   if (event.key !== 'Enter' || !event.target.matches('input[type=number], input[type=text]')) return;
   const ask = event.target.closest('.tl-ask');
   (ask ? ask.querySelector('button') : root.querySelector('.tl-build'))?.click();
-});
+}, true);  // before the entry, which keeps the key to itself
 root.addEventListener('focusin', event => {
   if (!event.target.matches('.noUi-handle')) return;
   const label = event.target.closest('.widget-inline-hbox').querySelector('label');

@@ -1,0 +1,108 @@
+"""Notebooks 0 and 1 as a learner goes through them, in a real browser: predictions, panels, exercises."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from test_browser import IDLE, QUIET, page  # noqa: F401
+from test_project import ROOT, serve
+
+pytestmark = pytest.mark.slow
+BEGIN = re.compile(r"import .*\bteach\b|teach\.predict|teach\.panels|studio = Studio")
+"""Cells that a learner needs for the rest: predictions and panels, and what they import."""
+ANSWERS = {  # wrong, empty, absurd, right
+    "00_start_here": ("00.range", ["(2, 8, 100)", "...", "10**30", "(1, 8, 100)"]),
+    "01_three_compile_paths": ("01.one-engine", ["(1, 4, 32)", "None", "'many'", "(2, 4, 32)"]),
+}
+
+
+@pytest.fixture(scope="module")
+def students(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("students")
+    command = [sys.executable, ROOT / "tools/course.py", folder / "course", "--student"]
+    subprocess.run(command, check=True)
+    for name, value in QUIET.items():
+        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(value))
+    places = {f"JUPYTERLAB_{kind.upper()}_DIR": str(folder / kind) for kind in ("settings", "workspaces")}
+    options = ["--ip=127.0.0.1", f"--notebook-dir={folder / 'course'}", "--LabApp.expose_app_in_browser=True"]
+    with serve(folder, options, places) as about:
+        yield about
+
+
+class Learner:
+    """A notebook in a browser: its code cells are run one by one, as with Shift + Enter."""
+
+    def __init__(self, page, about, name):  # noqa: F811
+        self.page = page
+        page.goto(f"{about['url']}lab/tree/notebooks/{name}.ipynb?token={about['token']}")
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        page.wait_for_function(IDLE)
+        self.sources = page.evaluate(
+            "window.jupyterapp.shell.currentWidget.content.widgets.map(w => w.model.type === 'code' ? "
+            "w.model.sharedModel.getSource() : '')"
+        )
+
+    def run(self, index, source=None):
+        """Run a cell, with another source if one is given; returns its output, a locator."""
+        self.page.evaluate(
+            """async ([index, source]) => {
+                const app = window.jupyterapp, notebook = app.shell.currentWidget.content;
+                notebook.activeCellIndex = index;
+                notebook.deselectAll();
+                if (source !== null) notebook.activeCell.model.sharedModel.setSource(source);
+                await app.commands.execute('notebook:run-cell');
+            }""",
+            [index, source],
+        )
+        output = self.page.locator(".jp-Notebook .jp-Cell").nth(index).locator(".jp-OutputArea")
+        assert "Traceback" not in (output.inner_text() if output.count() else "")
+        return output
+
+    def cells(self, pattern):
+        return [index for index, source in enumerate(self.sources) if re.search(pattern, source)]
+
+    def begin(self):
+        for index in self.cells(BEGIN):
+            self.run(index)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_learner_predicts_and_does_an_exercise_with_wrong_empty_absurd_and_right_answers(page, students, name):  # noqa: F811
+    page.set_default_timeout(300_000)
+    learner = Learner(page, students, name)
+    learner.begin()
+    prediction = page.locator(".tl-predict").filter(has_text="Predict.").first
+    prediction.get_by_role("button", name="Reveal").wait_for()
+    assert prediction.get_by_role("button", name="Reveal").is_disabled()
+    radio, field = prediction.locator("input[type=radio]"), prediction.locator("input[type=text]")
+    if radio.count():
+        radio.last.check()
+        prediction.get_by_role("button", name="Check").click()
+    else:
+        field.fill("1e9")
+        field.press("Enter")
+    prediction.locator(".tl-says").first.wait_for()
+    prediction.get_by_role("button", name="Reveal").click()
+    prediction.get_by_text("The answer:").wait_for()
+    key, answers = ANSWERS[name]
+    (cell,) = learner.cells(rf'teach\.check\("{key}"')
+    for number, answer in enumerate(answers):
+        verdict = "Right:" if number == 3 else "Not yet:"
+        learner.run(cell, f'teach.check("{key}", {answer})').get_by_text(verdict).wait_for()
+
+
+def test_the_first_control_moves_something_large(page, students):  # noqa: F811
+    page.set_default_timeout(300_000)
+    learner = Learner(page, students, "00_start_here")
+    (panel,) = learner.cells(r"memory_over_max")
+    learner.run(panel).get_by_text("1 to 32 reserves 85.7 MB").wait_for()
+    handle = page.locator(".noUi-handle").first
+    handle.focus()
+    assert handle.get_attribute("aria-label") == "max of the batch"
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.get_by_text("1 to 256 reserves 628 MB").wait_for()
