@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import tutorial_lib
+from tutorial_lib import cli
 from tutorial_lib.builds import report
-from tutorial_lib.cli import commands as __main__
 from tutorial_lib.engines import install
 from tutorial_lib.studio import Studio
 
@@ -125,7 +125,7 @@ def test_every_command_exists(file):
                 assert f"\n{target}:" in targets, line
         elif words[1:3] == ["-m", "tutorial_lib"]:
             with pytest.raises(SystemExit) as left:
-                __main__.main([words[3], "--help"])
+                cli.main([words[3], "--help"])
             assert left.value.code == 0, line
         elif words[1] == "-m":
             assert importlib.util.find_spec(words[2]), line
@@ -140,6 +140,6 @@ def test_every_option_of_a_command_exists(file, capsys):
         if words[1:3] != ["-m", "tutorial_lib"]:
             continue
         with pytest.raises(SystemExit):
-            __main__.main([words[3], "--help"])
+            cli.main([words[3], "--help"])
         told = capsys.readouterr().out
         assert all(word in told for word in words if word.startswith("--")), line
