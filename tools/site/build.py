@@ -25,6 +25,7 @@ SITE = Path(__file__).parent
 COPIED = (
     *(f"{folder}/*.{kind}" for folder in ("docs", "notebooks") for kind in ("png", "svg")),
     "docs/*.md",
+    "docs/upstream/*.py",
     "notebooks/diagrams/*",
     "notebooks/recorded/*.json",
     "benchmarks/recorded/*.json",
