@@ -13,6 +13,7 @@ def model():
     return openvino.compile_model(openvino.Model([ops.relu(x)], [x]), "CPU")  # makes a Core of its own
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
 first, second = model(), model()
 del first
 gc.collect()
