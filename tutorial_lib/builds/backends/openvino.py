@@ -13,8 +13,8 @@ version and torch 2.13 (``tests/builds/test_openvino.py``).
   float16 is asked for and the CPU has none, it would take bfloat16, which is less exact; this package takes float32.
 - float64 is cast to float32 and whole numbers of 64 bits to 32 without a word: models in float64 are refused, inputs
   beyond 32 bits too.
-- Its own backend for ``torch.compile`` fails on marked dimensions (``IndexError: list index out of range``); with
-  ``aot_autograd`` it goes on in PyTorch where its own code fails, and tells nobody. :func:`compile_graph` stands in.
+- Its own backend for ``torch.compile`` fails on marked dimensions, goes on in PyTorch and tells nobody
+  (``docs/upstream.md``). :func:`compile_graph` stands in.
 - A converted model shares memory with the weights of the model. bfloat16 weights it does not even keep alive: once
   PyTorch frees them, the numbers are wrong without a word. :func:`weights_copied` gives it copies.
 - On its first import it reports that, and later every conversion, to its makers, and keeps files in the user's home.
