@@ -48,7 +48,7 @@ test-2.14: ## test profiles and TensorRT's engines with torch 2.14, which takes 
 	$(MAKE) --no-print-directory VENV=$(VENV)-2.14 TORCH=2.14 $(VENV)-2.14/.ready
 	OMP_NUM_THREADS=$(HALF) $(VENV)-2.14/bin/python -m pytest -n 2 --dist loadfile -m "not slow" tests/engines
 	$(VENV)-2.14/bin/python -m pytest tests/engines/test_engines_several_profiles.py
-	$(VENV)-2.14/bin/python -m pytest tests/builds/test_profiles.py tests/upstream/test_faults.py
+	$(VENV)-2.14/bin/python -m pytest tests/builds/test_routed.py tests/upstream/test_faults.py
 
 test-long: $(VENV)/.ready ## build TensorRT's engines of many more models, without a GPU
 	$(IN_TWO) -m long tests
