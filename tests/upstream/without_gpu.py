@@ -9,6 +9,7 @@ import sys
 from tutorial_lib.engines import frontend, install
 from tutorial_lib.engines.builder import Builder
 
-frontend.load(install.located())
-frontend.set_engine_build(Builder().convert)
-runpy.run_path(sys.argv[1], run_name="__main__")
+if __name__ == "__main__":
+    frontend.load(install.located())
+    frontend.set_engine_build(Builder().convert)
+    runpy.run_path(sys.argv[1], run_name="__main__")
