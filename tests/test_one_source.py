@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from tutorial_lib import PATHS, Case, DynamicDim, TensorSpec
-from tutorial_lib import paths as lesson
 from tutorial_lib.builds import backends
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.upstream.exported_script import script
@@ -95,7 +94,6 @@ def calls_written_down(backend):
         mock.patch.object(torch._inductor, "aoti_compile_and_package", written("package", "model.pt2", packages)),
         mock.patch.object(torch._inductor, "aoti_load_package", written("load", "program", loads)),
         mock.patch.dict(sys.modules, torch_tensorrt=torch_tensorrt, openvino=openvino),
-        mock.patch.object(lesson, "core", openvino.Core),
     ):
         yield calls
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tutorial_lib.builds.backends import tensorrt
-from tutorial_lib.builds.backends.openvino import OpenVINOModel, core
+from tutorial_lib.builds.backends.openvino import OpenVINOModel
 from tutorial_lib.builds.job import CompilePath, compile_path, packaging
 from tutorial_lib.core import shapes
 from tutorial_lib.core.models import Case
@@ -54,7 +54,7 @@ def input(model: nn.Module, case: Case, backend: str, options: Options) -> Progr
         bounds = [ov.PartialShape(spec.bounds()) for spec in case.inputs]  # such as [1..32,196,768]
         example = case.example(case.traced)  # for torch.jit.trace
         converted = ov.convert_model(model, example_input=example, input=bounds, share_weights=False)
-        return OpenVINOModel(core().compile_model(converted, "CPU", options))  # the one ov.Core() of this process
+        return OpenVINOModel(ov.Core().compile_model(converted, "CPU", options))
     dynamic_shapes = shapes.range_dims(case.inputs)  # such as {"x": {0: Dim("x_0", min=1, max=32)}}
     exported = torch.export.export(model, case.example(case.traced), dynamic_shapes=dynamic_shapes)
     return package(exported, backend, case.device)
@@ -81,7 +81,7 @@ def export(model: nn.Module, case: Case, backend: str, options: Options) -> Prog
 
         converted = ov.convert_model(exported)  # loses the sizes of its inputs: [?,?,768]
         converted.reshape({index: ov.PartialShape(spec.bounds()) for index, spec in enumerate(case.inputs)})
-        return OpenVINOModel(core().compile_model(converted, "CPU", options))  # the one ov.Core() of this process
+        return OpenVINOModel(ov.Core().compile_model(converted, "CPU", options))
     return package(exported, backend, case.device)
 
 

@@ -395,7 +395,7 @@ def test_an_installation_that_is_missing_or_broken_is_one_sentence(monkeypatch):
     def broken():
         raise ImportError("libtbb.so.12: cannot open shared object file\nmore")
 
-    monkeypatch.setattr(openvino, "core", broken)
+    monkeypatch.setattr(openvino, "_core", broken)
     assert openvino.why_not(CPU) == (
         "openvino is installed but cannot be used (libtbb.so.12: cannot open shared object file); "
         "`pip install openvino`."

@@ -205,7 +205,8 @@ class Job:
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", TracerWarning)
-            model: Any = function(self.case.model, self.case, self.backend, self.options)
+            with openvino.signal_stack_kept():
+                model: Any = function(self.case.model, self.case, self.backend, self.options)
         for warning in caught:
             if not issubclass(warning.category, TracerWarning):
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -23,6 +23,7 @@ version and torch 2.13 (``tests/builds/test_openvino.py``).
 """
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import importlib.util
@@ -68,7 +69,7 @@ def why_not(device: torch.device) -> str | None:
     if importlib.util.find_spec("openvino") is None:
         return f"the package openvino is not installed; {HOW_TO_GET_IT}."
     try:
-        if "CPU" not in core().available_devices:
+        if "CPU" not in _core().available_devices:
             return "OpenVINO is installed without its plugin for CPUs; install the package openvino again."
     except Exception as error:  # an ImportError where a system library is missing
         return f"openvino is installed but cannot be used ({first_line(error)[:300]}); {HOW_TO_GET_IT}."
@@ -82,13 +83,13 @@ def telemetry_is_off() -> bool:
 
 def precisions() -> tuple[str, ...]:
     """The precisions that OpenVINO computes in on this CPU: ``fp32``, and ``bf16`` and ``fp16`` where it has them."""
-    capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("fp32", *(name for name, (capability, _) in HINTS.items() if capability in capabilities))
 
 
 def option_names() -> frozenset[str]:
     """Names of the properties that the CPU plugin of the installed OpenVINO lets one set."""
-    properties = core().get_property("CPU", "SUPPORTED_PROPERTIES")
+    properties = _core().get_property("CPU", "SUPPORTED_PROPERTIES")
     return frozenset(name for name, access in properties.items() if access == "RW")
 
 
@@ -357,7 +358,8 @@ def load(file: Path) -> Callable[..., Any]:
         description, blob = json.loads(archive.read(DESCRIPTION)), archive.read(BLOB)
     options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), **description["options"]}
     structure = Structure(tuple(description["kinds"]), pytree.treespec_loads(description["tree"]))
-    return with_structure(OpenVINOModel(core().import_model(blob, "CPU", options)), structure)
+    with signal_stack_kept():
+        return with_structure(OpenVINOModel(upstream().Core().import_model(blob, "CPU", options)), structure)
 
 
 # ---- torch.compile -----------------------------------------------------------------------------------------------
@@ -411,7 +413,8 @@ def compile_graph(
         _write_sums_out(exported)
         converted = ov.convert_model(exported)
     converted.reshape({index: ov.PartialShape(_bounds(item)) for index, item in enumerate(expected)})
-    model = OpenVINOModel(core().compile_model(converted, "CPU", dict(options)))
+    with signal_stack_kept():
+        model = OpenVINOModel(ov.Core().compile_model(converted, "CPU", dict(options)))
     output: Any = graph.graph.output_node().args[0]
     values = [item.meta["example_value"] if isinstance(item, torch.fx.Node) else item for item in output]
     structure = Structure.of(tuple(values))
@@ -492,11 +495,31 @@ def upstream() -> ModuleType:
 
 
 @functools.cache
-def core() -> Any:
-    """The one ``openvino.Core`` of this process.
-
-    Every core loads the CPU's plugin anew, which gives the calling thread a stack for signal handlers, and puts the one
-    from before back when it goes. Of two cores the first often goes first, and the second then puts back what is freed:
-    the next interrupt ends the process (openvino 2026.4.1, Linux).
-    """
+def _core() -> Any:
     return upstream().Core()
+
+
+class _SignalStack(ctypes.Structure):
+    """``stack_t`` of Linux."""
+
+    _fields_ = (("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def signal_stack_kept() -> Iterator[None]:
+    """Leave the calling thread the stack for signal handlers that it has before the ``with`` block.
+
+    Every ``Core`` loads the CPU's plugin, which gives the thread another one, and puts the one from before back when it
+    goes. Of two cores the first often goes first, and the second then puts back what is freed: the next interrupt
+    would end the process (``docs/upstream.md``). One core for all programs is no way out: with that, programs whose
+    weights came to lie at the same place ended the process, too (openvino 2026.4.1).
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    before, sigaltstack = _SignalStack(), ctypes.CDLL(None).sigaltstack
+    sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        sigaltstack(ctypes.byref(before), None)
