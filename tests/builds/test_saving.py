@@ -347,7 +347,7 @@ def test_content_that_was_changed_with_its_checksum_is_refused(saved, refused):
         assert f"the digest of {name} is not the one that was noted" in said
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None, [], {}])
+@pytest.mark.parametrize("schema", [0, 3, "1", None, [], {}])
 def test_an_unknown_schema_is_refused_whatever_else_is_there(saved, refused, schema):
     said = refused(packed({"about.json": json.dumps({"schema": schema}), "../x": "x"}))
     assert f"has schema {schema!r}" in said

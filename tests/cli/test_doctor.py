@@ -223,7 +223,7 @@ def test_what_auto_takes_on_the_cpu_is_told_with_its_numbers(choice, monkeypatch
 def measured(monkeypatch, compare):
     module = types.SimpleNamespace(compare_backends=compare)
     monkeypatch.setitem(sys.modules, "tutorial_lib.cli.compare_backends", module)
-    return doctor.run(argparse.Namespace(measure=True, plan=None, json=False))
+    return doctor.run(argparse.Namespace(measure=True, plan=None, json=False, one_line=False))
 
 
 def test_measuring_keeps_what_was_found_and_the_report_shows_it(choice, monkeypatch, capsys):

@@ -72,5 +72,5 @@ def test_a_damaged_plan_is_not_ok(plan, card):
 def test_the_command_counts_the_plan(plan, card, capsys, monkeypatch):
     card((9, 0), NEEDED)
     monkeypatch.setattr(doctor, "diagnose", lambda: doctor.Report((), ()))
-    assert doctor.run(type("Arguments", (), {"plan": plan, "json": False, "measure": False})) == 1
+    assert doctor.run(type("Arguments", (), {"plan": plan, "json": False, "measure": False, "one_line": False})) == 1
     assert "plan model.plan" in capsys.readouterr().out
