@@ -7,6 +7,7 @@ import torch
 
 from tutorial_lib import PATHS, Decoder, ShapeError, decoder, paths, prefill, recompiles, status
 from tutorial_lib.checks.decoding import _step, teacher_forced
+from tutorial_lib.explain.recompiles import forget
 
 SMALL = {"vocabulary": 64, "embed_dim": 32, "heads": 4, "kv_heads": 2}
 STEPS = 64
@@ -99,7 +100,7 @@ def test_another_token_is_forgiven_where_two_are_tied_and_only_there():
 @pytest.mark.parametrize(("marked", "kinds"), [(False, ["size", "size"]), (True, ["size"])])
 @torch.no_grad()
 def test_a_growing_cache_compiles_twice_again_and_once_where_it_is_marked(case, prompt, marked, kinds):
-    torch._dynamo.reset()
+    forget(case.model)
     bare = torch.compile(case.model, backend="eager")
     padding = torch.zeros(2, dtype=torch.int64)
     with recompiles() as seen:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tutorial_lib import expand_reshape, paths, recompiles, status
-from tutorial_lib.explain.recompiles import Recompiles, in_words
+from tutorial_lib.explain.recompiles import Recompiles, forget, in_words
 
 R = torch.randn
 SCALE = 2.0
@@ -18,10 +18,9 @@ SCALE = 2.0
 
 @pytest.fixture(autouse=True)
 def fresh():
-    torch._dynamo.reset()
+    forget(Net())
     with torch.no_grad():
         yield
-    torch._dynamo.reset()
 
 
 class Net(nn.Module):
@@ -80,7 +79,7 @@ def test_each_reason_is_named(kind, says, second):
     again = compiled_again(first, second)
     assert again.why == kind
     assert says in again.refusals[0].reason.cause
-    assert again.refusals[0].graph == "0/0"
+    assert again.refusals[0].graph == again.number.replace("/1", "/0")
 
 
 def test_a_call_outside_the_marked_range_names_the_range_and_the_size():
@@ -99,7 +98,8 @@ def test_a_size_of_one_names_the_graph_that_came_nearest():
             program(x)
     assert [each.why for each in seen.compiles] == ["first call", "range", "layout"]
     nearest, other = seen.compiles[2].refusals
-    assert (nearest.graph, other.graph, other.kind) == ("0/0", "0/1", "size")
+    first, second, _ = (each.number for each in seen.compiles)
+    assert (nearest.graph, other.graph, other.kind) == (first, second, "size")
 
 
 def test_sizes_taken_for_one_dimension_are_told_apart():
@@ -187,8 +187,27 @@ def test_an_unknown_guard_is_quoted():
 @pytest.mark.skipif(not status("inductor", "cpu").works, reason="needs a C++ compiler")
 def test_the_cache_that_had_the_code_is_named(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+
+    def function(x):
+        return (x * 2).relu()
+
     for expected in ("", "AOTAutograd's cache"):
-        torch._dynamo.reset()
+        forget(function)
         with recompiles() as seen:
-            torch.compile(lambda x: (x * 2).relu())(R(33, 7))
+            torch.compile(function)(R(33, 7))
         assert seen.compiles[0].cache == expected
+
+
+def test_forgetting_one_function_leaves_what_was_built_of_others():
+    case = expand_reshape(batch=(1, 4, 8), embed_dim=48, tokens=7)
+    program = paths.jit(case, "eager")
+    net = Net()
+    first = torch.compile(net, backend="eager")
+    first(R(2, 8))
+    forget(net)
+    with recompiles() as seen:
+        first(R(3, 8))
+        program(*case.example(5))
+    (again,) = seen.compiles
+    assert again.why == "first call"
+    assert again.sizes == [], "the sizes that it saw are forgotten, too"

@@ -8,8 +8,7 @@ from tutorial_lib.teach import panels
 
 @pytest.fixture
 def panel():
-    yield panels.recompile()
-    torch._dynamo.reset()
+    return panels.recompile()
 
 
 def test_each_control_gives_its_reason_and_the_same_call_none(panel):

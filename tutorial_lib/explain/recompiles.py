@@ -12,13 +12,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from torch import nn
+from torch._dynamo import convert_frame, pgo
+from torch._dynamo.eval_frame import reset_code  # type: ignore[attr-defined]
 from torch._logging._internal import TorchLogsFormatter, trace_log
 
 from tutorial_lib.explain._guards import GUARDS
@@ -305,3 +308,20 @@ def _where(source: str) -> str:
 
 def _finite(bound: str) -> int | None:
     return int(bound) if re.fullmatch(r"-?\d+", bound) else None
+
+
+def forget(model: Callable[..., Any]) -> None:
+    """Let Dynamo forget the graphs of one model or function, and the sizes that it saw there.
+
+    ``torch._dynamo.reset`` forgets those of every program in the process, and one that may not compile again, such as
+    :func:`tutorial_lib.paths.jit` returns, could then not be called any more.
+    """
+    function: Any = type(model).forward if isinstance(model, nn.Module) else model
+    code = function.__code__
+    with convert_frame.compile_lock:
+        reset_code(code)
+        states = pgo.get_code_state()
+        for known in [
+            known for known in states if (known.firstlineno, known.name) == (code.co_firstlineno, code.co_name)
+        ]:
+            del states[known]

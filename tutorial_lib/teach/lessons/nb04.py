@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tutorial_lib.builds import backends
 from tutorial_lib.builds.report import EngineInput, range_of
 from tutorial_lib.core.models import Case, expand_reshape
+from tutorial_lib.explain.recompiles import forget
 
 Call = Callable[..., Any]
 RIGHT, WRONG, REFUSED, CRASH, NOT_RUN = "right", "WRONG", "refused", "crash", "not run"
@@ -97,7 +98,7 @@ class Watched:
     """
 
     def __init__(self, model: Call, **options: Any) -> None:
-        torch._dynamo.reset()
+        forget(model)
         self.graphs: list[tuple[EngineInput, ...]] = []
         self.answered: list[int] = []
         self._program = torch.compile(model, backend=self._number, **options)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tutorial_lib.explain import recompiles
-from tutorial_lib.explain.recompiles import Compile
+from tutorial_lib.explain.recompiles import Compile, forget
 from tutorial_lib.teach.shown import Shown, says
 
 DTYPES = ("float32", "bfloat16")
@@ -54,7 +54,7 @@ class RecompilePanel(Shown):
         self._program = torch.compile(self._model, backend="eager")
         self._lines: list[str] = []
         self._over_the_limit = False
-        torch._dynamo.reset()
+        forget(self._model)
         self.told.value = says("Nothing is compiled yet.")
         self.history.value = ""
 
