@@ -126,7 +126,7 @@ def test_it_opens_the_copy_of_the_course_that_make_lab_opens(tmp_path, monkeypat
     monkeypatch.setattr(subprocess, "call", lambda command, cwd: opened.append(command) or 0)
     assert environment.lab(["--port=9000"], for_students) == 0
     recipe = subprocess.run(
-        ["make", "-n", "lab", *(["STUDENT=1"] if for_students else [])],
+        ["make", "--no-print-directory", "-n", "lab", *(["STUDENT=1"] if for_students else [])],
         cwd=ROOT,
         capture_output=True,
         text=True,
