@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import upstream
 
 from tutorial_lib import ShapeError, expand_reshape
 from tutorial_lib.engines import EnginesUnavailable, Recording, install, run_inside
@@ -61,6 +62,7 @@ def nothing_here(monkeypatch):
     return lambda: monkeypatch.setattr(install, "located", located)
 
 
+@upstream.before_2_14
 def test_a_function_has_its_engines_built_and_its_result_returned(installed):
     report = run_inside(compiled, seed(), 2)
     (engine,) = report.engines
@@ -72,6 +74,7 @@ def test_a_function_has_its_engines_built_and_its_result_returned(installed):
     assert str(report).startswith(f"Torch-TensorRT {report.version} had TensorRT build 1 engine\n")
 
 
+@upstream.before_2_14
 def test_a_plan_for_use_without_pytorch_is_counted_too(installed):
     report = run_inside(serialized, seed())
     (plan,) = (engine.plan for engine in report.engines)

@@ -38,6 +38,7 @@ def graphs(path, *arguments):
     return build(ours.case(name, batch).to("cpu"), path, calls, options, mode="graph")
 
 
+@upstream.before_2_14
 def test_the_profile_is_not_the_range_that_was_typed(reports):
     assert [(i.min[0], i.opt[0], i.max[0]) for i in reports["input"].requested] == [(2, 4, 32)]
     assert profiles(reports["input"]) == profiles(reports["export"]) == [(1, 4, 32)]
@@ -55,6 +56,7 @@ def test_jit_builds_further_engines_for_batch_1_and_33(reports):
     ]
 
 
+@upstream.before_2_14
 @pytest.mark.parametrize("path", ["input", "export"])
 def test_ahead_of_time_batch_33_is_refused_by_the_profile(reports, path):
     *served, refused = reports[path].calls
@@ -78,6 +80,7 @@ def test_the_source_of_opt_is_named(reports):
     assert sources["jit"] == ["the size of the first call", *["the size of the call that triggered it"] * 2]
 
 
+@upstream.before_2_14
 def test_notes_say_what_differs_and_why(reports):
     assert "engine 1, batch: min is 1, not 2 (Torch-TensorRT turns a lower bound of 2 into 1)" in reports["input"].notes
     assert reports["jit"].notes[-1] == (
@@ -124,6 +127,7 @@ def test_several_dynamic_dimensions(installed):
     assert report.calls[1].sizes == {"batch": 5, "length": 5}
 
 
+@upstream.before_2_14
 @pytest.mark.parametrize("name", ["jit", *(["input"] if upstream.SHARED_DIMS else []), "export"])
 def test_an_argument_has_the_models_name_whatever_the_graph_calls_it(installed, name):
     report = graphs(name, "awkward names", (2, 4, 32), (33,))
@@ -134,6 +138,7 @@ def test_an_argument_has_the_models_name_whatever_the_graph_calls_it(installed, 
         assert report.calls[0].words == "input has size 33 in dim 0, and the optimization profile holds 1 to 32"
 
 
+@upstream.before_2_14
 def test_the_part_behind_a_graph_break_refuses_batch_1(installed):
     report = graphs("input", "hybrid", (2, 4, 32), (1, 2), ours.SORT)
     refused, served = report.calls
