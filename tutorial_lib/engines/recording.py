@@ -31,6 +31,9 @@ RECORD = "TUTORIAL_LIB_RECORD"
 """Set this variable of the environment to write the answers into the file."""
 
 
+_recorded_here: dict[Path, dict[str, Any]] = {}
+
+
 class Recording:
     """:func:`build_all` and :func:`run_inside` of this package, with a file to fall back on.
 
@@ -54,6 +57,8 @@ class Recording:
         records = os.environ.get(RECORD) and not self._other  # what is recorded anew starts empty
         reads = self._file.is_file() and not records
         self._answers: dict[str, Any] = json.loads(self._file.read_text()) if reads else {}
+        if records:  # with what another recording of this process, such as a panel's, writes into the same file
+            self._answers = _recorded_here.setdefault(self._file.resolve(), self._answers)
 
     def __str__(self) -> str:
         missing = self._other or why_not()
