@@ -188,6 +188,11 @@ def call(function: Callable[..., Any], *args: Any, shown: str = "") -> Any:
     return result
 
 
+def by_case(table: pd.DataFrame, wrong: Sequence[str], right: str) -> Feedback:
+    """Feedback with a table of all cases: the first of the sentences in `wrong`, or `right` where there are none."""
+    return Feedback(not wrong, wrong[0] if wrong else right, table=table)
+
+
 def _short(value: Any) -> str:
     """What a value is, on part of a line."""
     try:

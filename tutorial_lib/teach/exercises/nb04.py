@@ -11,7 +11,7 @@ from torch import Tensor
 from tutorial_lib import paths
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.shapes import ShapeError
-from tutorial_lib.teach.checking import Feedback, NotYet, a_function, call, exercise
+from tutorial_lib.teach.checking import Feedback, NotYet, a_function, by_case, call, exercise
 from tutorial_lib.teach.lessons.nb04 import requests, small_case, watch
 
 CALLS = (40, 1, 16, 1)
@@ -75,7 +75,7 @@ def write_the_check(answer: Any) -> Feedback:
         "batch 32": case.example(32)[0],
         "47 wide": torch.ones(8, 16, 47),
     }
-    rows, wrong = [], None
+    rows, wrong = [], []
     for name, x in tensors.items():
         try:
             program(x)
@@ -84,13 +84,10 @@ def write_the_check(answer: Any) -> Feedback:
             right = False
         given = bool(call(admits, x, shown=f"your function, given the request '{name}',"))
         rows.append({"request": name, "should run": right, "yours": given})
-        if given != right and wrong is None:
-            wrong = f"'{name}', {list(x.shape)} {str(x.dtype).removeprefix('torch.')}: "
-            wrong += "you refuse what the program was built for." if right else "you let it through."
-    table = pd.DataFrame(rows)
-    if wrong:
-        raise NotYet(wrong, table=table)
-    return Feedback(True, "you admit what was promised, and nothing else.", table=table)
+        if given != right:
+            said = "you refuse what the program was built for." if right else "you let it through."
+            wrong.append(f"'{name}', {list(x.shape)} {str(x.dtype).removeprefix('torch.')}: {said}")
+    return by_case(pd.DataFrame(rows), wrong, "you admit what was promised, and nothing else.")
 
 
 @exercise("04.pad", hint="torch.cat makes two rows of one; of the answer, only the first row was asked for.")

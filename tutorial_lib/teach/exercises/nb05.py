@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tutorial_lib.checks.agreement import compare
 from tutorial_lib.core.models import expand_reshape
-from tutorial_lib.teach.checking import Feedback, NotYet, a_function, a_mapping, a_number, call, exercise
+from tutorial_lib.teach.checking import Feedback, NotYet, a_function, a_mapping, a_number, by_case, call, exercise
 from tutorial_lib.teach.lessons.nb05 import NO_BUG, Layer, cosine, layer, planted
 
 
@@ -51,19 +51,16 @@ def write_the_rule(answer: Any) -> Feedback:
     one, outputs = _layer()
     broken = one.plain.clone()
     broken[0, 0, 0, 0, 0] = torch.nan
-    rows, wrong = [], None
+    rows, wrong = [], []
     for scale in (0.001, 1.0, 1000.0):
         for name, output in (outputs | {"one NaN": broken}).items():
             tensors = (scale * output, scale * one.plain, scale * one.exact)
             right = compare(*tensors).agrees
             given = bool(call(agrees, *tensors, shown=f"your function, given '{name}' at scale {scale:g},"))
             rows.append({"output": name, "scale": scale, "agrees": right, "yours": given})
-            if given != right and wrong is None:
-                wrong = f"'{name}' at scale {scale:g} {'agrees' if right else 'differs'}, and you say otherwise."
-    table = pd.DataFrame(rows)
-    if wrong:
-        raise NotYet(wrong, table=table)
-    return Feedback(True, "one rule for every scale, and NaN does not pass.", table=table)
+            if given != right:
+                wrong.append(f"'{name}' at scale {scale:g} {'agrees' if right else 'differs'}, and you say otherwise.")
+    return by_case(pd.DataFrame(rows), wrong, "one rule for every scale, and NaN does not pass.")
 
 
 @exercise(
