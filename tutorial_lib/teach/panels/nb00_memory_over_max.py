@@ -1,7 +1,5 @@
 """Notebook 0: a slider for max, a real TensorRT engine for each stop, and the memory that it reserves."""
 
-import contextlib
-import io
 from pathlib import Path
 
 import ipywidgets as w
@@ -10,6 +8,7 @@ from tutorial_lib.builds.plan import show_bytes
 from tutorial_lib.core.models import expand_reshape
 from tutorial_lib.engines import EngineReport, EnginesUnavailable, Recording
 from tutorial_lib.figures import engine_memory
+from tutorial_lib.teach.panels.recorded import built
 from tutorial_lib.teach.pictures import picture
 from tutorial_lib.teach.shown import Shown, says
 
@@ -43,11 +42,11 @@ class MemoryOverMax(Shown):
         """Build the engine for batches from 1 to `size`; returns what is said of it."""
         before = self.reports.get(FIRST)
         self.told.value = says(f"TensorRT builds an engine for batches up to {size} ...")
-        note = io.StringIO()
+        note = ""
         try:
             if size not in self.reports:
-                with contextlib.redirect_stdout(note):  # a recorded answer prints that it is one
-                    (self.reports[size],) = self._recording.build_all(expand_reshape(batch=(1, OPT, size)), ["export"])
+                case = expand_reshape(batch=(1, OPT, size))
+                (self.reports[size],), note = built(self._recording, case, ["export"])
         except EnginesUnavailable as error:
             sentence = f"No engine for {size}: {error}"
             self.told.value = says(sentence, False)
@@ -57,7 +56,7 @@ class MemoryOverMax(Shown):
         sentence = f"An engine for batches from 1 to {size} reserves {show_bytes(memory)} for intermediate results"
         if before and before is not report:
             sentence += f": {memory / (before.activation_bytes or 1):.1f} times what the one for {FIRST} takes"
-        sentence = f"{sentence}, whatever batch you call it with. {note.getvalue()}".strip()
+        sentence = f"{sentence}, whatever batch you call it with. {note}".strip()
         self.told.value = says(sentence, True)
         shown = [self.reports[each] for each in sorted(self.reports)]
         self.figure.value = picture(engine_memory.memory(shown, "batch", current=[report]), sentence)

@@ -1,7 +1,5 @@
 """Notebook 2: type a range, and see it beside the profiles that TensorRT gets."""
 
-import contextlib
-import io
 from pathlib import Path
 
 import ipywidgets as w
@@ -11,6 +9,7 @@ from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EngineReport, EnginesUnavailable, Recording
 from tutorial_lib.figures import engine_profiles
 from tutorial_lib.teach.lessons.nb02 import asked_for
+from tutorial_lib.teach.panels.recorded import built
 from tutorial_lib.teach.pictures import picture
 from tutorial_lib.teach.shown import Shown, says
 
@@ -64,14 +63,12 @@ class Profiles(Shown):
                 raise ShapeError(f"max is {high}; this panel goes up to {LARGEST}.")
             case = expand_reshape(batch=(low, opt, high))
             self.told.value = says(f"TensorRT builds engines for {low} / {opt} / {high} ...")
-            note = io.StringIO()
-            with contextlib.redirect_stdout(note):  # a recorded answer prints that it is one
-                reports = self._recording.build_all(case, calls=[1, high + 1])
+            reports, note = built(self._recording, case, calls=[1, high + 1])
         except (ShapeError, EnginesUnavailable) as error:
             self.told.value = says(f"Not built: {error}", False)
             return f"Not built: {error}"
         self.reports = {report.path: report for report in reports}
-        sentence = f"Typed {low} / {opt} / {high}. {_got(reports)} {note.getvalue()}".strip()
+        sentence = f"Typed {low} / {opt} / {high}. {_got(reports)} {note}".strip()
         self.told.value = says(sentence, True)
         dynamic = low < high  # a single size has no axis to draw
         self.figure.value = picture(engine_profiles.profiles(list(reports)), sentence) if dynamic else ""

@@ -1,7 +1,5 @@
 """Notebook 7: max, opt and a card's memory: what one engine wants, and how many fit."""
 
-import contextlib
-import io
 from pathlib import Path
 
 import ipywidgets as w
@@ -10,6 +8,7 @@ from tutorial_lib.builds.plan import show_bytes
 from tutorial_lib.core.models import expand_reshape
 from tutorial_lib.engines import EngineReport, EnginesUnavailable, Recording
 from tutorial_lib.figures import engine_memory, plots
+from tutorial_lib.teach.panels.recorded import built
 from tutorial_lib.teach.shown import Shown, says
 
 SIZES = (8, 32, 128, 256)
@@ -43,12 +42,11 @@ class MemoryPanel(Shown):
     def _update(self) -> str:
         most = self.max.value
         key = (most, most if self.opt.value else SMALL)
-        note = io.StringIO()
+        note = ""
         try:
             if key not in self._reports:
                 case = expand_reshape(batch=(1, key[1], most))
-                with contextlib.redirect_stdout(note):  # a recorded answer prints that it is one
-                    (self._reports[key],) = self._recording.build_all(case, ["export"])
+                (self._reports[key],), note = built(self._recording, case, ["export"])
         except EnginesUnavailable as error:
             sentence = f"No engine for max {most}: {error}"
             self.told.value = says(sentence, False)
@@ -57,7 +55,7 @@ class MemoryPanel(Shown):
         memory = report.activation_bytes or 0
         fit = int(self.card.value * 1e9 // memory)
         sentence = f"1/{key[1]}/{most}: {show_bytes(memory)} of activation memory. "
-        sentence += f"{fit} such engines fit into {self.card.value} GB, weights not counted. {note.getvalue()}".strip()
+        sentence += f"{fit} such engines fit into {self.card.value} GB, weights not counted. {note}".strip()
         self.told.value = says(sentence, fit > 0)
         shown = [self._reports[each] for each in sorted(self._reports)]
         self.image.value = plots.png(engine_memory.memory(shown, "batch", current=[report]))
