@@ -32,6 +32,17 @@ QUICK = SMALL.replace('backend="eager"', 'backend="eager", sizes=[2], samples=1,
 ENDED = re.compile(r"Done in|Reused")
 
 
+def quiet_lab(folder, notebooks):
+    """Serve `notebooks` in a JupyterLab with settings of its own, kept in `folder`; what it yields says where."""
+    for name, value in QUIET.items():
+        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(value))
+    places = {f"JUPYTERLAB_{kind.upper()}_DIR": str(folder / kind) for kind in ("settings", "workspaces")}
+    options = ["--ip=127.0.0.1", f"--notebook-dir={notebooks}", "--LabApp.expose_app_in_browser=True"]
+    return serve(folder, options, places)
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
@@ -44,13 +55,7 @@ def lab(tmp_path_factory):
     last = max(i for i, cell in enumerate(studio.cells) if cell.source.endswith("studio = Studio()\nstudio"))
     del studio.cells[last + 1 :]
     nbformat.write(studio, folder / "notebooks" / "03_shape_studio.ipynb")
-    for name, value in QUIET.items():
-        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(value))
-    places = {f"JUPYTERLAB_{kind.upper()}_DIR": str(folder / kind) for kind in ("settings", "workspaces")}
-    options = ["--ip=127.0.0.1", f"--notebook-dir={folder / 'notebooks'}", "--LabApp.expose_app_in_browser=True"]
-    with serve(folder, options, places) as about:
+    with quiet_lab(folder, folder / "notebooks") as about:
         yield about
 
 

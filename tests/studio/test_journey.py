@@ -1,13 +1,12 @@
 """Notebooks 0 and 1 as a learner goes through them, in a real browser: predictions, panels, exercises."""
 
-import json
 import re
 import subprocess
 import sys
 
 import pytest
-from test_browser import IDLE, QUIET, page  # noqa: F401
-from test_project import ROOT, serve
+from test_browser import IDLE, page, quiet_lab  # noqa: F401
+from test_project import ROOT
 
 pytestmark = pytest.mark.slow
 BEGIN = re.compile(r"import .*\bteach\b|teach\.predict|teach\.panels|studio = Studio")
@@ -23,13 +22,7 @@ def students(tmp_path_factory):
     folder = tmp_path_factory.mktemp("students")
     command = [sys.executable, ROOT / "tools/course.py", folder / "course", "--student"]
     subprocess.run(command, check=True)
-    for name, value in QUIET.items():
-        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(value))
-    places = {f"JUPYTERLAB_{kind.upper()}_DIR": str(folder / kind) for kind in ("settings", "workspaces")}
-    options = ["--ip=127.0.0.1", f"--notebook-dir={folder / 'course'}", "--LabApp.expose_app_in_browser=True"]
-    with serve(folder, options, places) as about:
+    with quiet_lab(folder, folder / "course") as about:
         yield about
 
 
