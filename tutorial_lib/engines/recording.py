@@ -29,9 +29,8 @@ from tutorial_lib.paths import PATHS
 T = TypeVar("T", FunctionReport, tuple[EngineReport, ...])
 RECORD = "TUTORIAL_LIB_RECORD"
 """Set this variable of the environment to write the answers into the file."""
-
-
 _recorded_here: dict[Path, dict[str, Any]] = {}
+"""What this process recorded, by file: the recordings of one file, a notebook's and a panel's, share it."""
 
 
 class Recording:
@@ -57,7 +56,7 @@ class Recording:
         records = os.environ.get(RECORD) and not self._other  # what is recorded anew starts empty
         reads = self._file.is_file() and not records
         self._answers: dict[str, Any] = json.loads(self._file.read_text()) if reads else {}
-        if records:  # with what another recording of this process, such as a panel's, writes into the same file
+        if records:
             self._answers = _recorded_here.setdefault(self._file.resolve(), self._answers)
 
     def __str__(self) -> str:

@@ -320,8 +320,6 @@ def forget(model: Callable[..., Any]) -> None:
     code = function.__code__
     with convert_frame.compile_lock:
         reset_code(code)
-        states = pgo.get_code_state()
-        for known in [
-            known for known in states if (known.firstlineno, known.name) == (code.co_firstlineno, code.co_name)
-        ]:
+        states, place = pgo.get_code_state(), (code.co_firstlineno, code.co_name)
+        for known in [known for known in states if (known.firstlineno, known.name) == place]:
             del states[known]
