@@ -211,3 +211,13 @@ def test_forgetting_one_function_leaves_what_was_built_of_others():
     (again,) = seen.compiles
     assert again.why == "first call"
     assert again.sizes == [], "the sizes that it saw are forgotten, too"
+
+
+def test_a_function_that_is_not_written_in_python_is_forgotten_too():
+    first = torch.compile(torch.add, backend="eager")
+    forget(torch.add)
+    for _ in range(2):
+        with recompiles() as seen:
+            first(R(2, 8), R(2, 8))
+        assert len(seen.compiles) == 1
+        forget(torch.add)

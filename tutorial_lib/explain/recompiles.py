@@ -22,6 +22,7 @@ from unittest import mock
 from torch import nn
 from torch._dynamo import convert_frame, pgo
 from torch._dynamo.eval_frame import reset_code  # type: ignore[attr-defined]
+from torch._dynamo.external_utils import wrap_inline
 from torch._logging._internal import TorchLogsFormatter, trace_log
 
 from tutorial_lib.explain._guards import GUARDS
@@ -317,6 +318,8 @@ def forget(model: Callable[..., Any]) -> None:
     :func:`tutorial_lib.paths.jit` returns, could then not be called any more.
     """
     function: Any = type(model).forward if isinstance(model, nn.Module) else model
+    if not hasattr(function, "__code__"):  # one that is not written in Python, for which Dynamo compiles this frame
+        function = wrap_inline(function)
     code = function.__code__
     with convert_frame.compile_lock:
         reset_code(code)
