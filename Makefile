@@ -36,11 +36,14 @@ lab: $(VENV)/.ready ## open the course in JupyterLab (STUDENT=1: without solutio
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=$(COURSE) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --ContentsManager.hide_globs="['*.json','*.png','recorded','diagrams','__pycache__']" $(LAB)
 
+# What builds the documentation, unless it is there.
+DOCS_GROUP = $(BIN)/python -c 'import altair, furo, myst_nb, vl_convert' 2>/dev/null || $(SETUP) --group docs
+
 test: lint ## lint, then run the tests, notebooks included, without the slowest
 	$(IN_TWO) -m "not slow" $(TESTS)
 
 test-slow: $(VENV)/.ready ## run the slow tests, most of which wait for a C++ compiler
-	-@$(BIN)/python -c 'import altair, furo, myst_nb, vl_convert' 2>/dev/null || $(SETUP) --group docs
+	-@$(DOCS_GROUP)
 	$(IN_TWO) -m "slow and not long" tests
 
 # In an environment of its own beside the one of `make lab`. Nothing here uses the CUDA of its torch.
@@ -95,7 +98,7 @@ bench: $(VENV)/.ready ## measure our paths against eager, torch.compile, ONNX Ru
 	$(BIN)/python benchmarks/tables.py
 
 docs: $(VENV)/.ready ## build the documentation as a site in build/docs (no notebook is run, no network is used)
-	@$(BIN)/python -c 'import altair, furo, myst_nb, vl_convert' 2>/dev/null || $(SETUP) --group docs
+	@$(DOCS_GROUP)
 	$(BIN)/python tools/site/build.py
 
 wheelhouse: $(VENV)/.ready ## put all that `make lab` needs into wheelhouse/; later, offline: make lab OFFLINE=wheelhouse
