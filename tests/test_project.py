@@ -133,6 +133,12 @@ def test_a_package_lists_its_modules(package):
         assert re.search(rf"^(.*  )?{file.stem}  ", listed, flags=re.MULTILINE), file.stem
 
 
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_no_output_names_a_folder_of_the_machine_that_made_it(notebook):
+    outputs = json.dumps([cell.get("outputs") for cell in cells_of(notebook)])
+    assert not re.search(r"(?<![\w.~/])/(home|root|work|tmp|Users)/", outputs)
+
+
 @pytest.mark.slow
 def test_the_python_examples_of_the_readme_and_the_docs_run(tmp_path):
     text = "\n".join(file.read_text() for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))

@@ -187,16 +187,9 @@ def test_every_notebook_with_a_recording_has_the_file():
             assert json.loads((NOTEBOOKS / name).read_text(encoding="utf-8")), name
 
 
-def _with_what_is_open(notebook):
-    """A parameter; notebook 7 asks for engines that are not recorded, which is a fault of it."""
-    asks_for_more = notebook.stem[:2] == "07"
-    reason = "it asks for engines that its recording does not have"
-    return pytest.param(notebook, marks=pytest.mark.xfail(reason=reason, strict=True) if asks_for_more else ())
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("nbconvert") is None, reason="nbconvert is not installed")
-@pytest.mark.parametrize("notebook", map(_with_what_is_open, RECORDED), ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", RECORDED, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_its_recording_where_nothing_is_installed(notebook, tmp_path):
     venv.create(tmp_path / "bare", with_pip=False)  # whose prefix has no folder of engines
     packages = [str(NOTEBOOKS.parent), *(path for path in sys.path if path.endswith("site-packages"))]

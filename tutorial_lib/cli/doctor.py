@@ -106,7 +106,8 @@ class Report:
         count = f"{len(broken)} things are" if len(broken) > 1 else "1 thing is"
         return f"{count} NOT OK. First, for {broken[0].name}: {broken[0].fix} {text}"
 
-    def _repr_markdown_(self) -> str:
+    def summary(self) -> str:
+        """The verdict, and what to do about what is not OK; without what was found, which names folders."""
         todo = [f"- {check.name} is {check.state}: {check.fix}" for check in self.checks if check.fix]
         return "\n".join([self.verdict, "", *todo])
 
