@@ -1,21 +1,19 @@
 """An experiment: a setting to try in the panel, with buttons that set it. The panel stays as its reader left it."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import ipywidgets as w
 
 from tutorial_lib.core.shapes import DynamicDim
 from tutorial_lib.experiments.result import Result
+from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.paths import PATHS
 from tutorial_lib.studio.cached_runs import Answer
 from tutorial_lib.studio.downloads import Snapshot
 from tutorial_lib.studio.form import INVALID
 from tutorial_lib.studio.panel import BUDGET
 from tutorial_lib.teach.shown import Shown, says
-
-if TYPE_CHECKING:  # it makes experiments
-    from tutorial_lib.studio.app import Studio
 
 DEFAULTS: Mapping[str, Any] = {
     "backend": "auto",
@@ -30,6 +28,15 @@ DEFAULTS: Mapping[str, Any] = {
     "calls": (),
 }
 """What an experiment sets where it says nothing else, so that it does not depend on what the panel has."""
+
+
+class Panel(Protocol):
+    """What an experiment asks of a studio, whose module imports this one."""
+
+    def set(self, **changes: Any) -> Setting: ...  # noqa: D102
+    def start(self, fresh: bool = False) -> Any: ...  # noqa: D102
+    def run_beside(self, **changes: Any) -> Result: ...  # noqa: D102
+    def ask_beside(self, changes: Mapping[str, Any], size: int, outside: str) -> tuple[Answer, ...]: ...  # noqa: D102
 
 
 class Experiment(Shown):
@@ -47,9 +54,7 @@ class Experiment(Shown):
         What is to be set, with the names of :meth:`Studio.set`.
     """
 
-    def __init__(
-        self, studio: "Studio", model: str, dims: Mapping[str, DynamicDim], changes: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, studio: Panel, model: str, dims: Mapping[str, DynamicDim], changes: Mapping[str, Any]) -> None:
         self._studio = studio
         ranges = {name: (dim.min, dim.opt, dim.max) for name, dim in dims.items()}
         self._setting = {"model": model, **DEFAULTS, **ranges, **changes}
@@ -59,7 +64,7 @@ class Experiment(Shown):
         self.told, row = w.HTML(), []
         for text, do in buttons.items():
             row.append(w.Button(description=text, layout={"width": "auto"}))
-            row[-1].on_click(lambda _, do=do: do())
+            row[-1].on_click(_click(do))
         box = w.VBox(
             [w.HTML(f'<div class="tl-question"><b>Set in the panel:</b> {words}</div>'), w.HBox(row), self.told]
         )
@@ -103,6 +108,10 @@ class Experiment(Shown):
             return str(error)
         self.told.value = says(done, True)
         return done
+
+
+def _click(do: Callable[[], Any]) -> Callable[[Any], None]:
+    return lambda _: do()
 
 
 def _typed(value: Any) -> str:
