@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 # leaves out what builds TensorRT engines without a GPU (100 MB to download, under NVIDIA's licence); TORCH=2.13 or 2.14,
 # which has several profiles in one engine and on Linux brings CUDA (6 GB). OFFLINE=FOLDER takes everything from a
 # wheelhouse. tutorial_lib/cli/setup.py does the work.
-SETUP := $(RUN) -m tutorial_lib setup --no-lab --venv $(VENV) $(if $(TENSORRT),--tensorrt $(TENSORRT)) \
+SETUP := $(RUN) -m tutorial_lib setup --venv $(VENV) $(if $(TENSORRT),--tensorrt $(TENSORRT)) \
          $(if $(ENGINES),--engines $(ENGINES)) $(if $(TORCH),--torch $(TORCH)) $(if $(OFFLINE),--offline $(OFFLINE)) $(if $(WITH),--with $(WITH))
 
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
@@ -21,30 +21,23 @@ PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-t
 HALF   := $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
 IN_TWO := OMP_NUM_THREADS=$(HALF) $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help lab test test-2.14 test-slow test-long test-gpu mutants zoo lint format notebooks students write-course bench docs \
-        wheelhouse clean
+.PHONY: help lab test test-2.14 test-slow test-long test-gpu mutants zoo lint format notebooks students bench docs wheelhouse clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# A copy of the course to work in, so that running it changes no file of the checkout; what one worked in stays.
-COURSE       := build/$(if $(STUDENT),student,course)
-WRITE_COURSE  = $(BIN)/python tools/course.py $(COURSE) $(if $(STUDENT),--student) $(if $(FRESH),--fresh)
-
-lab: $(VENV)/.ready ## open the course in JupyterLab (STUDENT=1: without solutions; FRESH=1: begin anew)
-	$(WRITE_COURSE)
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=$(COURSE) --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
-	  --ContentsManager.hide_globs="['*.json','*.png','recorded','diagrams','__pycache__']" $(LAB)
+lab: ## open the course in JupyterLab (STUDENT=1: without solutions; FRESH=1: begin anew)
+	$(SETUP) $(if $(STUDENT),--student) $(if $(FRESH),--fresh) -- $(LAB)
 
 # What builds the documentation, unless it is there.
 DOCS_GROUP = $(BIN)/python -c 'import altair, furo, myst_nb, vl_convert' 2>/dev/null || $(SETUP) --group docs
 
-test: lint ## lint, then run the tests, notebooks included, without the slowest
+test: lint ## lint, then run the tests and notebooks 00 to 06, without what is slow
 	$(IN_TWO) -m "not slow" $(TESTS)
 
-test-slow: $(VENV)/.ready ## run the slow tests, most of which wait for a C++ compiler
+test-slow: $(VENV)/.ready ## run the slow tests, most of which wait for a C++ compiler, and notebooks 07 to 12
 	-@$(DOCS_GROUP)
-	$(IN_TWO) -m "slow and not long" tests
+	$(IN_TWO) -m "slow and not long" $(TESTS)
 
 # In an environment of its own beside the one of `make lab`. Nothing here uses the CUDA of its torch.
 test-2.14: ## test profiles and TensorRT's engines with torch 2.14, which takes 6 GB of disk
@@ -83,10 +76,7 @@ notebooks: $(VENV)/.ready ## run the notebooks again and keep their outputs
 	$(BIN)/nbstripout --keep-output --keep-count notebooks/*.ipynb
 
 students: $(VENV)/.ready ## write the course without outputs and solutions into build/student
-	$(MAKE) STUDENT=1 write-course
-
-write-course: $(VENV)/.ready
-	$(WRITE_COURSE)
+	$(BIN)/python tools/course.py build/student --student $(if $(FRESH),--fresh)
 
 bench: $(VENV)/.ready ## measure our paths against eager, torch.compile, ONNX Runtime, OpenVINO and the matrix product
 	@$(SETUP) --group bench
@@ -112,4 +102,4 @@ FORCE:
 
 # It returns at once where nothing changed since the last installation.
 $(VENV)/.ready: FORCE
-	@$(SETUP)
+	@$(SETUP) --no-lab

@@ -10,10 +10,10 @@ GPU, minutes). The limit is
   on a CPU the faster of PyTorch's and oneDNN's with packed weights;
 * for ``vit``, bare ``torch.compile`` with static shapes, compiled for each batch size.
 
-Beside them stand bare ``torch.compile`` as one would call it without this library and, on a CPU, ONNX Runtime and
-OpenVINO where they are installed (``benchmarks/peers.py``); on a GPU, ``export`` replayed as CUDA graphs
-(``graph``, with the copies in and out). First, the cost of our guard for one call. ``--json`` keeps what was found
-after each model, with the conditions it was measured in.
+Beside them stand bare ``torch.compile`` as one would call it without this library and, on a CPU, ``export`` with our
+backend ``openvino``, and bare ONNX Runtime and OpenVINO where they are installed (``benchmarks/peers.py``); on a GPU,
+``export`` replayed as CUDA graphs (``graph``, with the copies in and out). First, the cost of our guard for one call.
+``--json`` keeps what was found after each model, with the conditions it was measured in.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import torch
 from peers import peers
 
 from tutorial_lib import paths
-from tutorial_lib.builds import report
+from tutorial_lib.builds import backends, report
 from tutorial_lib.builds.cuda_graphs import Graphed
 from tutorial_lib.checks.range_check import Guard
 from tutorial_lib.core import models
@@ -73,6 +73,8 @@ def bench(case: Case, batches: tuple[int, ...], tuned: bool, conditions: Conditi
     ours = {name: path(case, "inductor") for name, path in paths.PATHS.items()}
     if tuned:
         ours["tuned"] = paths.export(case, "inductor", TUNED[case.device.type])
+    if backends.status("openvino", case.device).works:
+        ours["export with openvino"] = paths.export(case, "openvino")
     programs: dict[str, Callable[..., Any]] = {"eager": case.model}
     programs["torch.compile"] = torch.compile(case.model, dynamic=True)
     programs |= ours | dict(peers(case))

@@ -24,6 +24,15 @@ def pytest_configure():
         raise pytest.UsageError("these tests are to run on a GPU, and PyTorch sees none; run `make test` here.")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
+def pytest_collection_modifyitems(items):
+    """A notebook with ``"tests": "slow"`` in its metadata runs with the slow tests."""
+    for item in items:
+        notebook = getattr(item.parent, "nb", None)
+        if notebook is not None and notebook.metadata.get("tests") == "slow":
+            item.add_marker("slow")
+
+
 class MaskedLinear(nn.Module):
     """A projection of the positions that a mask selects: two inputs that share two dynamic dims."""
 

@@ -15,8 +15,6 @@ from test_project import NOTEBOOKS, ROOT, here
 
 COURSE = runpy.run_path(str(ROOT / "tools" / "course.py"))
 write = COURSE["write"]
-QUICK = ("00_start_here", "02_what_tensorrt_really_gets")
-"""Notebooks whose student version runs with the ordinary tests, too."""
 
 
 def notebook(*cells):
@@ -123,9 +121,8 @@ def student_folder(tmp_path_factory):
     return folder / "build/student/notebooks"
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n.stem, marks=() if n.stem in QUICK else pytest.mark.slow) for n in NOTEBOOKS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [notebook.stem for notebook in NOTEBOOKS])
 def test_a_student_version_runs_unsolved_and_says_not_yet(student_folder, name):
     file = student_folder / f"{name}.ipynb"
     assert "Solution</summary>" not in file.read_text(encoding="utf-8")

@@ -76,7 +76,7 @@ def main() -> None:
     args = parser.parse_args()
     if kept := write(ROOT, args.folder, args.student, args.fresh):
         names = ", ".join(file.name for file in kept)
-        print(f"Kept, since you have worked in them: {names}. To begin them anew: FRESH=1 on the command line of make.")
+        print(f"Kept, since you have worked in them: {names}. To begin them anew: `make lab FRESH=1`.")
 
 
 if __name__ == "__main__":

@@ -476,6 +476,7 @@ assert "stub" in openvino.tools.ovc.telemetry_utils.tm.__name__
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_reported_to_its_makers_and_nothing_is_written_into_the_home(tmp_path):
     home, log = tmp_path / "home", tmp_path / "attempts"
     home.mkdir()

@@ -1,5 +1,6 @@
 """``python -m tutorial_lib setup``: what it decides and says; what it installs is in tests/test_project.py too."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -120,24 +121,35 @@ def test_a_wheelhouse_takes_the_place_of_the_network(tmp_path):
     assert not any(command.startswith("uv ") for command in environment.commands)
 
 
-@pytest.mark.parametrize("for_students", [False, True])
-def test_it_opens_the_copy_of_the_course_that_make_lab_opens(tmp_path, monkeypatch, for_students):
+@pytest.mark.parametrize(
+    ("words", "course"),
+    [([], "course"), (["--student"], "student --student"), (["--student", "--fresh"], "student --student --fresh")],
+)
+def test_it_opens_a_copy_of_the_course(tmp_path, monkeypatch, words, course):
     environment, opened = Recorded(tmp_path, LAPTOP), []
     monkeypatch.setattr(subprocess, "call", lambda command, cwd: opened.append(command) or 0)
-    assert environment.lab(["--port=9000"], for_students) == 0
-    recipe = subprocess.run(
-        ["make", "--no-print-directory", "-n", "lab", *(["STUDENT=1"] if for_students else [])],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout
-    of_make = shlex.split(recipe.replace("\\\n", " ").split("jupyter lab", 1)[1])
-    mine = [word.replace(f"{ROOT}/", "") for word in opened[0] if word.startswith("--")]
-    assert sorted(mine) == sorted([*of_make, "--port=9000"])
-    assert environment.commands[0].endswith(
-        "student --student" if for_students else "tools/course.py " + f"{ROOT}/build/course"
-    )
+    assert environment.lab(["--port=9000"], "--student" in words, "--fresh" in words) == 0
+    assert environment.commands == [f"{environment.python} tools/course.py {ROOT}/build/{course}"]
+    assert f"--notebook-dir={ROOT}/build/{course.split()[0]}" in opened[0]
+    assert opened[0][-1] == "--port=9000"
+
+
+def test_make_lab_is_setup_with_the_same_choices():
+    command = ["make", "--no-print-directory", "-n", "lab", "STUDENT=1", "FRESH=1", "LAB=--port=9000", "TORCH=2.14"]
+    recipe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+    words = shlex.split(recipe.strip().splitlines()[-1].split("tutorial_lib setup", 1)[1])
+    assert words == ["--venv", ".venv", "--torch", "2.14", "--student", "--fresh", "--", "--port=9000"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_an_interrupt_is_left_to_jupyterlab(tmp_path):
+    asks = "import os, signal, time; signal.signal(signal.SIGINT, lambda *_: (time.sleep(1), os._exit(7))); "
+    asks += "os.kill(os.getppid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT); time.sleep(20)"
+    environment = Recorded(tmp_path, LAPTOP)
+    environment.python = tmp_path / "python"
+    environment.python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{asks}'\n")
+    environment.python.chmod(0o755)
+    assert environment.lab([]) == 7, "it was given the time to ask"
 
 
 @pytest.mark.parametrize(

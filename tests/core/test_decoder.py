@@ -73,6 +73,7 @@ def test_key_heads_are_shared_and_the_cache_is_smaller_by_that():
         Decoder(heads=8, kv_heads=3)
 
 
+@pytest.mark.slow
 def test_64_tokens_of_a_compiled_decoder_are_those_of_float64(case, first, prompt):
     seen = teacher_forced(case, paths.export(first, "eager"), paths.export(case, "eager"), prompt, STEPS)
     assert len(seen) == STEPS + 1

@@ -18,6 +18,7 @@ def problem_with(folder):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "reason"), [("a space", "a space in its path"), ("file/below", "Not a directory")])
 def test_a_folder_that_cannot_be_used_is_replaced_for_this_process(tmp_path, name, reason):
     (tmp_path / "file").write_text("")
@@ -27,10 +28,12 @@ def test_a_folder_that_cannot_be_used_is_replaced_for_this_process(tmp_path, nam
     assert used != str(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_folder_that_can_be_used_stays(tmp_path):
     assert problem_with(tmp_path / "cache") == ["None", str(tmp_path / "cache")]
 
 
+@pytest.mark.slow
 def test_the_doctor_says_what_is_wrong_with_the_folder(tmp_path):
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "a space")}
     command = [sys.executable, "-m", "tutorial_lib", "doctor", "--json"]

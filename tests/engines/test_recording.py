@@ -174,6 +174,7 @@ def test_the_time_limit_of_a_recording_is_that_of_the_request(installed, tmp_pat
     assert "took longer than 0.001 s" in report.failed
 
 
+@pytest.mark.slow
 def test_nothing_is_written_unless_asked_for(installed, monkeypatch, tmp_path):
     monkeypatch.delenv(RECORD, raising=False)
     Recording(tmp_path / "recorded.json").run_inside(failing)

@@ -1,19 +1,22 @@
-"""Notebooks 0 and 1 as a learner goes through them, in a real browser: predictions, panels, exercises."""
+"""Notebooks 0 to 3 as a learner goes through them, in a real browser: predictions, panels, exercises."""
 
 import re
 import subprocess
 import sys
 
 import pytest
-from test_browser import IDLE, page, quiet_lab  # noqa: F401
+from test_browser import IDLE, expect, page, quiet_lab, type_range  # noqa: F401
 from test_project import ROOT
 
 pytestmark = pytest.mark.slow
 BEGIN = re.compile(r"import .*\bteach\b|teach\.predict|teach\.panels|studio = Studio")
 """Cells that a learner needs for the rest: predictions and panels, and what they import."""
+MOVED = "{{'activation memory': True, 'weights': {0}, 'layers': False}}"
 ANSWERS = {  # wrong, empty, absurd, right
     "00_start_here": ("00.range", ["(2, 8, 100)", "...", "10**30", "(1, 8, 100)"]),
     "01_three_compile_paths": ("01.one-engine", ["(1, 4, 32)", "None", "'many'", "(2, 4, 32)"]),
+    "02_what_tensorrt_really_gets": ("02.min-block-size", ["30", "...", "10**30", "3"]),
+    "03_shape_studio": ("03.max", [MOVED.format(True), "...", "'a lot'", MOVED.format(False)]),
 }
 
 
@@ -99,3 +102,35 @@ def test_the_first_control_moves_something_large(page, students):  # noqa: F811
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     page.get_by_text("1 to 256 reserves 628 MB").wait_for()
+
+
+def test_the_panel_of_notebook_2_builds_what_is_typed_and_says_what_cannot_be(page, students):  # noqa: F811
+    page.set_default_timeout(300_000)
+    learner = Learner(page, students, "02_what_tensorrt_really_gets")
+    learner.run(*learner.cells("import .*teach"))
+    panel = learner.run(*learner.cells(r"teach\.panels"))
+    panel.get_by_text("Typed 2 / 4 / 32. ").wait_for()
+    type_range(panel, 8, 4, 64)
+    panel.get_by_role("button", name="Build").click()
+    panel.get_by_text("Not built: ").wait_for()
+    type_range(panel, 3, 8, 64)
+    panel.get_by_role("button", name="Build").click()
+    panel.get_by_text("Typed 3 / 8 / 64. ").wait_for()
+    assert panel.locator("img").get_attribute("alt").startswith("Typed 3 / 8 / 64.")
+
+
+def test_an_experiment_of_notebook_3_is_set_built_and_judged_in_the_panel(page, students, expect):  # noqa: F811
+    page.set_default_timeout(300_000)
+    learner = Learner(page, students, "03_shape_studio")
+    panel = learner.run(*learner.cells("studio = Studio"))
+    check = learner.cells(r'teach\.check\("03.one-engine"')
+    learner.run(*check).get_by_text("Not yet: build something").wait_for()
+    learner.run(*learner.cells("from_2 = studio.experiment")).get_by_role("button", name="Set it and build").click()
+    panel.get_by_role("status").filter(has_text="Done in").wait_for()
+    assert panel.get_by_label("batch min", exact=True).input_value() == "2"
+    learner.run(*check).get_by_text("refuses batch 1").wait_for()
+    type_range(panel, 1, 1, 1)
+    expect(panel.get_by_text("Stale:")).to_be_visible()
+    panel.get_by_role("button", name="Build", exact=True).click()
+    expect(panel.get_by_text("Stale:")).to_have_count(0)
+    learner.run(*check).get_by_text("Right:").wait_for()

@@ -234,6 +234,7 @@ def test_with_inductor_and_options_too(run, inductor):
     assert_same_numbers(rows, swept(case, {"export": program}, (3,)), within=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not status("openvino", "cpu").works, reason=status("openvino", "cpu").reason)
 @pytest.mark.parametrize(
     ("make", "precision", "sizes"),

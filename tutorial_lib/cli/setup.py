@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -297,12 +298,21 @@ class Environment:
         """Install a further dependency group of the project."""
         self._pip("install", *self._constraints(self.remembered()), "--group", group)
 
-    def lab(self, arguments: Sequence[str], for_students: bool = False) -> int:
-        """Open JupyterLab in a copy of the course, on loopback and with a token; returns its exit code."""
+    def lab(self, arguments: Sequence[str], for_students: bool = False, fresh: bool = False) -> int:
+        """Open JupyterLab in a copy of the course, on loopback and with a token; returns its exit code.
+
+        It is a copy so that running the course changes no file of the checkout. What one worked in stays, unless the
+        copy is to be `fresh`.
+        """
         course = ROOT / "build" / ("student" if for_students else "course")
-        self._run([self.python, "tools/course.py", course, *(["--student"] if for_students else [])])
+        choices = [*(["--student"] if for_students else []), *(["--fresh"] if fresh else [])]
+        self._run([self.python, "tools/course.py", course, *choices])
         command = [self.python, "-m", "jupyterlab", f"--notebook-dir={course}", *LAB, *arguments]
-        return subprocess.call(list(map(str, command)), cwd=ROOT)
+        before = signal.signal(signal.SIGINT, lambda *_: None)  # Control + C is for JupyterLab, which asks back
+        try:
+            return subprocess.call(list(map(str, command)), cwd=ROOT)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _pip(self, verb: str, *arguments: str) -> None:
         if self.machine.uv:
@@ -353,6 +363,7 @@ def main(arguments: Sequence[str]) -> int:
         "--with", dest="installer", choices=("pip", "uv"), help="by default uv if it is there, else pip"
     )
     parser.add_argument("--student", action="store_true", help="open the course without outputs and solutions")
+    parser.add_argument("--fresh", action="store_true", help="write notebooks anew that were worked in")
     parser.add_argument("--no-lab", action="store_true", help="only install")
     parser.add_argument("lab", nargs="*", metavar="LAB", help="after --, options for JupyterLab, such as --port=9000")
     args = parser.parse_args(arguments)
@@ -397,4 +408,4 @@ def _setup(args: argparse.Namespace) -> int:
         environment.fill_wheelhouse(args.wheelhouse)
         print(f"{args.wheelhouse} is filled: on a machine without a network, `make lab OFFLINE={args.wheelhouse}`.")
         return 0
-    return 0 if args.no_lab else environment.lab(args.lab, args.student)
+    return 0 if args.no_lab else environment.lab(args.lab, args.student, args.fresh)
