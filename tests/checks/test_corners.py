@@ -125,6 +125,16 @@ def test_sizes_above_opt_are_left_out_beyond_the_budget_and_the_verdict_says_so(
     assert "batch 6, length 5" not in result.verdict  # the sweep itself has compared it
 
 
+@pytest.mark.parametrize(("seconds", "left", "said"), [(0.25001, 0.5, "0.51 s"), (0.2, 0.39999, "0.40 s")])
+def test_the_seconds_that_are_too_many_are_told_apart_from_those_that_are_left(case, monkeypatch, seconds, left, said):
+    monkeypatch.setattr(corners, "estimate", lambda case, sizes: None)  # the seconds then grow with the sizes
+    smaller, larger = {"batch": 3, "length": 5}, {"batch": 6, "length": 5}
+    reason = corners._too_slow(case, larger, (smaller, seconds), left, {})
+    assert reason.startswith(f"eager takes about {said}, and of the 0.5 s for checks above opt ")
+    assert reason.endswith(f" {math.floor(100 * left) / 100:.2f} s are left")
+    assert said not in reason.split(", and")[1]
+
+
 def test_the_budget_ends_with_its_block():
     with corners.budget(math.inf):
         assert corners._budget == math.inf

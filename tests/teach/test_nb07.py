@@ -24,9 +24,17 @@ def table(**ratios):
 @pytest.mark.parametrize(
     ("small", "large", "said"),
     [
-        ([(1.4, 1.5), (0.4, 0.5)], [(0.8, 0.9), (1.0, 1.1)], "The lines cross: the engine with opt 2 is faster at 2"),
-        ([(1.4, 1.5), (1.2, 1.3)], [(0.8, 0.9), (1.0, 1.1)], "opt 2 is faster at 2, 1024 tokens, nowhere"),
-        ([(0.4, 0.5), (0.4, 0.5)], [(0.8, 0.9), (1.0, 1.1)], "opt 2 is slower at 2, 1024"),
+        (
+            [(1.4, 1.5), (0.4, 0.5)],
+            [(0.8, 0.9), (1.0, 1.1)],
+            "opt 2 is faster than the one with opt 1024 at 2 tokens, slower at 1024.",
+        ),
+        (
+            [(1.4, 1.5), (1.2, 1.3)],
+            [(0.8, 0.9), (1.0, 1.1)],
+            "opt 2 is faster than opt 1024 at 2, 1024 tokens, nowhere",
+        ),
+        ([(0.4, 0.5), (0.4, 0.5)], [(0.8, 0.9), (1.0, 1.1)], "opt 2 is slower than opt 1024 at 2, 1024"),
         ([(0.4, 1.5), (0.4, 1.5)], [(0.8, 0.9), (1.0, 1.1)], "opt changes too little to see"),
     ],
 )

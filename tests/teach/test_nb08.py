@@ -25,7 +25,7 @@ def test_spoiled_copies_are_refused_and_a_forged_one_is_not(saved, tmp_path):
     said = {copy.name: nb08.refusal(copy) for copy in nb08.spoiled(file, tmp_path)}
     assert all("is damaged" in said[name] for name in ("bit flipped", "cut off", "range edited"))
     assert "torch 2.99.0" in said["another torch"]
-    assert "'another device'" in said["another device"]
+    assert "'another device' was built for cuda:99 (NVIDIA H100)" in said["another device"]
     forged = nb08.copy_with(file, tmp_path / "forged", lambda about: about["inputs"][0]["shape"][0].update(max=64))
     assert nb08.refusal(forged) is None
 
@@ -36,6 +36,12 @@ def test_a_file_lists_its_members_and_those_of_the_archive_inside(saved):
     assert "program.pt2" in members
     assert any(member.startswith("    ") for member in members)
     assert nb08.holds(file, case.model.qkv_proj.weight.detach().numpy().tobytes())
+
+
+def test_a_long_name_is_cut_in_front_with_a_sign():
+    assert nb08._end("data/kernel.cpp") == "kernel.cpp"
+    assert nb08._end("data/" + "a" * 18 + ".wrapper.cpp") == "a" * 18 + ".wrapper.cpp"
+    assert nb08._end("data/" + "a" * 19 + ".wrapper.cpp") == "..." + "a" * 15 + ".wrapper.cpp"
 
 
 def test_a_process_that_fails_says_its_last_line():

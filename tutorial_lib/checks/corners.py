@@ -257,7 +257,8 @@ def _too_slow(
     expected = seconds * max(cost.times(base), 1.0) if cost and base else seconds * growth
     if expected <= left:
         return None
-    return f"eager takes about {expected:.1f} s, beyond the {_budget:g} s for checks above opt"
+    up, down = math.ceil(100 * expected) / 100, math.floor(100 * max(left, 0)) / 100  # so that the two differ
+    return f"eager takes about {up:.2f} s, and of the {_budget:g} s for checks above opt {down:.2f} s are left"
 
 
 def _input_bytes(case: Case, sizes: Mapping[str, int]) -> int:

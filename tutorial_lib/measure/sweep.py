@@ -72,7 +72,7 @@ class Sweep:
 
     @property
     def agrees(self) -> bool:
-        """Whether every path agrees with float64, and with every other path, at every size."""
+        """Whether every path agrees with float64, and with every other path, at every size that was measured."""
         return bool(self.table["agrees"].all() and self.pairs["agrees"].all())
 
     @property
@@ -80,7 +80,7 @@ class Sweep:
         """One sentence on all comparisons, then one for each end of a range that was not compared."""
         reason = self.provenance.get("why_not_float64")
         judge = f"eager (the float64 reference cannot run here: {reason})" if reason else "float64"
-        sentence = f"All paths agree with {judge}, and with each other, at every size."
+        sentence = f"All paths agree with {judge}, and with each other, at every size that was measured."
         if not self.agrees:
             results, pairs = int((~self.table["agrees"]).sum()), int((~self.pairs["agrees"]).sum())
             sentence = (

@@ -169,12 +169,15 @@ def crossing(times: Times, one: str = "opt 2", other: str = "opt 1024") -> str:
             slower.append(tokens)
     if faster and slower:
         words = (
-            f"The lines cross: the engine with {one} is faster at {_list(faster)} tokens, slower at {_list(slower)}."
+            f"The lines cross: the engine with {one} is faster than the one with {other} at {_list(faster)} tokens, "
+            f"slower at {_list(slower)}."
         )
         return f"{words} Which opt is better depends on which side of that border your traffic is."
     if faster or slower:
         word, sizes = ("faster", faster) if faster else ("slower", slower)
-        return f"The lines do not cross here: {one} is {word} at {_list(sizes)} tokens, nowhere the reverse."
+        return (
+            f"The lines do not cross here: {one} is {word} than {other} at {_list(sizes)} tokens, nowhere the reverse."
+        )
     return f"Nothing here tells {one} and {other} apart: on this machine, opt changes too little to see."
 
 

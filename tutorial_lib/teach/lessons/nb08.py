@@ -45,10 +45,14 @@ def listing(file: Path, least: int = 100) -> pd.DataFrame:
             rows.append({"member": member.filename, "bytes": member.file_size})
             if member.filename.endswith(".pt2"):
                 inner = zipfile.ZipFile(io.BytesIO(archive.read(member))).infolist()
-                rows += [
-                    {"member": f"    {each.filename.split('/')[-1][-30:]}", "bytes": each.file_size} for each in inner
-                ]
+                rows += [{"member": f"    {_end(each.filename)}", "bytes": each.file_size} for each in inner]
     return pd.DataFrame([row for row in rows if row["bytes"] >= least])
+
+
+def _end(path: str, most: int = 30) -> str:
+    """The end of a file's name, which tells more than its beginning, of at most `most` characters."""
+    name = path.split("/")[-1]
+    return name if len(name) <= most else f"...{name[3 - most :]}"
 
 
 def holds(file: Path, content: bytes) -> bool:
@@ -89,7 +93,10 @@ def spoiled(source: Path, folder: Path) -> list[Path]:
         short,
         copy("range edited", lambda about: about["inputs"][0]["shape"][0].update(max=64), digests=False),
         copy("another torch", lambda about: about["build"]["versions"].update(torch="2.99.0")),
-        copy("another device", lambda about: about.update(device="cuda:99")),
+        copy(
+            "another device",
+            lambda about: about.update(device="cuda:99", build={**about["build"], "device": "NVIDIA H100"}),
+        ),
         copy("another CPU", lambda about: about["machine"]["instructions"].append("avx9000")),
     ]
 
