@@ -35,15 +35,17 @@ def reading_minutes(notebook: nbformat.NotebookNode) -> float:
 
 
 def table(seconds: dict[str, float]) -> str:
-    """The table, with running times where there are any."""
-    lines = ["| notebook | read, min | run, s |", "|---|---|---|"]
-    total = 0.0
+    """The table; running times are a column of it once there are any."""
+    rows, total = [("notebook", "read, min", "run, s")], 0.0
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
         minutes = reading_minutes(nbformat.read(file, as_version=4))
         total += minutes
         run = f"{seconds[file.name]:.0f}" if file.name in seconds else ""
-        lines.append(f"| [{file.stem}](../notebooks/{file.name}) | {minutes:.0f} | {run} |")
-    return "\n".join([*lines, f"| all | {total:.0f} | {sum(seconds.values()):.0f} |"])
+        rows.append((f"[{file.stem}](../notebooks/{file.name})", f"{minutes:.0f}", run))
+    rows.append(("all", f"{total:.0f}", f"{sum(seconds.values()):.0f}"))
+    columns = 3 if seconds else 2
+    head, *lines = [f"| {' | '.join(row[:columns])} |" for row in rows]
+    return "\n".join([head, "|" + "---|" * columns, *lines])
 
 
 def page(text: str) -> str:
