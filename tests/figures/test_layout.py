@@ -46,6 +46,14 @@ def test_plots_and_the_names_of_earlier_runs(plot, result, earlier):
     check_layout(plot(result, [*pins, ("D: " + "long " * 60, result)]))
 
 
+def test_the_name_of_a_recording_is_shown_whole(result):
+    name = "recorded on NVIDIA H100 80GB HBM3 at 2026-11-27, torch 2.11.0+cu130, cuda 13.0: gated-norm 1 / 8 / 256, "
+    name += "inductor, fp32, jit input export"
+    figure = plots.speedup(result, [(name, result)])
+    check_layout(figure)
+    assert name in [text.replace("\n", " ") for text, _ in texts(figure)]
+
+
 def test_the_overview(result):
     check_layout(plots.overview(result))
 

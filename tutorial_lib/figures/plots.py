@@ -4,7 +4,7 @@ import io
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from textwrap import fill, shorten
+from textwrap import fill, wrap
 from typing import Any
 
 import matplotlib
@@ -135,16 +135,21 @@ def _layout(size: tuple[float, float], behind: Behind) -> tuple[Figure, Figure |
     if not behind:
         figure = Figure(figsize=size, layout="constrained")
         return figure, figure
-    rows = ROW * len(behind)
+    labels = [_folded(label, int(width / CHARACTER) - 10) for label, _ in behind]
+    rows = ROW * sum(label.count("\n") + 1 for label in labels)
     figure = Figure(figsize=(width, height + rows), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(height, rows))
     upper, lower = parts
     lines = [Line2D([], [], color=GREY, **_faint(number)) for number in range(len(behind))]
-    labels = [shorten(label, int(width / CHARACTER) - 10, placeholder=" …") for label, _ in behind]
     legend = lower.legend(lines, labels, loc="center", **LEGEND)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure, upper
+
+
+def _folded(label: str, columns: int) -> str:
+    """A label on two lines at most: a recording's names a device, a date, versions and a setting."""
+    return "\n".join(wrap(label, columns, max_lines=2, placeholder=" …"))
 
 
 def _legend(figure: Figure | SubFigure) -> None:
