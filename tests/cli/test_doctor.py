@@ -205,7 +205,11 @@ def choice(monkeypatch, tmp_path):
 
 
 def test_what_auto_takes_on_the_cpu_is_told_with_its_numbers(choice, monkeypatch):
-    assert look("auto on the CPU").state == ABSENT
+    unmeasured = look("auto on the CPU")
+    assert unmeasured.state == BUT
+    line = Report((unmeasured,), ()).summary().splitlines()[-1]
+    assert line.startswith("- auto on the CPU: ")
+    assert "until then `auto` takes inductor" in line
     preference.remember(preference.Comparison(1.31, 1.25, 1.38, "expand-reshape, batch 4", "2026-11-01"))
     assert look("auto on the CPU") == Check(
         "auto on the CPU",

@@ -91,6 +91,22 @@ def test_a_call_outside_the_marked_range_names_the_range_and_the_size():
     assert (size.where, size.low, size.high, size.traced) == ("x, dimension 0:", 2, None, "33")
 
 
+def test_the_fix_for_a_size_outside_the_range_is_that_for_the_size_of_the_call():
+    for size in (1, 3, 33):
+        forget(Net())
+        fix = compiled_again((marked(R(8, 8), min=4, max=32),), (R(size, 8),)).refusals[0].reason.fix
+        assert ("engine of its own" in fix) == (size == 1)
+        assert ("mark a wider" in fix) == (size != 1)
+
+
+def test_a_size_below_a_lower_bound_is_told_what_is_true_of_it():
+    fixes = {size: in_words("4 <= x.size()[0]", {("x", "0"): size}).fix for size in ("1", "3")}
+    assert "engine of its own" in fixes["1"]
+    assert "wider range" in fixes["3"]
+    assert in_words("4 <= x.size()[0]").fix == fixes["3"]
+    assert "size 1" in in_words("2 <= x.size()[0]").fix
+
+
 def test_a_size_of_one_names_the_graph_that_came_nearest():
     program = torch.compile(Net().eval(), backend="eager")
     with recompiles() as seen:

@@ -30,6 +30,7 @@ class Awkward:
 NOT_AN_ANSWER = {
     "nothing": None,
     "ellipsis": ...,
+    "tuple of ellipses": (..., ..., ...),
     "empty text": "",
     "text": "batch",
     "zero": 0,
@@ -102,6 +103,15 @@ def test_a_function_that_raises_is_told_with_what_it_was_called():
 
     with pytest.raises(checking.NotYet, match=r"divide\(1, 0\) raised ZeroDivisionError"):
         checking.call(divide, 1, 0)
+
+
+@pytest.mark.parametrize("answer", [..., (..., ..., ...), [1, ..., 3]], ids=["alone", "tuple", "list"])
+def test_what_still_has_an_ellipsis_is_unsolved(answer):
+    assert "put your answer in place" in check("00.range", answer).sentence
+    with pytest.raises(checking.NotYet, match="still returns"):
+        checking.call(lambda: answer)
+    with pytest.raises(checking.NotYet, match="put your answer for 'jit'"):
+        checking.a_mapping({"jit": answer}, ("jit",))
 
 
 def test_a_mapping_says_which_key_is_missing():

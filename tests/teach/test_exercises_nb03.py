@@ -39,6 +39,11 @@ def test_the_exercise_looks_at_what_the_panel_built(in_panel):
     assert "build something" in said("03.one-engine", replace)
 
 
+def test_a_panel_in_which_nothing_was_built_is_no_unsolved_exercise():
+    assert said("03.one-engine", None).startswith("build something in the panel first")
+    assert "put your answer" in said("03.choose", None)
+
+
 def test_the_engine_that_answers_all_calls_sooner_is_chosen():
     def choose(calls, ms):
         return min(ms, key=lambda opt: sum(count * ms[opt][tokens] for tokens, count in calls.items()))

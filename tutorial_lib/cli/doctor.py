@@ -59,7 +59,10 @@ SECONDS, SMI_SECONDS = 60.0, 10.0  # limits of any check, and of nvidia-smi, whi
 COLUMNS = 110
 INSTALL = "run `make lab`, which installs it (`pip install -c constraints.txt -e .` by hand)."
 GET_DRIVER = "install NVIDIA's driver (Ubuntu: `sudo ubuntu-drivers install`) on a machine with an NVIDIA GPU"
-MEASURE = "`python -m tutorial_lib doctor --measure` compares it with openvino, once, in about a minute."
+MEASURE = (
+    "`python -m tutorial_lib doctor --measure` compares inductor and openvino on this CPU, once, in about a minute; "
+    "until then `auto` takes inductor."
+)
 SET_CACHE = "set TUTORIAL_LIB_CACHE to a folder that can be written."
 STATUSES = "import json, tutorial_lib as t; print('\\n' + json.dumps([*map(vars, t.statuses())]))"
 _fold = partial(wrap, break_on_hyphens=False)
@@ -108,7 +111,11 @@ class Report:
 
     def summary(self) -> str:
         """The verdict, and what to do about what is not OK; without what was found, which names folders."""
-        todo = [f"- {check.name} is {check.state}: {check.fix}" for check in self.checks if check.fix]
+        todo = []
+        for check in self.checks:
+            if check.fix:
+                state = "" if check.state == BUT else f" is {check.state}"
+                todo.append(f"- {check.name}{state}: {check.fix}")
         return "\n".join([self.verdict, "", *todo])
 
     def __str__(self) -> str:
@@ -253,7 +260,7 @@ def _auto(name: str) -> Check:
         return Check(name, UNNEEDED, "there is no choice between inductor and openvino")
     comparison = preference.comparison_here()
     if comparison is None:
-        return Check(name, ABSENT, "inductor, without a measurement on this machine", MEASURE)
+        return Check(name, BUT, "inductor, not compared with openvino on this CPU", MEASURE)
     return Check(name, OK, f"{comparison.faster}: {comparison}")
 
 

@@ -8,30 +8,42 @@ from typing import NamedTuple
 
 
 class Guard(NamedTuple):
-    """A guard with `pattern` in it; `cause` and `fix` are templates for the groups of the pattern."""
+    """A guard with `pattern` in it; `cause` and `fix` are templates for the groups of the pattern.
+
+    `fix_for_one` takes the place of `fix` where the call is known to have size 1 in the dimension of the guard.
+    """
 
     kind: str
     pattern: str
     cause: str
     fix: str
+    fix_for_one: str = ""
 
 
 SIZE = r"(?P<name>[\w.]+(?:\[\d+\])?)\.size\(\)\[(?P<axis>\d+)\]"
+FOR_ONE = "Size 1 needs an engine of its own in any case: make that call while compiling is still allowed."
 TENSOR = r"tensor '?(?P<name>[^\s']+)'? "
 
 GUARDS = (
     Guard(
         "range",
         rf"(?P<low>\d+) <= {SIZE} <= (?P<high>\d+)",
-        "{name} has a size in dimension {axis} that the program was not compiled for: {low} to {high}. Size 1 always "
-        "needs an engine of its own.",
-        "Stay in the range, or mark a wider one. Make the call with size 1 while compiling is still allowed.",
+        "{name} has a size in dimension {axis} that the program was not compiled for: {low} to {high}.",
+        "Stay in the range, or mark a wider one.",
+        FOR_ONE,
+    ),
+    Guard(
+        "range",
+        rf"2 <= {SIZE}",
+        "{name} has a size below 2 in dimension {axis}. Sizes 0 and 1 are constants, each with a graph of its own.",
+        "Make the call with size 1 while compiling is still allowed, or pad 1 to 2.",
     ),
     Guard(
         "range",
         rf"(?P<low>\d+) <= {SIZE}",
-        "{name} has a size below {low} in dimension {axis}. Sizes 0 and 1 are constants, each with a graph of its own.",
-        "Make the call with size 1 while compiling is still allowed, or pad 1 to 2.",
+        "{name} has a size below {low} in dimension {axis}.",
+        "Stay above, or mark a wider range.",
+        FOR_ONE,
     ),
     Guard(
         "range",

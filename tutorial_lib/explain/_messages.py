@@ -311,8 +311,7 @@ RULES = (
         "AssertionError",
         r"^Guard failed: (?P<what>.*\.size\(\)\[\d+\].*)$",
         "The exported program is right only where {what}, and this call is not. range_constraints may not show that.",
-        "Call it only with such sizes, or remove what needs it (often a table of positions of one length) and export "
-        "again.",
+        "Call it only with such sizes, or change the line of the model that needs it and export again.",
     ),
     Rule(
         "number of dimensions",

@@ -12,9 +12,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -259,6 +259,11 @@ class _Listener(logging.Handler):
 
     def _compilation_metrics(self, compiled: Compile, value: dict[str, Any], payload: str) -> None:
         compiled.seconds = value.get("entire_frame_compile_time_s")
+        sizes = _sizes(compiled.inputs)  # Dynamo says why it compiles before it says for which call
+        compiled.refusals = [
+            replace(refusal, reason=in_words(refusal.reason.quote, sizes)) if refusal.kind == "range" else refusal
+            for refusal in compiled.refusals
+        ]
         if value.get("co_name"):
             resumed = re.fullmatch(r"torch_dynamo_resume_in_(\w+)_at_(\d+)", value["co_name"])
             name = f"the rest of {resumed[1]} from line {resumed[2]} on" if resumed else value["co_name"]
@@ -277,8 +282,18 @@ def _refusal(text: str) -> Refusal:
     return Refusal(graph, in_words(guard))
 
 
-def in_words(guard: str) -> Explanation:
-    """What it means that a call failed this guard, as Dynamo writes it.
+def _sizes(inputs: list[str]) -> dict[tuple[str, str], str]:
+    """The sizes of a call's tensors, each given as ``x [5, 8] float32``, by name and dimension."""
+    sizes = {}
+    for each in inputs:
+        name, _, rest = each.partition(" ")
+        for axis, size in enumerate(rest.rpartition(" ")[0].strip("[]").split(", ")):
+            sizes[name, str(axis)] = size
+    return sizes
+
+
+def in_words(guard: str, sizes: Mapping[tuple[str, str], str] | None = None) -> Explanation:
+    """What it means that a call failed this guard, as Dynamo writes it; `sizes` are those of the call, where known.
 
     Examples
     --------
@@ -290,7 +305,9 @@ def in_words(guard: str) -> Explanation:
     for known in GUARDS:
         if match := re.match(known.pattern, plain, flags=re.MULTILINE):
             groups = match.groupdict()
-            return Explanation(known.kind, known.cause.format(**groups), known.fix.format(**groups), quote)
+            size = (sizes or {}).get((groups.get("name", ""), groups.get("axis", "")))
+            fix = known.fix_for_one if size == "1" and known.fix_for_one else known.fix
+            return Explanation(known.kind, known.cause.format(**groups), fix.format(**groups), quote)
     return Explanation("other", f"It needs {quote}.", "Look for what changed between the calls.", quote)
 
 

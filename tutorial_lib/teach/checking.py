@@ -65,10 +65,15 @@ class NotYet(Exception):
 
 @dataclass(frozen=True)
 class Exercise:
-    """A judge of answers, with a hint for who asks."""
+    """A judge of answers, with a hint for who asks.
+
+    Where `from_panel` is set, the answer is what a panel holds: None says that nothing was built there, and the judge
+    says so. Elsewhere None is an answer that nobody has given.
+    """
 
     judge: Callable[[Any], Feedback]
     hint: str
+    from_panel: bool = False
 
 
 EXERCISES: dict[str, Exercise] = {}
@@ -77,11 +82,14 @@ EXERCISES: dict[str, Exercise] = {}
 Judge = Callable[[Any], Feedback]
 
 
-def exercise(key: str, hint: str) -> Callable[[Judge], Judge]:
-    """Make a function the judge of exercise `key`, such as ``"04.guard"``; `hint` is what :func:`hint` says."""
+def exercise(key: str, hint: str, from_panel: bool = False) -> Callable[[Judge], Judge]:
+    """Make a function the judge of exercise `key`, such as ``"04.guard"``; `hint` is what :func:`hint` says.
+
+    `from_panel`: see :class:`Exercise`.
+    """
 
     def register(judge: Judge) -> Judge:
-        EXERCISES[key] = Exercise(judge, hint)
+        EXERCISES[key] = Exercise(judge, hint, from_panel)
         return judge
 
     return register
@@ -95,11 +103,11 @@ def check(key: str, answer: Any) -> Feedback:
     KeyError
         If there is no such exercise.
     """
-    judge = _exercise(key).judge
-    if answer is None or answer is Ellipsis:
+    entry = _exercise(key)
+    if _is_unsolved(answer) or (answer is None and not entry.from_panel):
         return Feedback(False, "put your answer in place of the `...`, and run this cell again.")
     try:
-        return judge(answer)
+        return entry.judge(answer)
     except NotYet as error:
         return error.feedback
     except (Exception, SystemExit) as error:
@@ -129,6 +137,11 @@ def _exercise(key: str) -> Exercise:
     if key not in EXERCISES:
         raise KeyError(f"there is no exercise {key!r}.")
     return EXERCISES[key]
+
+
+def _is_unsolved(answer: Any) -> bool:
+    """Whether a `...` still stands where the answer belongs, alone or in a tuple or list."""
+    return answer is Ellipsis or (isinstance(answer, tuple | list) and any(item is Ellipsis for item in answer))
 
 
 # ---- what judges ask of an answer; each raises NotYet with a sentence
@@ -164,7 +177,7 @@ def a_mapping(answer: Any, keys: Sequence[str], what: str = "your answer") -> di
         raise NotYet(f"{what} is {_short(answer)}; give a dict with {', '.join(map(repr, keys))}.")
     if missing := [key for key in keys if key not in answer]:
         raise NotYet(f"{what} says nothing about {missing[0]!r}.")
-    if unsolved := [key for key in keys if answer[key] is Ellipsis]:
+    if unsolved := [key for key in keys if _is_unsolved(answer[key])]:
         raise NotYet(f"put your answer for {unsolved[0]!r} in place of the `...`, and run this cell again.")
     return {key: answer[key] for key in keys}
 
@@ -183,7 +196,7 @@ def call(function: Callable[..., Any], *args: Any, shown: str = "") -> Any:
     except (Exception, SystemExit) as error:
         of = shown or f"{getattr(function, '__name__', 'your function')}({', '.join(map(_short, args))})"
         raise NotYet(f"{of} raised {type(error).__name__}: {error}") from None
-    if result is Ellipsis:
+    if _is_unsolved(result):
         raise NotYet("your function still returns `...`; put your answer there, and run this cell again.")
     return result
 

@@ -95,8 +95,9 @@ def no_engine_is_built_at_batch_1(answer: Any) -> Feedback:
     if not isinstance(report, EngineReport) or not report.calls:
         raise NotYet("build a range in the panel first; then this cell looks at `profiles.reports`.")
     typed, first = report.requested[0], report.calls[0]
-    rows = [(str(each.sizes), each.outcome) for each in report.calls]
+    rows = [(", ".join(f"{name} {size}" for name, size in each.sizes.items()), each.outcome) for each in report.calls]
     table = pd.DataFrame(rows, columns=["a call of jit at", "outcome"])
     if first.outcome != "served":
-        raise NotYet(f"for {typed.name} {typed}, the call at batch 1 was {first.outcome}.", table=table)
+        what = "built another engine" if first.outcome == "built" else f"was {first.outcome}"
+        raise NotYet(f"for {typed}, the call at batch 1 {what}.", table=table)
     return Feedback(True, "the engine for batch 1 was there before the call.", table=table)

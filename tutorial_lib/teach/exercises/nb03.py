@@ -26,6 +26,7 @@ MOVES = {"activation memory": True, "weights": False, "layers": False}
 @exercise(
     "03.one-engine",
     hint="A second engine is built where the range goes on after 1. Is there a range that does not go on, and has 1?",
+    from_panel=True,
 )
 def one_engine_that_serves_1(answer: Any) -> Feedback:
     """The panel's result: a range with batch 1 for which jit has one engine."""

@@ -21,10 +21,10 @@ QUESTIONS = {
     ),
     "product": Question(
         "The first model of this course is one matrix product and some reshaping. How much faster will a compiler make "
-        "it?",
+        "it on the H100?",
         choices=["as much as the model above", "hardly at all"],
         answer="hardly at all",
-        why="A library multiplies the matrices, for compiled and eager code alike, and that is nearly all of the work.",
+        why="A library multiplies the matrices, and that is nearly all of the work. Fusing can gain only the rest.",
     ),
     "engines": Question(
         "One model, batches from 1 to 32. How many engines will `jit` have?",

@@ -25,11 +25,10 @@ QUESTIONS = {
         why="None: another correct matrix product rounds in another order, and that is no error.",
     ),
     "share": Question(
-        "How much of an eager call at batch 32 is the matrix product, which a library computes for eager and compiled "
-        "code alike?",
+        "How much of an eager call at batch 32 is the matrix product?",
         choices=("a quarter", "about half", "nearly all"),
         answer="nearly all",
-        why="That is why compiling this model gains so little: only what is left can be fused.",
+        why="Fusing can only gain the rest. More is gained only if the compiled code multiplies with a faster library.",
     ),
     "outside": Question(
         "And without that check: what does a bare `torch.compile` do with a batch of 33?",
