@@ -16,10 +16,11 @@ SETUP := $(RUN) -m tutorial_lib setup --venv $(VENV) $(if $(TENSORRT),--tensorrt
 
 PYTEST := $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 \
           --nbval-sanitize-with=tests/nbval_sanitize.cfg
-# Two files at a time, and never a notebook in pieces. Each has half of the cores: with all of them, both would wait for
-# each other. The notebooks, which take longest, come first.
-HALF   := $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
-IN_TWO := OMP_NUM_THREADS=$(HALF) $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
+# Three files at a time, since many tests wait for a process that starts; never a notebook in pieces. Each has half of the
+# cores: with all of them, they would wait for each other. The notebooks, which take longest, come first.
+HALF     := $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
+THREE    := -n 3 --dist loadfile --no-loadscope-reorder
+IN_THREE := OMP_NUM_THREADS=$(HALF) $(PYTEST) $(THREE)
 
 .PHONY: help lab test test-2.14 test-slow test-long test-gpu mutants zoo lint format notebooks students bench docs wheelhouse clean
 
@@ -33,21 +34,21 @@ lab: ## open the course in JupyterLab (STUDENT=1: without solutions; FRESH=1: be
 DOCS_GROUP = $(BIN)/python -c 'import altair, furo, myst_nb, vl_convert' 2>/dev/null || $(SETUP) --group docs
 
 test: lint ## lint, then run the tests and notebooks 00 to 06, without what is slow
-	$(IN_TWO) -m "not slow" $(TESTS)
+	$(IN_THREE) -m "not slow" $(TESTS)
 
 test-slow: $(VENV)/.ready ## run the slow tests, most of which wait for a C++ compiler, and notebooks 07 to 12
 	-@$(DOCS_GROUP)
-	$(IN_TWO) -m "slow and not long" $(TESTS)
+	$(IN_THREE) -m "slow and not long" $(TESTS)
 
 # In an environment of its own beside the one of `make lab`. Nothing here uses the CUDA of its torch.
 test-2.14: ## test profiles and TensorRT's engines with torch 2.14, which takes 6 GB of disk
 	$(MAKE) --no-print-directory VENV=$(VENV)-2.14 TORCH=2.14 $(VENV)-2.14/.ready
-	OMP_NUM_THREADS=$(HALF) $(VENV)-2.14/bin/python -m pytest -n 2 --dist loadfile -m "not slow" tests/engines
+	OMP_NUM_THREADS=$(HALF) $(VENV)-2.14/bin/python -m pytest $(THREE) -m "not slow" tests/engines
 	$(VENV)-2.14/bin/python -m pytest tests/engines/test_engines_several_profiles.py
 	$(VENV)-2.14/bin/python -m pytest tests/builds/test_routed.py tests/upstream/test_faults.py
 
-test-long: $(VENV)/.ready ## build TensorRT's engines of many more models, without a GPU
-	$(IN_TWO) -m long tests
+test-long: $(VENV)/.ready ## run what takes longest: engines of many more models, more convolutions
+	$(IN_THREE) -m long tests
 
 test-gpu: $(VENV)/.ready ## run every test and every notebook on a GPU; without one, this fails
 	TUTORIAL_LIB_TEST_GPU=1 $(PYTEST)

@@ -81,7 +81,9 @@ def test_jit_serves_the_whole_range(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("freezing", [False, True])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("2d", "channels-last") else pytest.mark.long) for name in MODELS]
+)
 def test_jit_serves_the_whole_range_with_inductor(name, freezing):
     check(paths.jit(case(name), "inductor", {"freezing": freezing}))
 

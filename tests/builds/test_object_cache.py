@@ -103,6 +103,7 @@ def test_memory_for_objects_has_a_limit(build, compiled, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_paths_and_opts_share_a_compilation_where_reuse_is_asked_for_and_only_there(inductor, tmp_path, monkeypatch):
     monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "cache"))
     case = expand_reshape((1, 4, 8), embed_dim=48, tokens=7)

@@ -1,12 +1,8 @@
 """A function run in the engines' process, and the recording that stands in where there is none."""
 
-import importlib.util
 import json
 import os
 import re
-import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import pytest
@@ -186,24 +182,3 @@ def test_every_notebook_with_a_recording_has_the_file():
     for notebook in RECORDED:
         for name in re.findall(r'Recording\(\\"([^"\\]+)\\"', notebook.read_text(encoding="utf-8")):
             assert json.loads((NOTEBOOKS / name).read_text(encoding="utf-8")), name
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("nbconvert") is None, reason="nbconvert is not installed")
-@pytest.mark.parametrize("notebook", RECORDED, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_its_recording_where_nothing_is_installed(notebook, tmp_path):
-    venv.create(tmp_path / "bare", with_pip=False)  # whose prefix has no folder of engines
-    packages = [str(NOTEBOOKS.parent), *(path for path in sys.path if path.endswith("site-packages"))]
-    (site_packages,) = (tmp_path / "bare").glob("lib/python*/site-packages")
-    lines = [f"import site; site.addsitedir({path!r})\n" for path in packages]
-    (site_packages / "real.pth").write_text("".join(lines))
-    share = os.path.join(sys.prefix, "share", "jupyter")
-    environment = {**os.environ, "JUPYTER_PATH": share, "TUTORIAL_LIB_CACHE": str(tmp_path / "cache")}
-    environment |= {"CUDA_VISIBLE_DEVICES": ""}
-    environment.pop(RECORD, None)
-    python = str(tmp_path / "bare" / "bin" / "python")
-    command = [python, "-m", "nbconvert", "--to", "notebook", "--execute", "--stdout", str(notebook)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "not run here)" in done.stdout
-    assert "Nothing is built here: " in done.stdout

@@ -187,6 +187,7 @@ def test_what_waits_is_cancelled_when_all_processes_are_killed():
         sleeping.result(0)
 
 
+@pytest.mark.long
 def test_what_is_built_ahead_is_found_when_it_is_measured(tmp_path, monkeypatch, inductor, log):
     monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "cache"))
     setting, told = replace(of("tiny"), backend=inductor, paths=("input", "export")), []

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from test_browser import IDLE, expect, page, quiet_lab, type_range  # noqa: F401
+from test_browser import expect, open_notebook, page, quiet_lab, type_range  # noqa: F401
 from test_project import ROOT
 
 pytestmark = pytest.mark.slow
@@ -34,9 +34,8 @@ class Learner:
 
     def __init__(self, page, about, name):  # noqa: F811
         self.page = page
-        page.goto(f"{about['url']}lab/tree/notebooks/{name}.ipynb?token={about['token']}")
+        open_notebook(page, about, f"notebooks/{name}")  # alone: other tabs have predictions, too
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-        page.wait_for_function(IDLE)
         self.sources = page.evaluate(
             "window.jupyterapp.shell.currentWidget.content.widgets.map(w => w.model.type === 'code' ? "
             "w.model.sharedModel.getSource() : '')"

@@ -1,7 +1,11 @@
 """The exercises of notebook 3: right answers, and wrong ones with what is said to them."""
 
+import re
 from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
 
+import nbformat
 import pytest
 
 from tutorial_lib import engines, expand_reshape
@@ -9,6 +13,7 @@ from tutorial_lib.engines import EnginesUnavailable, install
 from tutorial_lib.studio import Studio
 from tutorial_lib.teach import check
 from tutorial_lib.teach.exercises.nb03 import MOVES
+from tutorial_lib.teach.questions.nb03 import QUESTIONS
 
 QUICK = {"backend": "eager", "samples": 1, "budget": 0}
 
@@ -109,3 +114,13 @@ def test_an_error_grows_in_bf16_as_the_key_says(seed):
         studio.close()
     grown = rows["bf16"]["rms"] / rows["fp32"]["rms"]
     assert check("03.bf16", {"error grows by": grown, "error / eager's": rows["bf16"]["ratio"]}).right
+
+
+def test_the_compiler_that_was_done_sooner_is_that_of_the_outputs():
+    notebook = nbformat.read(Path(__file__).parents[2] / "notebooks/03_shape_studio.ipynb", as_version=4)
+    texts = [output.text for cell in notebook.cells for output in cell.get("outputs", ()) if "text" in output]
+    rows = re.findall(r"(\S+) +built by (\w+) +in +([\d.]+) s", "".join(texts))
+    sooner = {
+        model: min(of_model, key=lambda row: float(row[2]))[1] for model, of_model in groupby(rows, lambda row: row[0])
+    }
+    assert sooner == dict.fromkeys(("gated-norm", "vit"), QUESTIONS["sooner"].answer)

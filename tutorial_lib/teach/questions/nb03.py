@@ -35,7 +35,8 @@ QUESTIONS = {
         why="Torch-TensorRT turns a lower bound of exactly 2 into 1: notebook 2 explains it.",
     ),
     "sooner": Question(
-        "Two compilers build the same two models. Which of them will be done sooner?",
+        "Two compilers build the same two models. Which of them was done sooner on the machine of this notebook's "
+        "outputs?",
         choices=("inductor", "openvino"),
         answer="openvino",
         why="It chooses among kernels that it brings along. Inductor writes C++ and waits for a C++ compiler.",
