@@ -257,7 +257,13 @@ RULES = (
         "Write that step with torch functions, or wrap it with torch.library.custom_op.",
     ),
     *(
-        Rule("recompile", "RuntimeError RecompileError", f"{RECOMPILING}{REASON}(?P<line>{guard.pattern})", *guard[2:])
+        Rule(
+            "recompile",
+            "RuntimeError RecompileError",
+            f"{RECOMPILING}{REASON}(?P<line>{guard.pattern})",
+            guard.cause,
+            guard.fix,
+        )
         for guard in GUARDS
     ),
     Rule(
