@@ -182,12 +182,14 @@ def campaign(count: int) -> dict[str, Any]:
         send(lost, signal.SIGKILL)
         replaced = second.worker(scheduler)
         until(lambda: done(file) >= 3, "a result after a worker was lost")
+        for worker in (replaced, first.processes[1]):  # so that the campaign does not end before the scheduler goes
+            send(worker, signal.SIGSTOP)
         before = done(file)
         send(of_scheduler, signal.SIGKILL)
         until(lambda: asking.poll() is not None, "the end of the client without a scheduler")
         interrupted = asking.returncode == LOST
-        send(replaced, signal.SIGKILL)
-        send(first.processes[1], signal.SIGKILL)
+        for worker in (replaced, first.processes[1]):
+            send(worker, signal.SIGKILL)
         kept = done(file)
         *_, asking = begin()
         until(lambda: asking.poll() is not None, "the end of the campaign")

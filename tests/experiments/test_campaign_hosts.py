@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "campaign_hosts.py"
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="two hosts of one machine are made on Linux alone")
 def test_nothing_is_lost_or_there_twice_when_a_worker_and_the_scheduler_go(tmp_path):
     file = tmp_path / "found.json"
-    command = [sys.executable, str(SCRIPT), "--settings", "6", "--json", str(file)]
+    command = [sys.executable, str(SCRIPT), "--settings", "9", "--json", str(file)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr
     found = json.loads(file.read_text())

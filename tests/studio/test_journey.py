@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from test_browser import expect, open_notebook, page, quiet_lab, type_range  # noqa: F401
+from test_browser import ENDED, expect, open_notebook, page, quiet_lab, type_range  # noqa: F401
 from test_project import ROOT
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ class Learner:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_learner_predicts_and_does_an_exercise_with_wrong_empty_absurd_and_right_answers(page, students, name):  # noqa: F811
-    page.set_default_timeout(300_000)
+    page.set_default_timeout(120_000)
     learner = Learner(page, students, name)
     learner.begin()
     prediction = page.locator(".tl-predict").filter(has_text="Predict.").first
@@ -91,7 +91,7 @@ def test_a_learner_predicts_and_does_an_exercise_with_wrong_empty_absurd_and_rig
 
 
 def test_the_first_control_moves_something_large(page, students):  # noqa: F811
-    page.set_default_timeout(300_000)
+    page.set_default_timeout(120_000)
     learner = Learner(page, students, "00_start_here")
     (panel,) = learner.cells(r"memory_over_max")
     learner.run(panel).get_by_text("1 to 32 reserves 85.7 MB").wait_for()
@@ -104,7 +104,7 @@ def test_the_first_control_moves_something_large(page, students):  # noqa: F811
 
 
 def test_the_panel_of_notebook_2_builds_what_is_typed_and_says_what_cannot_be(page, students):  # noqa: F811
-    page.set_default_timeout(300_000)
+    page.set_default_timeout(120_000)
     learner = Learner(page, students, "02_what_tensorrt_really_gets")
     learner.run(*learner.cells("import .*teach"))
     panel = learner.run(*learner.cells(r"teach\.panels"))
@@ -119,7 +119,7 @@ def test_the_panel_of_notebook_2_builds_what_is_typed_and_says_what_cannot_be(pa
 
 
 def test_an_experiment_of_notebook_3_is_set_built_and_judged_in_the_panel(page, students, expect):  # noqa: F811
-    page.set_default_timeout(300_000)
+    page.set_default_timeout(120_000)
     learner = Learner(page, students, "03_shape_studio")
     panel = learner.run(*learner.cells("studio = Studio"))
     check = learner.cells(r'teach\.check\("03.one-engine"')
@@ -128,8 +128,10 @@ def test_an_experiment_of_notebook_3_is_set_built_and_judged_in_the_panel(page, 
     panel.get_by_role("status").filter(has_text="Done in").wait_for()
     assert panel.get_by_label("batch min", exact=True).input_value() == "2"
     learner.run(*check).get_by_text("refuses batch 1").wait_for()
+    panel.get_by_label("sizes to measure", exact=True).fill("1")
     type_range(panel, 1, 1, 1)
     expect(panel.get_by_text("Stale:")).to_be_visible()
     panel.get_by_role("button", name="Build", exact=True).click()
-    expect(panel.get_by_text("Stale:")).to_have_count(0)
+    expect(panel.get_by_text("Stale:")).to_have_count(0)  # a first look is there, and the result once it has ended
+    expect(panel.get_by_role("status").first).to_contain_text(ENDED)
     learner.run(*check).get_by_text("Right:").wait_for()
