@@ -103,7 +103,7 @@ def test_the_first_control_moves_something_large(page, students):  # noqa: F811
     page.get_by_text("1 to 256 reserves 628 MB").wait_for()
 
 
-def test_the_panel_of_notebook_2_builds_what_is_typed_and_says_what_cannot_be(page, students):  # noqa: F811
+def test_the_panel_of_notebook_2_builds_what_is_typed_and_says_what_cannot_be(page, students, expect):  # noqa: F811
     page.set_default_timeout(120_000)
     learner = Learner(page, students, "02_what_tensorrt_really_gets")
     learner.run(*learner.cells("import .*teach"))
@@ -115,7 +115,7 @@ def test_the_panel_of_notebook_2_builds_what_is_typed_and_says_what_cannot_be(pa
     type_range(panel, 3, 8, 64)
     panel.get_by_role("button", name="Build").click()
     panel.get_by_text("Typed 3 / 8 / 64. ").wait_for()
-    assert panel.locator("img").get_attribute("alt").startswith("Typed 3 / 8 / 64.")
+    expect(panel.locator("img")).to_have_attribute("alt", re.compile(r"^Typed 3 / 8 / 64\."))
 
 
 def test_an_experiment_of_notebook_3_is_set_built_and_judged_in_the_panel(page, students, expect):  # noqa: F811
