@@ -182,13 +182,14 @@ def campaign(count: int) -> dict[str, Any]:
         send(lost, signal.SIGKILL)
         replaced = second.worker(scheduler)
         until(lambda: done(file) >= 3, "a result after a worker was lost")
-        for worker in (replaced, first.processes[1]):  # so that the campaign does not end before the scheduler goes
+        workers = (replaced, first.processes[1])
+        for worker in workers:  # so that the campaign does not end before the scheduler goes
             send(worker, signal.SIGSTOP)
         before = done(file)
         send(of_scheduler, signal.SIGKILL)
         until(lambda: asking.poll() is not None, "the end of the client without a scheduler")
         interrupted = asking.returncode == LOST
-        for worker in (replaced, first.processes[1]):
+        for worker in workers:
             send(worker, signal.SIGKILL)
         kept = done(file)
         *_, asking = begin()

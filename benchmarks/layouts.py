@@ -54,10 +54,9 @@ def compared(model: str, backend: str) -> dict[str, Any]:
     replayed = replay.table.set_index("policy")
     rows = []
     for row in layouts.table.to_dict("records"):
-        measured = replayed.loc[row["ranges"]]
-        row |= {"predicted ms": round(float(measured["predicted_mean_ms"]), 3)}
-        row |= {"replayed ms": round(float(measured["mean_ms"]), 3)}
-        rows.append(row)
+        means = replayed.loc[row["ranges"], ["predicted_mean_ms", "mean_ms"]]
+        predicted, served = (round(float(mean), 3) for mean in means)
+        rows.append({**row, "predicted ms": predicted, "replayed ms": served})
     modes = f"{dim} {small[0]} to {small[1]} ({share:.0%}), {large[0]} to {large[1]}"
     said = {"recommendation": layouts.recommendation, "verdict": replay.verdict, "replayed": str(replay)}
     return {"model": model, "traffic": modes, "layouts": rows, **said}

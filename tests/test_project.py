@@ -133,7 +133,7 @@ def test_a_package_lists_its_modules(package):
         assert re.search(rf"^(.*  )?{file.stem}  ", listed, flags=re.MULTILINE), file.stem
 
 
-@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_no_output_names_a_folder_of_the_machine_that_made_it(notebook):
     outputs = json.dumps([cell.get("outputs") for cell in cells_of(notebook)])
     assert not re.search(r"(?<![\w.~/])/(home|root|work|tmp|Users)/", outputs)
@@ -298,6 +298,8 @@ def test_a_flavour_that_does_not_exist_is_refused(make):
 def test_jupyterlab_opens_the_first_notebook_on_loopback_only_and_asks_for_its_token(tmp_path):
     course = tmp_path / "course"
     subprocess.run([sys.executable, ROOT / "tools" / "course.py", course], check=True)
+    assert "--ip=127.0.0.1" in LAB
+    assert not any("token" in option for option in LAB)
     with serve(tmp_path, [f"--notebook-dir={course}", *LAB]) as about:
         assert about["hostname"] == "127.0.0.1"
         assert about["token"]

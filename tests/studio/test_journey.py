@@ -34,6 +34,7 @@ class Learner:
 
     def __init__(self, page, about, name):  # noqa: F811
         self.page = page
+        page.set_default_timeout(120_000)
         open_notebook(page, about, f"notebooks/{name}")  # alone: other tabs have predictions, too
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         self.sources = page.evaluate(
@@ -67,7 +68,6 @@ class Learner:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_learner_predicts_and_does_an_exercise_with_wrong_empty_absurd_and_right_answers(page, students, name):  # noqa: F811
-    page.set_default_timeout(120_000)
     learner = Learner(page, students, name)
     learner.begin()
     prediction = page.locator(".tl-predict").filter(has_text="Predict.").first
@@ -91,7 +91,6 @@ def test_a_learner_predicts_and_does_an_exercise_with_wrong_empty_absurd_and_rig
 
 
 def test_the_first_control_moves_something_large(page, students):  # noqa: F811
-    page.set_default_timeout(120_000)
     learner = Learner(page, students, "00_start_here")
     (panel,) = learner.cells(r"memory_over_max")
     learner.run(panel).get_by_text("1 to 32 reserves 85.7 MB").wait_for()
@@ -104,7 +103,6 @@ def test_the_first_control_moves_something_large(page, students):  # noqa: F811
 
 
 def test_the_panel_of_notebook_2_builds_what_is_typed_and_says_what_cannot_be(page, students, expect):  # noqa: F811
-    page.set_default_timeout(120_000)
     learner = Learner(page, students, "02_what_tensorrt_really_gets")
     learner.run(*learner.cells("import .*teach"))
     panel = learner.run(*learner.cells(r"teach\.panels"))
@@ -119,7 +117,6 @@ def test_the_panel_of_notebook_2_builds_what_is_typed_and_says_what_cannot_be(pa
 
 
 def test_an_experiment_of_notebook_3_is_set_built_and_judged_in_the_panel(page, students, expect):  # noqa: F811
-    page.set_default_timeout(120_000)
     learner = Learner(page, students, "03_shape_studio")
     panel = learner.run(*learner.cells("studio = Studio"))
     check = learner.cells(r'teach\.check\("03.one-engine"')

@@ -3,10 +3,9 @@
 import re
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 
-import nbformat
 import pytest
+from test_project import ROOT, cells_of
 
 from tutorial_lib import engines, expand_reshape
 from tutorial_lib.engines import EnginesUnavailable, install
@@ -117,8 +116,8 @@ def test_an_error_grows_in_bf16_as_the_key_says(seed):
 
 
 def test_the_compiler_that_was_done_sooner_is_that_of_the_outputs():
-    notebook = nbformat.read(Path(__file__).parents[2] / "notebooks/03_shape_studio.ipynb", as_version=4)
-    texts = [output.text for cell in notebook.cells for output in cell.get("outputs", ()) if "text" in output]
+    cells = cells_of(ROOT / "notebooks/03_shape_studio.ipynb")
+    texts = ["".join(output["text"]) for cell in cells for output in cell.get("outputs", ()) if "text" in output]
     rows = re.findall(r"(\S+) +built by (\w+) +in +([\d.]+) s", "".join(texts))
     sooner = {
         model: min(of_model, key=lambda row: float(row[2]))[1] for model, of_model in groupby(rows, lambda row: row[0])
