@@ -180,7 +180,9 @@ class OpenVINOModel:
 
     def __init__(self, compiled: Any) -> None:
         self.compiled = compiled
-        self._bfloat16 = [output.element_type.get_type_name() == "bf16" for output in compiled.outputs]
+        # where a result is an input as it came, OpenVINO fills none of the tensors that it is given for results
+        sources = [result.input_value(0).get_node() for result in compiled.get_runtime_model().get_results()]
+        self._fills_tensors = all(_layer_type(source) != "Input" for source in sources)
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()  # a request serves one call at a time
 
@@ -192,13 +194,29 @@ class OpenVINOModel:
         with self._lock:
             for index, value in enumerate(values):
                 self._request.set_input_tensor(index, value)
+            results = [_empty(output) for output in self.compiled.outputs] if self._fills_tensors else []
+            for index, result in enumerate(results):
+                self._request.set_output_tensor(index, result)
             self._request.infer()
-            return tuple(self._copied_output(index) for index in range(len(self._bfloat16)))
+            if not self._fills_tensors:
+                return tuple(_as_torch(result).clone() for result in self._request.output_tensors)
+        return tuple(map(_as_torch, results))
 
-    def _copied_output(self, index: int) -> torch.Tensor:
-        tensor = torch.from_numpy(self._request.get_output_tensor(index).data)
-        # NumPy has no bfloat16, and OpenVINO calls such an array float16
-        return (tensor.view(torch.bfloat16) if self._bfloat16[index] else tensor).clone()
+
+def _empty(output: Any) -> Any:
+    """An ``ov.Tensor`` for one result of one call: OpenVINO gives it its size, and the result need not be copied."""
+    ov = upstream()
+    shape = output.partial_shape
+    if shape.rank.is_dynamic:
+        return ov.Tensor(output.element_type, ov.Shape([0]))
+    return ov.Tensor(output.element_type, ov.Shape([size.get_length() if size.is_static else 0 for size in shape]))
+
+
+def _as_torch(tensor: Any) -> torch.Tensor:
+    """A tensor on the memory of an ``ov.Tensor``, which it keeps alive."""
+    shared = torch.from_numpy(tensor.data)
+    # NumPy has no bfloat16, and OpenVINO calls such an array float16
+    return shared.view(torch.bfloat16) if tensor.element_type.get_type_name() == "bf16" else shared
 
 
 def _as_openvino(tensor: torch.Tensor) -> Any:
@@ -305,8 +323,13 @@ def engine_inputs(compiled: Any, expected: Sequence[EngineInput]) -> tuple[Engin
 
 def operators(compiled: Any) -> int:
     """How many operators a compiled model executes, after OpenVINO fused and folded what it could."""
-    kinds = [layer.get_rt_info()["layerType"].astype(str) for layer in compiled.get_runtime_model().get_ops()]
-    return sum(kind not in ("Input", "Output", "Const") for kind in kinds)
+    layers = compiled.get_runtime_model().get_ops()
+    return sum(_layer_type(layer) not in ("Input", "Output", "Const") for layer in layers)
+
+
+def _layer_type(layer: Any) -> str:
+    name: str = layer.get_rt_info()["layerType"].astype(str)
+    return name
 
 
 def notes(compiled: Any, case: Case, options: Mapping[str, Any]) -> tuple[str, ...]:
