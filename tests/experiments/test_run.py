@@ -118,6 +118,40 @@ def test_engines_are_built_beside_the_programs_and_nothing_is_timed_beside_eithe
     assert events[:-3] == ["paused", "look", "resumed"] * 2
 
 
+def test_where_a_path_is_built_soon_its_curve_comes_before_the_engines(seed, monkeypatch):
+    monkeypatch.setattr(module, "SOON", ("eager",))
+    events, look = [], module.latencies
+
+    def looks(case, programs, *args, **more):
+        events.append(f"look at {', '.join(programs)}")
+        return look(case, programs, *args, **more)
+
+    def prepare(case, paths, calls, options):
+        def ask(path, progress):
+            events.append("engines")
+            return path
+
+        return ask
+
+    monkeypatch.setattr(module, "latencies", looks)
+    monkeypatch.setattr(engines, "prepare", prepare)
+    result = run(of(engines=True, paths=("jit", "export")), seed, look_after=60.0, min_seconds=0)
+    assert result.engines == ("jit", "export")
+    assert events[:2] == ["look at jit", "engines"]
+
+
+def test_engines_are_built_where_no_path_can_be(seed, monkeypatch):
+    monkeypatch.setattr(module, "SOON", ("eager",))
+    monkeypatch.setattr(engines, "prepare", lambda *args: lambda path, progress: path)
+
+    def build(setting, case, path):
+        raise ValueError("not this one")
+
+    result = run(of(engines=True, paths=("jit", "export")), seed, build=build, look_after=0, min_seconds=0)
+    assert result.engines == ("jit", "export")
+    assert set(result.failures) == {"jit", "export"}
+
+
 def test_a_run_that_is_cancelled_or_fails_ends_the_build_of_engines(seed, monkeypatch):
     ended = []
 

@@ -851,6 +851,19 @@ def test_the_switch_is_part_of_the_setting_and_is_restored_with_it(with_engines,
     assert len(builder) == 1
 
 
+def test_curves_are_not_drawn_again_where_only_the_engines_changed(with_engines, monkeypatch):
+    with_engines.build()
+    before, drawn = Page(with_engines).html, []
+    monkeypatch.setattr(views, "charts", lambda result, behind: drawn.append(result) or [])
+    with_engines.set(engines=False)
+    with_engines.build()
+    assert drawn == []
+    assert before.count("<img") == Page(with_engines).html.count("<img")
+    with_engines.set(sizes=(1, 8))
+    with_engines.build()
+    assert drawn
+
+
 def test_engines_are_called_at_the_sizes_that_are_typed(with_engines, builder):
     page = Page(with_engines)
     page[CALLS].value = "1, 33"

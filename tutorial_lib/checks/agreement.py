@@ -289,8 +289,18 @@ def _rounding(tensors: Sequence[torch.Tensor]) -> float:
 
 def _magnitude(each: Sequence[torch.Tensor]) -> float:
     """The largest root mean square of any of these, without what is not finite."""
-    finite = [torch.nan_to_num(_parts(t), nan=0.0, posinf=0.0, neginf=0.0) for t in each]
-    return max(_rms_apart(t, torch.zeros_like(t)) for t in finite)
+    return max(map(_rms, each))
+
+
+def _rms(tensor: torch.Tensor) -> float:
+    values = _parts(tensor)
+    if not values.is_floating_point():
+        values = values.double()
+    norm = float(torch.linalg.vector_norm(values, dtype=torch.float64))
+    if not math.isfinite(norm):
+        finite = torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        norm = float(torch.linalg.vector_norm(finite, dtype=torch.float64))
+    return norm / max(values.numel(), 1) ** 0.5
 
 
 def _parts(tensor: torch.Tensor) -> torch.Tensor:
@@ -373,16 +383,16 @@ def _compare(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor)
         absolute = float(error.abs_().sum())
         total["abs"] += absolute
         finite = finite and (math.isfinite(absolute) or bool(got.isfinite().all()))
-        peak, where = _largest(error)
+        peak = _largest(error)
         if peak > largest["abs"] or start == 0:
-            largest["abs"], worst = peak, start + where
+            largest["abs"], worst = peak, start + int((error.nan_to_num(nan=torch.inf, posinf=torch.inf) == peak).int().argmax())
         torch.sub(got, same, out=other).abs_()
-        largest["apart"] = max(largest["apart"], _largest(other)[0])
-        largest["apart_rel"] = max(largest["apart_rel"], _largest(_over(other, same.abs_(), other == 0))[0])
+        largest["apart"] = max(largest["apart"], _largest(other))
+        largest["apart_rel"] = max(largest["apart_rel"], _largest(_over(other, same.abs_(), other == 0)))
         nonzero += int(scale.count_nonzero())
         relative = _over(error, scale, scale == 0)
         total["rel"] += float(relative.sum())
-        largest["rel"] = max(largest["rel"], _largest(relative)[0])
+        largest["rel"] = max(largest["rel"], _largest(relative))
     rms = {name: (total[name] / max(size, 1)) ** 0.5 for name in ("square", "scale", "floor")}
     worst_index = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), output.shape)) if size else ()
     return Agreement(
@@ -407,12 +417,10 @@ def _over(error: torch.Tensor, scale: torch.Tensor, without: torch.Tensor) -> to
     return error.div_(scale).masked_fill_(without, 0.0)
 
 
-def _largest(values: torch.Tensor) -> tuple[float, int]:
-    """The largest of some values that are not negative, and its place; NaN counts as infinite."""
-    peak, where = values.max(dim=0)
-    if peak.isnan():
-        peak, where = values.nan_to_num(nan=torch.inf).max(dim=0)
-    return float(peak), int(where)
+def _largest(values: torch.Tensor) -> float:
+    """The largest of some values that are not negative; NaN counts as infinite."""
+    peak = float(values.max())
+    return math.inf if math.isnan(peak) else peak
 
 
 @torch.no_grad()

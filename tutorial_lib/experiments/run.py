@@ -34,6 +34,8 @@ BuildEngines = Callable[[str, Listener], EngineReport]
 """Lets TensorRT build the engines of a path; may be called in any thread, while programs are built in another."""
 ENGINES, LOOKING, BUILDING, COMPARING = "engines", "first look", "building", "comparing"
 """The first stages of a run; what follows are those of :func:`tutorial_lib.measure.latency.measure`."""
+SOON = ("openvino",)
+"""Backends that build a path so soon that its first look is worth having before TensorRT's builder takes a core."""
 
 
 def build(setting: Setting, case: Case, path: str, policy: str = "off") -> Compiled:
@@ -89,8 +91,9 @@ def run(
     prepare_engines : callable
         Makes ready to build TensorRT's engines; :func:`prepare_engines`, or one that knows reports already.
     look_after : float, optional
-        With it, :attr:`Result.sweep` has latencies of one call each before all is built: eager's from the start, those
-        of the path that is built first, and of every other whose build took more than so many seconds.
+        With it, :attr:`Result.sweep` has latencies of one call each before all is built: eager's from the start, or
+        from the first path on where that is built soon, those of the path that is built first, and of every other
+        whose build took more than so many seconds.
     min_seconds : float
         Measured time of each call at least.
     rows : bool
@@ -145,6 +148,7 @@ class _Run:
         self._engines: list[EngineReport] = []
         self._asked: list[Future[EngineReport]] = []
         self._engines_text = "TensorRT starts"
+        self._engines_may_start = threading.Event()
         self._programs: dict[str, Compiled] = {}
         self._failures: dict[str, Failure] = {}
         self._seconds: dict[str, float] = {}
@@ -176,7 +180,7 @@ class _Run:
             yield
             return
         build = prepare(self._setting, self._case)
-        pool, ended, start = ThreadPoolExecutor(1), threading.Event(), time.perf_counter()
+        pool, ended = ThreadPoolExecutor(1), threading.Event()
 
         def tell(path: str, step: Progress) -> None:
             if ended.is_set():
@@ -185,8 +189,10 @@ class _Run:
             self._engines_text = f"{path}: {step.text}{percent}"
 
         def of_path(path: str) -> EngineReport:
+            self._engines_may_start.wait()
+            start = time.perf_counter()
             report = build(path, functools.partial(tell, path))
-            self._seconds["engines"] = time.perf_counter() - start
+            self._seconds["engines"] = self._seconds.get("engines", 0.0) + time.perf_counter() - start
             return report
 
         try:
@@ -194,10 +200,12 @@ class _Run:
             yield
         finally:
             ended.set()
+            self._engines_may_start.set()
             pool.shutdown(cancel_futures=True)
 
     def wait_for_engines(self) -> None:
         """Wait for what TensorRT has not built yet."""
+        self._engines_may_start.set()
         while len(self._engines) < len(self._asked):
             self._tell(ENGINES, len(self._engines), self._engines_text)
             futures.wait(self._asked[len(self._engines) : len(self._engines) + 1], timeout=0.1)
@@ -211,17 +219,20 @@ class _Run:
             self._show_so_far()
 
     def build_paths(self, build: Callable[[Setting, Case, str], Compiled], look_after: float | None) -> None:
-        """Build every path, and note those that fail."""
-        if look_after is not None:
-            self._look(0, None)
-            self._show_so_far()
+        """Build every path, and note those that fail; TensorRT starts after the first look at one, if that is soon."""
+        if look_after is None or self._setting.backend not in SOON:
+            self._engines_may_start.set()
+            if look_after is not None:
+                self._look(0, None)
+                self._show_so_far()
         soonest = "export" if self._setting.backend == "openvino" else "jit"  # so that its curve is there soonest
         order = sorted(self._setting.paths, key=lambda path: path != soonest)
         for index, path in enumerate(order):
 
             def tell(text: str, index: int = index) -> None:
                 self._collect_engines()
-                beside = f"; TensorRT meanwhile, {self._engines_text}" if len(self._engines) < len(self._asked) else ""
+                in_parallel = self._engines_may_start.is_set() and len(self._engines) < len(self._asked)
+                beside = f"; TensorRT meanwhile, {self._engines_text}" if in_parallel else ""
                 self._tell(BUILDING, index, f"{text}{beside}")
 
             try:
@@ -234,6 +245,7 @@ class _Run:
                 worth_it = len(self._programs) == 1 or self._seconds[f"build {path}"] > (look_after or 0.0)
                 if look_after is not None and worth_it and not is_last:
                     self._look(index + 1, path)
+            self._engines_may_start.set()
             self._show_so_far()
 
     def _look(self, done: int, path: str | None) -> None:

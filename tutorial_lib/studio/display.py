@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.experiments.result import Result
 from tutorial_lib.experiments.setting import Setting
+from tutorial_lib.measure.sweep import Sweep
 from tutorial_lib.studio import downloads, engine_views, views
 from tutorial_lib.studio.cached_runs import Answer, CachedRuns
 from tutorial_lib.studio.form import INVALID
@@ -47,6 +48,8 @@ class Display:
         self.race: Result | None = None
         self.race_setting: Setting | None = None
         self.drawn_at = 0.0
+        self._drawn_sweep: Sweep | None = None
+        self._drawn_behind: tuple[tuple[str, Result], ...] = ()
         self._memory_drawn: tuple[object, ...] = ()
         self._questions: list[tuple[Answer, ...]] = []
 
@@ -105,8 +108,12 @@ class Display:
             for part in (panel.figure, panel.more, panel.built, panel.links):
                 part.value = views.EMPTY
             panel.table.value = panel.seconds.value = panel.script.value = ""
+            self._drawn_sweep = None
             return
-        panel.figure.value = _images(views.charts, result, behind)
+        is_drawn = result.sweep is self._drawn_sweep and behind == self._drawn_behind  # engines are not in the charts
+        if result.sweep is None or not is_drawn:
+            panel.figure.value = _images(views.charts, result, behind)
+            self._drawn_sweep, self._drawn_behind = result.sweep, behind
         panel.table.value = views.table(result, behind)
         panel.seconds.value = views.seconds(result)
         panel.built.value = views.built(result)

@@ -22,7 +22,7 @@ from tutorial_lib.studio.worker import Job, Worker
 
 WORKER = Worker("tutorial_lib studio")
 """For all studios: what is built and measured takes turns, so that no measurement runs beside another."""
-REDRAW = 1.0
+REDRAW = 2.5
 """Seconds between two drawings while results stream in."""
 SOONER = ("eager", "openvino", "inductor", "tensorrt")
 """Backends by how soon they have built a model."""
@@ -175,7 +175,8 @@ class Runner:
                 job.check()
                 late = time.monotonic() - self._display.drawn_at > REDRAW
                 shown = self._display.race if front else self._display.shown
-                due = late or not result.builds or _curves(result) != _curves(shown)
+                news = _curves(result) != _curves(shown) or len(result.engines) != len(shown.engines if shown else ())
+                due = late or not result.builds or news
                 if due and front:
                     self._display.race = result
                     self._display.draw()
