@@ -385,7 +385,8 @@ def _compare(output: torch.Tensor, eager: torch.Tensor, reference: torch.Tensor)
         finite = finite and (math.isfinite(absolute) or bool(got.isfinite().all()))
         peak = _largest(error)
         if peak > largest["abs"] or start == 0:
-            largest["abs"], worst = peak, start + int((error.nan_to_num(nan=torch.inf, posinf=torch.inf) == peak).int().argmax())
+            here = error.nan_to_num(nan=torch.inf, posinf=torch.inf) == peak
+            largest["abs"], worst = peak, start + int(here.int().argmax())
         torch.sub(got, same, out=other).abs_()
         largest["apart"] = max(largest["apart"], _largest(other))
         largest["apart_rel"] = max(largest["apart_rel"], _largest(_over(other, same.abs_(), other == 0)))
