@@ -144,10 +144,8 @@ class Worker:
 
     def _running(self) -> subprocess.Popen[bytes]:
         with self._starting:
-            return self._started()
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self.pid is None or self._process is None:
+            if self._process and self.pid:
+                return self._process
             self.stop()  # one that ended by itself leaves its pipe behind
             self._process = process = subprocess.Popen(
                 [sys.executable, "-m", "tutorial_lib.engines.server"],
@@ -165,7 +163,7 @@ class Worker:
             self._reads_lines.start()
             assert process.stdin
             pickle.dump(self.frontend, process.stdin)
-        return self._process
+            return process
 
     def _wait(self, number: int, deadline: float, seconds: float, listener: Listener | None) -> tuple[str, Any]:
         last = Progress("starting", 0, None, "starting the process that builds engines")
