@@ -458,12 +458,8 @@ _current: ContextVar[Job | None] = ContextVar("current", default=None)
 def compile_path(opt: str) -> Callable[[PathFunction], CompilePath]:
     """Decorate a function of upstream calls, ``path(model, case, backend, options)``, with the frame of a build.
 
-    Readers call the result as ``path(case, backend="auto", options=None)`` and get a :class:`Compiled`.
-
-    Parameters
-    ----------
-    opt : str
-        What is opt on this path, for the report.
+    Readers call the result as ``path(case, backend="auto", options=None)`` and get a :class:`Compiled`. Its report
+    says that an engine's opt came from `opt`.
     """
 
     def decorate(function: PathFunction) -> CompilePath:

@@ -352,13 +352,10 @@ def _at(corner: Sizes, axis: int) -> int | None:
 
 
 def _engine_lines(engine: Engine) -> Iterator[str]:
+    remarks = {"data": "", "intermediate": ", from another part of the model", "shape": ", a size passed as a number"}
     for each in engine.inputs:
-        if each.kind == "data":
-            yield str(each)
-        elif each.kind == "intermediate":
-            yield f"{each}, from another part of the model"
-        elif each.kind == "shape":
-            yield f"{each}, a size passed as a number"
+        if each.kind in remarks:
+            yield f"{each}{remarks[each.kind]}"
     weights = [each.name for each in engine.inputs if each.kind == "weight"]
     if weights:
         yield f"{len(weights)} weights as inputs" if weights[1:] else "1 weight as an input"

@@ -43,13 +43,7 @@ class ProcessEnded(EngineProcessError):
 
 
 class Worker:
-    """One process that builds engines, with one request at a time.
-
-    Parameters
-    ----------
-    frontend : Frontend
-        The installed Torch-TensorRT and TensorRT for RTX.
-    """
+    """One process that builds engines with `frontend`, with one request at a time."""
 
     def __init__(self, frontend: Frontend) -> None:
         self.frontend = frontend
@@ -152,7 +146,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=environment(gpu=False),
+                env={**environment(), **HIDDEN},
                 # A group of its own: an interrupt at the keyboard is the reader's process's to handle, and the system
                 # ends a group that is paused when the reader's process is gone.
                 process_group=0,
@@ -261,10 +255,9 @@ def _kill(process: subprocess.Popen[bytes], wait: float = 0) -> None:
             process.stdin.close()
 
 
-def environment(gpu: bool = True) -> dict[str, str]:
-    """The environment of a process that imports what this one can import; without `gpu`, it sees no GPU."""
-    hidden = {} if gpu else HIDDEN
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **hidden}
+def environment() -> dict[str, str]:
+    """The environment of a process that imports what this one can import."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 _workers: dict[Path, Worker] = {}

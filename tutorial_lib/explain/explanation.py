@@ -75,7 +75,7 @@ def explain(error: BaseException) -> Explanation:
     Cause:    The example has size 1 in batch, and PyTorch turns a size of 0 or 1 into a constant while it traces.
     ...
     """
-    chain = list(_raised_from(error))
+    chain = list(raised_from(error))
     for raised in chain:
         if isinstance(explanation := getattr(raised, "explanation", None), Explanation):
             return explanation
@@ -84,7 +84,7 @@ def explain(error: BaseException) -> Explanation:
     return _translated(chain) or _from_context(chain) or _unknown(error)
 
 
-def _raised_from(error: BaseException) -> Iterator[BaseException]:
+def raised_from(error: BaseException) -> Iterator[BaseException]:
     """`error`, and the errors that it says it comes from."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
@@ -101,7 +101,7 @@ def _from_context(chain: list[BaseException]) -> Explanation | None:
     for raised in chain:
         context = None if raised.__suppress_context__ else raised.__context__
         if context is not None and id(context) not in seen:
-            earlier = list(_raised_from(context))
+            earlier = list(raised_from(context))
             explanation = _translated(earlier) or _from_context([e for e in earlier if id(e) not in seen])
             if explanation:
                 cause = f"{type(chain[0]).__name__} was raised while this was being handled: {explanation.cause}"
