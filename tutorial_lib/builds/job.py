@@ -53,6 +53,8 @@ Program = Callable[..., Any]
 """What upstream returns: a compiled model without any check in front."""
 PathFunction = Callable[[Any, Case, Any, Any], Program]
 """A function of :mod:`tutorial_lib.paths` as it is written: ``path(model, case, backend, options)``."""
+Package = Callable[..., Program]
+""":func:`tutorial_lib.paths.package`: ``package(exported, backend, device, file)``, without a file on eager."""
 
 
 class NotSerializable(ValueError):
@@ -280,7 +282,7 @@ class Job:
 
         return compile_graph
 
-    def package(self, exported: torch.export.ExportedProgram, package: "Package") -> Program:
+    def package(self, exported: torch.export.ExportedProgram, package: Package) -> Program:
         """Compile an exported program ahead of time with `package`, and note the result."""
         state.refuse_writes(self.case.name, exported)
         start = time.perf_counter()
@@ -296,7 +298,7 @@ class Job:
         self.note(Engine(inputs, self.opt_source, operators, time.perf_counter() - start))
         return program
 
-    def _package_in_a_file(self, exported: torch.export.ExportedProgram, package: "Package") -> Program:
+    def _package_in_a_file(self, exported: torch.export.ExportedProgram, package: Package) -> Program:
         """Let `package` write a file of this build alone, or copy and load the file that an earlier kernel wrote."""
         folder = Path(tempfile.mkdtemp(prefix="tutorial_lib-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
@@ -306,7 +308,7 @@ class Job:
         cached = package_cache.find(key) if key and policy == "reuse" else None
         if cached:
             shutil.copyfile(cached.file, file)
-            self.reused = str(cached)
+            self.reused = cached.built
             program = inductor.load(file, self.case.device)
         else:
             stage(f"compiling {self.path} ahead of time")
@@ -383,7 +385,13 @@ class Job:
 
     def _opt_notes(self) -> tuple[str, ...]:
         """A note for each opt that is not as it was typed; the profiles of an exported program have theirs."""
-        return () if self.case.profiles and self.path == "export" else report.opt_notes(self.case.dims.values())
+        if self.case.profiles and self.path == "export":
+            return ()
+        return tuple(
+            f"{dim.name}: opt is {dim.traced}, not {dim.opt}, since torch turns a dimension traced at 1 into a constant"
+            for dim in self.case.dims.values()
+            if dim.traced != dim.opt
+        )
 
     def _is_in_pieces(self) -> bool:
         """Whether Dynamo cut the model: it gave more graphs than sizes need, or one that takes another one's result."""
@@ -444,27 +452,14 @@ class CompilePath(Protocol):
         """Compile the case's model for its ranges."""
 
 
-class Package(Protocol):
-    """:func:`tutorial_lib.paths.package`, as the frame calls it."""
-
-    def __call__(
-        self, exported: torch.export.ExportedProgram, backend: str, device: torch.device, file: str = ...
-    ) -> Program:
-        """Compile an exported program, into a file if the backend writes one."""
-
-
 _current: ContextVar[Job | None] = ContextVar("current", default=None)
 
 
 def compile_path(opt: str) -> Callable[[PathFunction], CompilePath]:
     """Decorate a function of upstream calls, ``path(model, case, backend, options)``, with the frame of a build.
 
-    Readers call the result as ``path(case, backend="auto", options=None)`` and get a :class:`Compiled`.
-
-    Parameters
-    ----------
-    opt : str
-        What is opt on this path, for the report.
+    Readers call the result as ``path(case, backend="auto", options=None)`` and get a :class:`Compiled`. Its report
+    says that an engine's opt came from `opt`.
     """
 
     def decorate(function: PathFunction) -> CompilePath:
@@ -501,11 +496,9 @@ def packaging(package: Package) -> Package:
     """Decorate the function that compiles an exported program ahead of time: during a build, its job takes notes."""
 
     @functools.wraps(package)
-    def noted(exported: torch.export.ExportedProgram, backend: str, device: torch.device, file: str = "") -> Program:
+    def noted(exported: torch.export.ExportedProgram, *args: Any) -> Program:
         job = _current.get()
-        if job is None:
-            return package(exported, backend, device, *([file] if file else []))
-        return job.package(exported, package)
+        return job.package(exported, package) if job else package(exported, *args)
 
     return noted
 

@@ -19,9 +19,8 @@ import stat
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch._inductor.config
@@ -61,16 +60,11 @@ def current_policy() -> str:
     return _policy.get()
 
 
-@dataclass(frozen=True)
-class CachedPackage:
-    """A package on disk: its file, when it was built, and the seconds that took."""
+class CachedPackage(NamedTuple):
+    """A package on disk, and when it was built in how many seconds, in words."""
 
     file: Path
-    when: str
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"built {self.when} in {self.seconds:.1f} s, found on disk"
+    built: str
 
 
 def key(path: str, exported: torch.export.ExportedProgram, case: Case, options: dict[str, Any]) -> str:
@@ -116,7 +110,7 @@ def find(name: str) -> CachedPackage | None:
         if metadata["sha256"] != _digest(file):
             return None
         os.utime(file)
-        return CachedPackage(file, metadata["when"], metadata["seconds"])
+        return CachedPackage(file, f"built {metadata['when']} in {metadata['seconds']:.1f} s, found on disk")
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -37,10 +37,11 @@ def explain_failure(error: Exception, case: Case, path: str) -> Explanation:
         )
     if of_model and not (explanation.kind == "fixed size" and of_model.kind == "range"):
         return replace(of_model, quote=explanation.quote)
-    if explanation.kind == "fixed size" and (layer := _recurrent_layer(case.model)):
+    layer = next((type(module).__name__ for module in case.model.modules() if isinstance(module, nn.RNNBase)), None)
+    if explanation.kind == "fixed size" and layer:
         return replace(
             explanation,
-            cause=f"{layer} is unrolled step by step while it is traced, which fixes the number of steps.",
+            cause=f"nn.{layer} is unrolled step by step while it is traced, which fixes the number of steps.",
             fix="Pad all sequences to one length, or export a single step with its state as inputs and results.",
             fix_here="",
         )
@@ -72,11 +73,6 @@ def explain_no_engine(case: Case) -> Explanation | None:
         if (explanation := explain(error)).translated:
             return explanation
     return explain(torch._dynamo.exc.Unsupported(breaks[0])) if breaks else None
-
-
-def _recurrent_layer(model: nn.Module) -> str | None:
-    layer = next((module for module in model.modules() if isinstance(module, nn.RNNBase)), None)
-    return f"nn.{type(layer).__name__}" if layer is not None else None
 
 
 def _with_names_of_the_case(text: str, case: Case, path: str) -> str:

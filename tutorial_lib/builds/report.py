@@ -2,8 +2,9 @@
 
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from tutorial_lib.builds import compat
 from tutorial_lib.builds.plan import Plan
 from tutorial_lib.core import plain_values
 from tutorial_lib.core.models import Case
-from tutorial_lib.core.shapes import DynamicDim
 
 Sizes = tuple[int | None, ...]
 """One size per axis; None where the compiler set no bound."""
@@ -248,8 +248,6 @@ def _cpu_model() -> str:
 
 def versions(*packages: str) -> dict[str, str]:
     """Versions of Python, torch and the `packages` that are installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
     numbers = {"python": platform.python_version(), "torch": str(torch.__version__)}
     if torch.version.cuda:
         numbers["cuda"] = torch.version.cuda
@@ -259,12 +257,3 @@ def versions(*packages: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return numbers
-
-
-def opt_notes(dims: Iterable[DynamicDim]) -> tuple[str, ...]:
-    """A note for each dimension whose opt cannot be the size of a traced example."""
-    return tuple(
-        f"{dim.name}: opt is {dim.traced}, not {dim.opt}, since torch turns a dimension traced at 1 into a constant"
-        for dim in dims
-        if dim.traced != dim.opt
-    )

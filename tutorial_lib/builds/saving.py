@@ -292,11 +292,11 @@ class Metadata:
         """The inverse of :meth:`to_dict`, except that a build's options stay their reprs."""
         try:
             inputs = tuple(_read_spec(spec) for spec in plain["inputs"])
-            named_dims(inputs)
+            dims = named_dims(inputs)
             machine = plain_values.read(Machine, plain["machine"], "machine")
             build = Build.from_dict(plain["build"])
             profiles = tuple(tuple(DynamicDim(**dim) for dim in profile) for profile in plain.get("profiles", ()))
-            read_profiles(build.case, named_dims(inputs), profiles)
+            read_profiles(build.case, dims, profiles)
             if plain["precision"] not in (None, *precision.DTYPES) or build.backend not in SAME_VERSIONS:
                 raise ValueError(f"precision {plain['precision']!r}, backend {build.backend!r}")
             torch.device(plain["device"])
@@ -314,9 +314,8 @@ def _dim(plain: int | dict[str, Any]) -> int | DynamicDim | DerivedDim:
 
 
 def _read_spec(plain: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(
-        plain["name"], tuple(map(_dim, plain["shape"])), getattr(torch, plain["dtype"]), plain.get("high")
-    )
+    shape, dtype = tuple(map(_dim, plain["shape"])), getattr(torch, plain["dtype"])
+    return TensorSpec(plain["name"], shape, dtype, plain.get("high"))
 
 
 # ---- what is checked before anything is loaded ------------------------------------------------------------------

@@ -130,14 +130,7 @@ class Guard:
 
     def _check_kind(self, spec: TensorSpec, tensor: Any) -> None:
         name = spec.name
-        if not isinstance(tensor, torch.Tensor):
-            raise ShapeError(f"{name} is a {type(tensor).__name__}; give a torch.Tensor.")
-        if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-            raise ShapeError(f"{name} is a {type(tensor).__name__}; give a plain torch.Tensor.")
-        if tensor.is_nested:
-            raise ShapeError(f"{name} is a nested tensor; give a plain torch.Tensor.")
-        if tensor.layout != torch.strided:
-            raise ShapeError(f"{name} has layout {tensor.layout}; give a dense tensor ({name}.to_dense()).")
+        refuse_unusual(name, tensor)
         if tensor.dim() != len(spec.shape):
             wanted = ", ".join(str(d) if isinstance(d, int) else d.name for d in spec.shape)
             raise ShapeError(
@@ -157,16 +150,7 @@ class Guard:
         for axis, (dim, size) in enumerate(zip(spec.shape, tensor.shape, strict=True)):
             if isinstance(dim, int) and size != dim:
                 raise ShapeError(f"{name} has size {size} in dim {axis}; it is fixed at {dim}.")
-        if not tensor.is_contiguous():
-            raise ShapeError(
-                f"{name} is not contiguous (strides {tensor.stride()}); compiled code reads memory in order: "
-                f"pass {name}.contiguous()."
-            )
-        if tensor.is_neg() or tensor.is_conj():
-            raise ShapeError(
-                f"{name} is negated or conjugated lazily, and compiled code would read it as it lies in memory: "
-                f"pass {name}.resolve_neg().resolve_conj()."
-            )
+        refuse_views(name, tensor)
         if tensor.requires_grad:
             raise ShapeError(f"{name} requires grad; this program was built for inference: pass {name}.detach().")
         if tensor.is_inference():
@@ -174,3 +158,28 @@ class Guard:
                 f"{name} was made under torch.inference_mode(), which programs guard against: "
                 f"make it under torch.no_grad(), or pass {name}.clone() from outside that mode."
             )
+
+
+def refuse_unusual(name: str, tensor: Any) -> None:
+    """Refuse an input that is no tensor, or one that is not dense and PyTorch's own."""
+    if not isinstance(tensor, torch.Tensor):
+        raise ShapeError(f"{name} is a {type(tensor).__name__}; give a torch.Tensor.")
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_nested:
+        kind = "nested tensor" if tensor.is_nested else type(tensor).__name__
+        raise ShapeError(f"{name} is a {kind}; give a plain torch.Tensor.")
+    if tensor.layout != torch.strided:
+        raise ShapeError(f"{name} has layout {tensor.layout}; give a dense tensor ({name}.to_dense()).")
+
+
+def refuse_views(name: str, tensor: torch.Tensor) -> None:
+    """Refuse a tensor that does not lie in memory as it reads."""
+    if not tensor.is_contiguous():
+        raise ShapeError(
+            f"{name} is not contiguous (strides {tensor.stride()}); compiled code reads memory in order: "
+            f"pass {name}.contiguous()."
+        )
+    if tensor.is_neg() or tensor.is_conj():
+        raise ShapeError(
+            f"{name} is negated or conjugated lazily, and compiled code would read it as it lies in memory: "
+            f"pass {name}.resolve_neg().resolve_conj()."
+        )

@@ -107,7 +107,7 @@ class Builder:
         }
         self._network: dict[str, Any] = {}  # what a Plan says of the network that it was made from
         self._network_done = 0.0  # time.perf_counter(), or 0 while the network is not complete
-        self._log = _logger(self._trt)()
+        self._log = log.collector(self._trt)
         self._monitor = _monitor(self._trt)(self)
         self._patch()
 
@@ -274,22 +274,6 @@ def _frozen_parameters(module: torch.fx.GraphModule) -> Iterator[None]:
         for name, value in values.items():
             if not hasattr(module, name):
                 setattr(module, name, value)
-
-
-def _logger(trt: Any) -> type[Any]:
-    class Log(trt.ILogger):  # type: ignore[misc]
-        """Collects what TensorRT says, as (severity, text); a small severity is a grave one."""
-
-        error, warning = int(trt.ILogger.ERROR), int(trt.ILogger.WARNING)
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.lines: list[tuple[int, str]] = []
-
-        def log(self, severity: Any, text: str) -> None:
-            self.lines.append((int(severity), text))
-
-    return Log
 
 
 def _monitor(trt: Any) -> type[Any]:

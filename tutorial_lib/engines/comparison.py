@@ -1,7 +1,6 @@
 """Two plans layer by layer: which layers only one of them has, and which have other shapes."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -31,18 +30,17 @@ def layer_changes(old: Plan, new: Plan) -> tuple[LayerChange, ...]:
     A layer is known by its type and by the layers of the network that it was made from. Its name and its tactic are
     others in every build.
     """
-    return tuple(_changes(old.layers, new.layers))
-
-
-def _changes(old: tuple[PlanLayer, ...], new: tuple[PlanLayer, ...]) -> Iterator[LayerChange]:
-    matcher = SequenceMatcher(None, [*map(_identity, old)], [*map(_identity, new)], autojunk=False)
+    changes = []
+    matcher = SequenceMatcher(None, [*map(_identity, old.layers)], [*map(_identity, new.layers)], autojunk=False)
     for operation, old_start, old_end, new_start, new_end in matcher.get_opcodes():
+        olds, news = old.layers[old_start:old_end], new.layers[new_start:new_end]
         if operation != "equal":
-            yield LayerChange(old[old_start:old_end], new[new_start:new_end])
+            changes.append(LayerChange(olds, news))
             continue
-        for before, after in zip(old[old_start:old_end], new[new_start:new_end], strict=True):
+        for before, after in zip(olds, news, strict=True):
             if (before.inputs, before.outputs) != (after.inputs, after.outputs):
-                yield LayerChange((before,), (after,), shapes_only=True)
+                changes.append(LayerChange((before,), (after,), shapes_only=True))
+    return tuple(changes)
 
 
 def _identity(layer: PlanLayer) -> tuple[str, tuple[str, ...]]:

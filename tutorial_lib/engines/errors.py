@@ -22,9 +22,11 @@ class EngineRefused(RuntimeError):
         Cause and fix, where the refusal is known.
     """
 
-    def __init__(self, message: str, log: tuple[str, ...] = (), explanation: Explanation | None = None) -> None:
+    explanation: Explanation | None = None
+
+    def __init__(self, message: str, log: tuple[str, ...]) -> None:
         super().__init__(message)
-        self.log, self.explanation = log, explanation
+        self.log = log
 
 
 class TargetError(ValueError):

@@ -27,7 +27,7 @@ import torch
 from tutorial_lib.builds.plan import Plan, PlanTensor, show_bytes
 from tutorial_lib.builds.report import Engine
 from tutorial_lib.core import files, plain_values
-from tutorial_lib.core.errors import first_line
+from tutorial_lib.core.errors import first_line, system_reason
 from tutorial_lib.engines.errors import PlanError
 
 SCHEMA = 1
@@ -104,7 +104,7 @@ def save(engine: Engine | Plan, file: str | Path, *, overwrite: bool = False) ->
             description_file.flush()
     except OSError as error:
         raise PlanError(
-            f"{path} could not be written ({_reason(error)}); choose another folder or make room."
+            f"{path} could not be written ({system_reason(error)}); choose another folder or make room."
         ) from error
 
 
@@ -116,7 +116,7 @@ def _check_writable(path: Path, overwrite: bool) -> None:
             raise PlanError(f"{path} cannot be written, because there is no folder {path.parent}; make it.") from None
         return
     except (OSError, ValueError) as error:
-        raise PlanError(f"{path} cannot be written ({_reason(error)}); choose another name.") from error
+        raise PlanError(f"{path} cannot be written ({system_reason(error)}); choose another name.") from error
     if not stat.S_ISREG(mode):
         raise PlanError(f"{path} is no ordinary file and will not be replaced; give another name.")
     if not overwrite:
@@ -188,7 +188,7 @@ def _content(path: Path, what: str) -> bytes:
     except FileNotFoundError:
         raise PlanError(f"{path}, {what}, is missing; keep the two files that engines.save wrote together.") from None
     except (OSError, ValueError) as error:
-        raise PlanError(f"{path} cannot be read ({_reason(error)}).") from error
+        raise PlanError(f"{path} cannot be read ({system_reason(error)}).") from error
 
 
 def _refuse_constant(name: str) -> None:
@@ -251,7 +251,3 @@ def fits(plan: Plan, free_bytes: int, *, at_max: bool = True) -> str | None:
         f"{show_bytes(plan.weight_bytes)} for weights{more}, and {show_bytes(free_bytes)} are free; "
         "build it with a smaller max, or free memory."
     )
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

@@ -45,23 +45,19 @@ HIDDEN = {"CUDA_VISIBLE_DEVICES": ""}
 """What hides a GPU from a process. PyTorch counts GPUs once, so it has to be there when the process starts."""
 
 
-def load(frontend: Frontend, device: str = "cpu") -> None:
+def load(frontend: Frontend) -> None:
     """Import Torch-TensorRT in this process.
 
-    A GPU that is here has to be hidden from this process from its start (:data:`HIDDEN`), unless `device` is
-    ``cuda``: then everything but the engines is on it.
+    A GPU that is here has to be hidden from this process from its start (:data:`HIDDEN`).
     """
-    hidden = device != "cuda"
-    if hidden and torch.cuda.is_available():
+    if torch.cuda.is_available():
         raise RuntimeError(f"this process sees a GPU; start it with {HIDDEN} in its environment.")
     sys.path.insert(0, str(frontend.folder))
-    if hidden:
-        _without_gpu()
+    _without_gpu()
     with quiet():
         import torch_tensorrt
-    if hidden:
-        torch_tensorrt.Device.to = lambda self, kind: torch.device("cpu")
-        as_on_gpu()
+    torch_tensorrt.Device.to = lambda self, kind: torch.device("cpu")
+    as_on_gpu()
     from tutorial_lib.builds.backends import tensorrt
 
     tensorrt.why_not = lambda device: None

@@ -1,4 +1,4 @@
-"""Reads what TensorRT's builder says while it builds: the memory and the layers of the plan.
+"""Collects what TensorRT says, and reads the memory and the layers of the plan in what its builder says.
 
 Without a GPU a plan cannot be loaded, so its inspector cannot be asked. At the level ``VERBOSE`` the builder prints
 the same facts: memory once for each optimization profile, and the layers of all of them in one list. The wording was
@@ -9,6 +9,7 @@ with a real build notice it.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tutorial_lib.builds.plan import PlanLayer
 
@@ -47,6 +48,26 @@ class BuildLog:
     weight_bytes: int
     scratch_bytes: int
     layers: tuple[PlanLayer, ...]
+
+
+def collector(trt: Any) -> Any:
+    """A logger for TensorRT, the module `trt`, that keeps its messages."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        error, warning = int(trt.ILogger.Severity.ERROR), int(trt.ILogger.Severity.WARNING)
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.lines: list[tuple[int, str]] = []  # severity, a small one is grave, and message
+
+        def log(self, severity: Any, text: str) -> None:
+            self.lines.append((int(severity), text))
+
+        def reason(self) -> str:
+            """The first error, which is the cause of those after it."""
+            return next((text for severity, text in self.lines if severity <= self.error), "it gave no reason")
+
+    return Log()
 
 
 def read(text: str) -> BuildLog:

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,27 +80,19 @@ class Recording:
         ranges = ", ".join(map(str, requested(case)))
         profiles = "".join(f", profile {show(profile)}" for profile in case.profiles)
         key = f"engines: {case.name}, {ranges}{profiles}, {', '.join(paths)}, calls {list(calls)}, options {options}"
+        key += f", {GRAPH}" if mode == GRAPH else ""
+        make = partial(requests.build_all, case, paths, calls, options, mode=mode, seconds=seconds)
+        return self._answer(key, make, tuple[EngineReport, ...])
 
-        def make() -> tuple[EngineReport, ...]:
-            return requests.build_all(case, paths, calls, options, mode=mode, seconds=seconds)
-
-        return self._answer(key, mode, make, tuple[EngineReport, ...])
-
-    def run_inside(
-        self, function: Callable[..., Any], *args: Any, seconds: float = SECONDS, mode: str = BUILD
-    ) -> FunctionReport:
+    def run_inside(self, function: Callable[..., Any], *args: Any) -> FunctionReport:
         """:func:`tutorial_lib.engines.run_inside`, or what was recorded of it; the result has to be JSON."""
         source = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:8]
         key = f"run_inside: {function.__name__}({', '.join(map(_shown, args))}), source {source}"
 
-        def make() -> FunctionReport:
-            return requests.run_inside(function, *args, seconds=seconds, mode=mode)
+        return self._answer(key, partial(requests.run_inside, function, *args), FunctionReport)
 
-        return self._answer(key, mode, make, FunctionReport)
-
-    def _answer(self, key: str, mode: str, make: Callable[[], T], kind: type[T]) -> T:
+    def _answer(self, key: str, make: Callable[[], T], kind: type[T]) -> T:
         """What `make` returns, or what was recorded of it, read as a `kind`."""
-        key += f", {GRAPH}" if mode == GRAPH else ""
         try:
             if self._other:
                 raise EnginesUnavailable(self._other)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tutorial_lib.builds.plan import Plan, PlanTensor, show_activation, show_bytes
-from tutorial_lib.builds.report import Build, Engine, EngineInput
+from tutorial_lib.builds.report import Build, Engine, EngineInput, Sizes, dtype_name
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.profiles import Profile, holding, show
 from tutorial_lib.core.shapes import DynamicDim
@@ -17,7 +17,6 @@ BUILD, GRAPH = MODES = ("build", "graph")
 DEFAULT_FACTOR = {"2.11": 2**16}
 """Where Dynamo has no upper bound, Torch-TensorRT's is the lower bound times this factor."""
 FRONT_END, BUILDER = "torch-tensorrt-rtx", "tensorrt-rtx"
-Sizes = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -280,7 +279,7 @@ def requested(case: Case) -> tuple[EngineInput, ...]:
     inputs = []
     for spec in case.inputs:
         low, opt, high = (tuple(d if isinstance(d, int) else getattr(d, end) for d in spec.shape) for end in ENDS)
-        inputs.append(EngineInput(spec.name, str(spec.dtype).removeprefix("torch."), low, opt, high))
+        inputs.append(EngineInput(spec.name, dtype_name(spec.dtype), low, opt, high))
     return tuple(inputs)
 
 
@@ -353,13 +352,10 @@ def _at(corner: Sizes, axis: int) -> int | None:
 
 
 def _engine_lines(engine: Engine) -> Iterator[str]:
+    remarks = {"data": "", "intermediate": ", from another part of the model", "shape": ", a size passed as a number"}
     for each in engine.inputs:
-        if each.kind == "data":
-            yield str(each)
-        elif each.kind == "intermediate":
-            yield f"{each}, from another part of the model"
-        elif each.kind == "shape":
-            yield f"{each}, a size passed as a number"
+        if each.kind in remarks:
+            yield f"{each}{remarks[each.kind]}"
     weights = [each.name for each in engine.inputs if each.kind == "weight"]
     if weights:
         yield f"{len(weights)} weights as inputs" if weights[1:] else "1 weight as an input"

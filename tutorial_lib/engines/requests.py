@@ -6,7 +6,7 @@ import io
 import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import cloudpickle
 import torch
@@ -15,7 +15,7 @@ from tutorial_lib.builds import report
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.progress import Listener
 from tutorial_lib.core.shapes import ShapeError
-from tutorial_lib.engines import install, targets
+from tutorial_lib.engines import targets
 from tutorial_lib.engines.errors import EngineProcessError
 from tutorial_lib.engines.report import BUILD, BUILDER, FRONT_END, MODES, EngineReport, FunctionReport
 from tutorial_lib.engines.tasks import BuildTask, FunctionTask, Sizes
@@ -84,13 +84,6 @@ def build(
     )
 
 
-class AskForEngines(Protocol):
-    """What :func:`prepare` returns: asks the engines' process for one path, with the result of :func:`build`."""
-
-    def __call__(self, path: str, *, seconds: float = SECONDS, progress: Listener | None = None) -> EngineReport:
-        """Wait until TensorRT has built the engines of a path, or refused."""
-
-
 def prepare(
     case: Case,
     paths: Sequence[str] = tuple(PATHS),
@@ -100,9 +93,10 @@ def prepare(
     target: str | None = None,
     mode: str = BUILD,
     keep_plans: bool = False,
-) -> AskForEngines:
+) -> Callable[..., EngineReport]:
     """Check a request for some paths and pickle its case, once; the returned function sends it, from any thread.
 
+    That function is called as ``ask(path, seconds=..., progress=...)`` and returns what :func:`build` does.
     Tracing puts fake tensors into a model for a while, so nothing else may pickle it then. What was pickled before can
     be sent while this process traces. Parameters and errors are those of :func:`build`.
     """
@@ -128,14 +122,16 @@ def prepare(
         if not failed:
             try:
                 task = _pickled(BuildTask(saved, path, *of_all), case.name)
-                report: EngineReport = engines_process.ask(task, seconds, progress)
-                return report
+                answer: EngineReport = engines_process.ask(task, seconds, progress)
+                return answer
             except ProcessEnded as error:
                 failed = f"the process that built {path} {error}."
             except (EngineProcessError, CannotBeSent) as error:
                 failed = str(error)
+        frontend = engines_process.frontend
+        versions = {**report.versions(), FRONT_END: frontend.torch_tensorrt, BUILDER: frontend.tensorrt_rtx}
         given = dict(options or {})
-        return EngineReport.of(case, path, (), _versions(), mode=mode, target=target, failed=failed, options=given)
+        return EngineReport.of(case, path, (), versions, mode=mode, target=target, failed=failed, options=given)
 
     return ask
 
@@ -180,11 +176,6 @@ def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECOND
         return worker().ask(pickle.dumps(task), seconds)
     except ProcessEnded as error:
         raise EngineProcessError(f"the process that ran {name} {error}.") from None
-
-
-def _versions() -> dict[str, str]:
-    pins = install.located().pins
-    return {**report.versions(), FRONT_END: pins[FRONT_END], BUILDER: pins["tensorrt-rtx-cu13"]}
 
 
 def _saved(case: Case) -> bytes:

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 
 from tutorial_lib.builds.plan import Plan, PlanTensor, Profile
-from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.checks.range_check import OutOfRange, refuse_unusual, refuse_views
 from tutorial_lib.core.errors import first_line
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import install, targets
 from tutorial_lib.engines.errors import EnginesUnavailable, PlanError
 from tutorial_lib.engines.files import fits, read
-from tutorial_lib.engines.log import dtype_name
+from tutorial_lib.engines.log import collector, dtype_name
 
 ALIGNMENT = 256
 """Bytes, as TensorRT's documentation of ``setTensorAddress`` asks. Torch's allocations on a GPU have it, views of them
@@ -120,27 +120,12 @@ def _checked(expected: PlanTensor, value: Any, device: torch.device) -> torch.Te
     if expected.is_shape_tensor:
         return _sizes(expected, value)
     name, dtype = expected.name, getattr(torch, expected.dtype)
-    if not isinstance(value, torch.Tensor):
-        raise ShapeError(f"{name} is a {type(value).__name__}; give a torch.Tensor.")
-    if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.is_nested:
-        what = "nested tensor" if value.is_nested else type(value).__name__
-        raise ShapeError(f"{name} is a {what}; give a plain torch.Tensor.")
-    if value.layout != torch.strided:
-        raise ShapeError(f"{name} has layout {value.layout}; give a dense tensor ({name}.to_dense()).")
+    refuse_unusual(name, value)
     if value.dtype != dtype:
         raise ShapeError(f"{name} is {value.dtype}; the plan takes {dtype}: convert it with {name}.to({dtype}).")
     if value.device != device:
         raise ShapeError(f"{name} is on {value.device}; the plan runs on {device}: pass {name}.to({str(device)!r}).")
-    if not value.is_contiguous():
-        raise ShapeError(
-            f"{name} is not contiguous (strides {value.stride()}), and TensorRT reads memory in order: "
-            f"pass {name}.contiguous()."
-        )
-    if value.is_neg() or value.is_conj():
-        raise ShapeError(
-            f"{name} is negated or conjugated lazily, and TensorRT would read it as it lies in memory: "
-            f"pass {name}.resolve_neg().resolve_conj()."
-        )
+    refuse_views(name, value)
     if value.requires_grad and expected.kind != "weight":
         raise ShapeError(f"{name} requires grad, and a plan computes no gradients: pass {name}.detach().")
     return value.detach()
@@ -287,7 +272,7 @@ def _execute(
     trt: Any, plan: Plan, profile: int, tensors: Mapping[str, torch.Tensor], device: torch.device
 ) -> tuple[torch.Tensor, ...]:
     """Deserialize a plan and run it. Nothing checks `tensors` any more."""
-    log = _log(trt)
+    log = collector(trt)
     engine = trt.Runtime(log).deserialize_cuda_engine(plan.data)
     if engine is None:
         raise PlanError(f"TensorRT for RTX refused the plan ({log.reason()}).")
@@ -338,22 +323,3 @@ def _compare(engine: Any, plan: Plan) -> None:
 def _bind(context: Any, name: str, tensor: torch.Tensor, log: Any) -> None:
     if not context.set_tensor_address(name, tensor.data_ptr()):
         raise PlanError(f"TensorRT for RTX refused the memory of {name} ({log.reason()}).")
-
-
-def _log(trt: Any) -> Any:
-    """A logger of TensorRT that keeps its errors."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-        def reason(self) -> str:
-            """The first error, which is the cause of those after it."""
-            return self.errors[0] if self.errors else "it gave no reason"
-
-    return Log()

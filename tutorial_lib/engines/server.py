@@ -33,13 +33,7 @@ Answer = Callable[[bytes, Request], Any]
 
 
 class Server:
-    """Answers requests, one at a time.
-
-    Parameters
-    ----------
-    requests, answers : binary files
-        Where pickles come from and go to.
-    """
+    """Answers the requests that come as pickles in the file `requests`, one at a time, in the file `answers`."""
 
     def __init__(self, requests: IO[bytes], answers: IO[bytes]) -> None:
         self._requests, self._answers = requests, answers

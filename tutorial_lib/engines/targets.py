@@ -82,14 +82,7 @@ def built_for(target: str | None, tensorrt_version: str) -> tuple[str, ...]:
 
 
 def apply(config: Any, target: str | None) -> None:
-    """Set the target of a build; runs where ``tensorrt_rtx`` is installed.
-
-    Parameters
-    ----------
-    config : tensorrt_rtx.IBuilderConfig
-        Left as it is without a target.
-    target : str or None
-        What :func:`check_target` returned.
+    """Set what :func:`check_target` returned in a ``tensorrt_rtx.IBuilderConfig``; without a target, leave that alone.
 
     Raises
     ------

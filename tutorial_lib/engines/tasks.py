@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import itertools
 import logging
 import pickle
 import sys
@@ -28,6 +29,7 @@ from tutorial_lib.engines import frontend
 from tutorial_lib.engines.builder import Builder, Request
 from tutorial_lib.engines.report import BUILD, FRONT_END, Call, EngineReport, FunctionReport, numbered
 from tutorial_lib.engines.stand_in import ProfileRefusal, StandIn
+from tutorial_lib.explain.explanation import raised_from
 from tutorial_lib.paths import PATHS
 
 Sizes = int | Mapping[str, int]
@@ -102,7 +104,7 @@ class Tasks:
             engines = build.engines
         except BuildError as error:
             failed, engines, explanation = str(error), error.engines, error.explanation
-            log = next((cause.log for cause in _causes(error) if hasattr(cause, "log")), ())
+            log = next((cause.log for cause in raised_from(error) if hasattr(cause, "log")), ())
         built = sum(e.plan.conversion_seconds + e.plan.build_seconds for e in engines if e.plan)
         seconds = time.perf_counter() - start
         return EngineReport.of(
@@ -171,12 +173,10 @@ def stand_in(module: torch.fx.GraphModule, inputs: Sequence[Any], *args: Any, **
 
 def _numbering(build: Callable[..., StandIn], ran: list[int]) -> Callable[..., StandIn]:
     """`build`, with engines that add their number, counted from 1, to `ran` whenever they run."""
-    count = 0
+    numbers = itertools.count(1)
 
     def numbered(*args: Any, **kwargs: Any) -> StandIn:
-        nonlocal count
-        count += 1
-        number = count
+        number = next(numbers)
         engine = build(*args, **kwargs)
         engine.register_forward_pre_hook(lambda *_: ran.append(number))
         return engine
@@ -234,14 +234,6 @@ def _range_check(compiled: Compiled, inputs: tuple[torch.Tensor, ...]) -> str | 
     except OutOfRange as error:
         return str(error)
     return None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """`error` and the errors that it was raised from."""
-    current: BaseException | None = error
-    while current is not None:
-        yield current
-        current = getattr(current, "inner_exception", None) or current.__cause__
 
 
 def _plain(engine: Engine) -> Engine:

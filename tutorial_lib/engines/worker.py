@@ -43,13 +43,7 @@ class ProcessEnded(EngineProcessError):
 
 
 class Worker:
-    """One process that builds engines, with one request at a time.
-
-    Parameters
-    ----------
-    frontend : Frontend
-        The installed Torch-TensorRT and TensorRT for RTX.
-    """
+    """One process that builds engines with `frontend`, with one request at a time."""
 
     def __init__(self, frontend: Frontend) -> None:
         self.frontend = frontend
@@ -144,17 +138,15 @@ class Worker:
 
     def _running(self) -> subprocess.Popen[bytes]:
         with self._starting:
-            return self._started()
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self.pid is None or self._process is None:
+            if self._process and self.pid:
+                return self._process
             self.stop()  # one that ended by itself leaves its pipe behind
             self._process = process = subprocess.Popen(
                 [sys.executable, "-m", "tutorial_lib.engines.server"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=environment(gpu=False),
+                env={**environment(), **HIDDEN},
                 # A group of its own: an interrupt at the keyboard is the reader's process's to handle, and the system
                 # ends a group that is paused when the reader's process is gone.
                 process_group=0,
@@ -165,7 +157,7 @@ class Worker:
             self._reads_lines.start()
             assert process.stdin
             pickle.dump(self.frontend, process.stdin)
-        return self._process
+            return process
 
     def _wait(self, number: int, deadline: float, seconds: float, listener: Listener | None) -> tuple[str, Any]:
         last = Progress("starting", 0, None, "starting the process that builds engines")
@@ -263,10 +255,9 @@ def _kill(process: subprocess.Popen[bytes], wait: float = 0) -> None:
             process.stdin.close()
 
 
-def environment(gpu: bool = True) -> dict[str, str]:
-    """The environment of a process that imports what this one can import; without `gpu`, it sees no GPU."""
-    hidden = {} if gpu else HIDDEN
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **hidden}
+def environment() -> dict[str, str]:
+    """The environment of a process that imports what this one can import."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 _workers: dict[Path, Worker] = {}

@@ -75,7 +75,7 @@ def explain(error: BaseException) -> Explanation:
     Cause:    The example has size 1 in batch, and PyTorch turns a size of 0 or 1 into a constant while it traces.
     ...
     """
-    chain = list(_raised_from(error))
+    chain = list(raised_from(error))
     for raised in chain:
         if isinstance(explanation := getattr(raised, "explanation", None), Explanation):
             return explanation
@@ -84,7 +84,7 @@ def explain(error: BaseException) -> Explanation:
     return _translated(chain) or _from_context(chain) or _unknown(error)
 
 
-def _raised_from(error: BaseException) -> Iterator[BaseException]:
+def raised_from(error: BaseException) -> Iterator[BaseException]:
     """`error`, and the errors that it says it comes from."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
@@ -101,7 +101,7 @@ def _from_context(chain: list[BaseException]) -> Explanation | None:
     for raised in chain:
         context = None if raised.__suppress_context__ else raised.__context__
         if context is not None and id(context) not in seen:
-            earlier = list(_raised_from(context))
+            earlier = list(raised_from(context))
             explanation = _translated(earlier) or _from_context([e for e in earlier if id(e) not in seen])
             if explanation:
                 cause = f"{type(chain[0]).__name__} was raised while this was being handled: {explanation.cause}"
@@ -219,10 +219,8 @@ class _Violation:
         """By the most telling reason, which is rarely the first."""
         # a fraction before a multiple, which upstream then suggests though it holds for the example alone
         for look in (_broken, _at_one, _fixed, _equal, _related, _fraction, _multiple, _bounded, _guarded):
-            if explained := look(self):
-                kind, cause, fix, match, fix_here = explained
-                quote = _one_line(match.string.partition(". If you're using")[0], LONGEST_QUOTE)
-                return Explanation(kind, _one_line(cause), _one_line(fix), quote, _one_line(fix_here))
+            if explanation := look(self):
+                return explanation
         return None
 
     def offered_step(self, name: str) -> tuple[int, str, str] | None:
@@ -235,39 +233,38 @@ class _Violation:
         return int(times[1]), times[2], definition[0] if definition else "a Dim for the number of groups"
 
 
-_Explained = tuple[str, str, str, re.Match[str], str] | None
-"""Kind, cause, fix, the reason that says so, and the fix with this package where that is another."""
+def _because(reason: re.Match[str], kind: str, cause: str, fix: str, fix_here: str = "") -> Explanation:
+    quote = _one_line(reason.string.partition(". If you're using")[0], LONGEST_QUOTE)
+    return Explanation(kind, _one_line(cause), _one_line(fix), quote, _one_line(fix_here))
 
 
-def _broken(v: _Violation) -> _Explained:
+def _broken(v: _Violation) -> Explanation | None:
     match = v.first(r"L\['___stack\d+'\]")
-    return match and (
+    return match and _because(
+        match,
         "graph break",
         "The model does not compile in one piece, and a tensor that goes from one piece to the next cannot keep the "
         f"range of the input{v.where}.",
         "torch.compile(model, fullgraph=True) names the line that cuts it: take that out of the model, or do not mark "
         "the dimension.",
-        match,
-        "",
     )
 
 
-def _at_one(v: _Violation) -> _Explained:
+def _at_one(v: _Violation) -> Explanation | None:
     # 2*h became the constant 2: then h is 1
     match = v.first(CONSTANT + r"\((?P<size>[01])\)", r"marked (?P<by>\d+)\*(?P<name>\w+) as .*constant \((?P=by)\)")
     if not match:
         return None
     name, size = _plain(match["name"]), match.groupdict().get("size", "1")
-    return (
+    return _because(
+        match,
         "traced at one",
         f"The example has size {size} in {name}, and PyTorch turns a size of 0 or 1 into a constant while it traces.",
         f"Trace with an example that has 2 or more in {name}. The range may still begin at 1.",
-        match,
-        "",
     )
 
 
-def _fixed(v: _Violation) -> _Explained:
+def _fixed(v: _Violation) -> Explanation | None:
     match = v.first(CONSTANT + r"\((?P<size>\d+)\)", SPECIALIZED)
     if not match:
         return None
@@ -278,41 +275,41 @@ def _fixed(v: _Violation) -> _Explained:
         "the size, for a parameter or an unmarked input beside it, and for a size computed from it that is 1 in the "
         "example."
     )
-    return (
+    return _because(
+        match,
         "fixed size",
         f"While tracing, {name} became the constant {size}, the size in the example: something in the model holds for "
         f"that size alone{v.where}.",
         f"{look} Or leave it fixed: do not mark it.{'' if v.where else find}",
-        match,
         f"{look} Or leave it fixed: {size} instead of a DynamicDim.",
     )
 
 
-def _equal(v: _Violation) -> _Explained:
+def _equal(v: _Violation) -> Explanation | None:
     match = v.first(r"values of (?P<a>\w+) = (?P<x>\S+) and (?P<b>\w+) = (?P<y>\S+) must always be equal")
-    return match and (
+    return match and _because(
+        match,
         "equal dims",
         f"{match['a']} ({_plain(match['x'])}) and {match['b']} ({_plain(match['y'])}) are declared as two, and the "
         "model needs them to be one size.",
         f"Use the same Dim for both: put {match['a']} where {match['b']} is in dynamic_shapes.",
-        match,
         "Give both inputs the same DynamicDim.",
     )
 
 
-def _related(v: _Violation) -> _Explained:
+def _related(v: _Violation) -> Explanation | None:
     match = v.first(r"values of (?P<a>\w+) = .* must always be related to .* by (?P=a) = (?P<is>.+?)\.?$")
-    return match and (
+    return match and _because(
+        match,
         "related dims",
         f"{match['a']} is not free in this model: it is always {match['is']}.",
         f"Put {match['is']} where {match['a']} is in dynamic_shapes.{v.suggested}",
-        match,
         f"With this package, write {match['is']} for {match['a']} in the TensorSpec: a DynamicDim can be multiplied by "
         "a number and have one added.",
     )
 
 
-def _multiple(v: _Violation) -> _Explained:
+def _multiple(v: _Violation) -> Explanation | None:
     """By trying sizes: upstream suggests multiples as well where they merely make a true guard provable."""
     equations: dict[str, list[re.Match[str]]] = {}
     for reason in v.reasons:
@@ -328,13 +325,13 @@ def _multiple(v: _Violation) -> _Explained:
     return None
 
 
-def _only_multiples(v: _Violation, match: re.Match[str], step: int) -> _Explained:
+def _only_multiples(v: _Violation, match: re.Match[str], step: int) -> Explanation:
     name, say = _plain(match["name"]), "Use torch.export, which alone can be told: a number times a Dim."
     if (offered := v.offered_step(match["name"])) and offered[0] == step:
         _, group, definition = offered
         say = f"Tell torch.export: {definition}, and {step}*{group} where {name} is in dynamic_shapes."
     cause = f"Traced with this example, the model takes only multiples of {step} in {name}{v.where}."
-    return "multiple", cause, say, match, step_advice(step)
+    return _because(match, "multiple", cause, say, step_advice(step))
 
 
 def step_advice(step: int) -> str:
@@ -408,30 +405,30 @@ def _value(node: ast.AST, size: int) -> Any:
     raise ValueError(f"{type(node).__name__} is not computed")
 
 
-def _bounded(v: _Violation) -> _Explained:
+def _bounded(v: _Violation) -> Explanation | None:
     match = v.first(BOUNDS)
     if not match:
         return None
     low, high, asked = match["low"], match["high"], _plain(match["asked"]) or "without an upper end"
     takes = f"only up to {high}" if int(low) <= 2 else f"only from {low} to {high}"
-    return (
+    return _because(
+        match,
         "range",
         f"Traced with this example, the model takes {_plain(match['name'])} {takes}, and the range asked for is wider "
         f"({asked}){v.where}.",
         "Ask for that range, or find what sets the limit: it may be a table, a slice, an `if` on the size, or a size "
         f"computed from it that is 1 in the example (then trace with a larger one).{v.suggested}",
-        match,
-        "",
     )
 
 
-def _guarded(v: _Violation) -> _Explained:
+def _guarded(v: _Violation) -> Explanation | None:
     match = v.first(GUARD)
     if not match:
         return None
-    if (size := _counterexample(match)) is not None:
+    holds = {size: _holds(match, size) for size in _sizes_of(match)}
+    if refused := [size for size, held in holds.items() if held is False]:
         return _unproven(
-            match, v, f"It does not hold at {size}, for one: change that line, or ask for sizes where it does."
+            match, v, f"It does not hold at {refused[0]}, for one: change that line, or ask for sizes where it does."
         )
     say = (
         "It may hold all the same: torch.export.export(..., prefer_deferred_runtime_asserts_over_guards=True) leaves "
@@ -441,27 +438,16 @@ def _guarded(v: _Violation) -> _Explained:
     multiples = (
         f", or ask for multiples of {offered[0]}, for which it can: {step_advice(offered[0])}" if offered else ""
     )
-    true = "It holds at every size that was tried. " if _holds_everywhere(match) else ""
+    true = "It holds at every size that was tried. " if holds and all(holds.values()) else ""
     return _unproven(match, v, say, f"{true}Change that line, or ask for a narrower range{multiples or '.'}")
 
 
-def _counterexample(match: re.Match[str]) -> int | None:
-    """The first size in the range that a guard on one size refuses; None if there is none, or it cannot be told."""
-    return next((size for size in _sizes_of(match) if _holds(match, size) is False), None)
-
-
-def _holds_everywhere(match: re.Match[str]) -> bool:
-    """Whether a guard on one size holds at all sizes of the range that are tried."""
-    sizes = _sizes_of(match)
-    return bool(sizes) and all(_holds(match, size) for size in sizes)
-
-
-def _fraction(v: _Violation) -> _Explained:
+def _fraction(v: _Violation) -> Explanation | None:
     match = v.first(FRACTION)
     whole = "Compute sizes in whole numbers: // instead of int(), math.floor() or a square root of a size; give height "
     return match and _unproven(match, v, f"{whole}and width as dimensions of their own.")
 
 
-def _unproven(match: re.Match[str], v: _Violation, fix: str, fix_here: str = "") -> _Explained:
+def _unproven(match: re.Match[str], v: _Violation, fix: str, fix_here: str = "") -> Explanation:
     cause = f"The model needs {_plain(match['guard'])}, which PyTorch cannot show for every size in the range of "
-    return "guard", f"{cause}{_plain(match['name'])}{v.where}.", fix, match, fix_here
+    return _because(match, "guard", f"{cause}{_plain(match['name'])}{v.where}.", fix, fix_here)

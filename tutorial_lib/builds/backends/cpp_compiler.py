@@ -65,21 +65,18 @@ def why_not(compiler: str) -> str | None:
         remembered("compilers.json", key, lambda: _prove(compiler))
     except _Refused as refused:
         return str(refused)
+    except OSError as error:
+        return f"could not be tried ({error.strerror or error}: {error.filename or 'temporary folder'})"
     return None
 
 
 def _prove(compiler: str) -> None:
-    """Build a library and load it, or raise :class:`_Refused`."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:
-            _build_and_load(compiler, Path(folder))
-    except OSError as error:
-        raise _Refused(
-            f"could not be tried ({error.strerror or error}: {error.filename or 'temporary folder'})"
-        ) from None
+    with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:
+        _build_and_load(compiler, Path(folder))
 
 
 def _build_and_load(compiler: str, folder: Path) -> None:
+    """Build a library and load it, or raise :class:`_Refused`."""
     source, library = folder / "probe.cpp", folder / "probe.so"
     source.write_text(PROBE)
     command = [compiler, "-shared", "-fPIC", "-std=c++17", "-O1", str(source), "-o", str(library)]

@@ -129,13 +129,7 @@ def numbers_metadata(exported: torch.export.ExportedProgram) -> dict[str, Any]:
     UncomparableResult
         If one is of a type that AOTInductor does not give back.
     """
-    numbers = _numbers(exported)
-    return {"aot_inductor.metadata": {NUMBERS: json.dumps(numbers)}} if numbers else {}
-
-
-def _numbers(exported: torch.export.ExportedProgram) -> dict[int, str]:
-    """The values of the result that are Python numbers, by their index; AOTInductor makes tensors of them."""
-    types = {}
+    types = {}  # by index; AOTInductor makes tensors of them
     for index, output in enumerate(exported.graph_signature.output_specs):
         value, kind = getattr(output.arg, "value", None), type(output.arg).__name__
         if kind == "SymIntArgument" or type(value) is int:
@@ -148,7 +142,7 @@ def _numbers(exported: torch.export.ExportedProgram) -> dict[int, str]:
                 f"value {index} of the model's result is a Python {name}, which "
                 "AOTInductor does not give back: drop it from the result, or return a tensor."
             )
-    return types
+    return {"aot_inductor.metadata": {NUMBERS: json.dumps(types)}} if types else {}
 
 
 def with_numbers(program: Any) -> Callable[..., Any]:

@@ -58,15 +58,8 @@ def status(name: str, device: str | torch.device | None = None) -> Status:
     if name not in BACKENDS:
         raise BackendUnavailable(f"there is no backend {name!r}; use {', '.join(BACKENDS)} or auto.")
     device = as_device(device)
-    reason = compat.too_new()
-    if reason:
-        return Status(name, str(device), False, reason)
-    if name == "tensorrt":
-        reason = tensorrt.why_not(device)
-    elif name == "inductor":
-        reason = _why_not_inductor(device)
-    elif name == "openvino":
-        reason = openvino.why_not(device)
+    why_not = {"tensorrt": tensorrt.why_not, "inductor": _why_not_inductor, "openvino": openvino.why_not}
+    reason = compat.too_new() or (why_not[name](device) if name in why_not else None)
     return Status(name, str(device), reason is None, reason or f"works on {device}.")
 
 
@@ -133,31 +126,31 @@ def settings(
     if not isinstance(options, Mapping | None):
         raise OptionError(f"options is {options!r}; give a dictionary of option names and values.")
     options = dict(options or {})
-    existing: Collection[str] = ()
-    if name == "tensorrt":
-        existing = tensorrt.option_names()
-    elif name == "inductor":
-        existing = inductor.option_names()
-    elif name == "openvino":
-        existing = openvino.option_names()
+    names = {
+        "tensorrt": tensorrt.option_names,
+        "inductor": inductor.option_names,
+        "openvino": openvino.option_names,
+    }
+    existing = names[name]() if name in names else frozenset()
     for option in options:
         if option not in existing:
             raise OptionError(_no_such_option(name, option, existing))
-    if name == "inductor":
-        switches = inductor.switches()
-        wrong = next((option for option in options if option in switches and type(options[option]) is not bool), None)
-        if wrong is not None:
-            raise OptionError(f"{wrong} is {options[wrong]!r}; use True or False.")
-    if name == "inductor" and options.get("triton.cudagraphs"):
-        raise OptionError(
-            "triton.cudagraphs gives results that the next call overwrites, and does nothing ahead of time; "
-            "build without it, and wrap the program in tutorial_lib.builds.cuda_graphs.Graphed."
-        )
     if name == "tensorrt":
         return tensorrt.settings(options)
     if name == "openvino":
         return openvino.settings(options, precision)
-    return inductor.settings(device, options) if name == "inductor" else options
+    if name == "eager":
+        return options
+    switches = inductor.switches()
+    for option, value in options.items():
+        if option in switches and type(value) is not bool:
+            raise OptionError(f"{option} is {value!r}; use True or False.")
+    if options.get("triton.cudagraphs"):
+        raise OptionError(
+            "triton.cudagraphs gives results that the next call overwrites, and does nothing ahead of time; "
+            "build without it, and wrap the program in tutorial_lib.builds.cuda_graphs.Graphed."
+        )
+    return inductor.settings(device, options)
 
 
 def _no_such_option(backend: str, option: str, existing: Collection[str]) -> str:

@@ -241,15 +241,6 @@ def _as_in_the_model(tensor: PlanTensor, inputs: Mapping[str, EngineInput]) -> P
     return replace(tensor, kind=match.kind, argument=match.name) if match else tensor
 
 
-def _with_kind(tensor: PlanTensor, inputs: Sequence[Any], names: Names) -> PlanTensor:
-    """A plan's input with the name and the kind that it has in the model."""
-    spec = next((spec for spec in inputs if spec.name == tensor.name), None)
-    if spec is None:
-        return tensor
-    named = engine_input(spec, names)
-    return replace(tensor, kind=named.kind, argument=named.name)
-
-
 def graph_names(inputs: Sequence[EngineInput | None]) -> dict[str, tuple[str, str]]:
     """The :data:`Names` of a graph that Dynamo captured, given all of its inputs in order.
 
