@@ -13,12 +13,11 @@ import torch
 from tutorial_lib import PATHS, DynamicDim
 from tutorial_lib.core.models import MODELS
 from tutorial_lib.experiments import campaign
-from tutorial_lib.experiments.campaign import NotAlone, measured, run_all, sweeps, table
+from tutorial_lib.experiments.campaign import NotAlone, measured, run_all, table
 from tutorial_lib.experiments.processes import Processes, WorkerLost, one_per_device
 from tutorial_lib.experiments.results_file import ResultsFileError, key
 from tutorial_lib.experiments.results_file import read as read_results
 from tutorial_lib.experiments.setting import Setting
-from tutorial_lib.figures import plots
 from tutorial_lib.measure.sweep import EAGER
 
 ONE = Setting("perceptron", (DynamicDim("tokens", 1, 4, 8),), "eager", paths=("export",), sizes=(1, 4), samples=1)
@@ -102,13 +101,6 @@ def test_one_setting_is_a_row_for_each_path_and_size_with_what_it_ran_on(file, i
 def test_the_table_is_read_back_as_it_was_returned(file, instant):
     rows = run_all(MANY, file, Here(), **QUICK)
     pd.testing.assert_frame_equal(table(file), rows)
-
-
-def test_sweeps_can_be_drawn_one_behind_the_other(file, instant):
-    run_all(MANY[:2], file, Here(), **QUICK)
-    (_, one), (label, other) = sweeps(file)
-    assert "perceptron 1 / 4 / 8, eager" in label
-    assert plots.latency(one, behind=[(label, other)]).get_suptitle() == "Latency"
 
 
 def test_models_of_different_dimensions_share_a_table(file, instant):

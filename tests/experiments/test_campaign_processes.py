@@ -16,8 +16,9 @@ import pytest
 from campaign_cases import CASES
 
 from tutorial_lib import DynamicDim
-from tutorial_lib.experiments.campaign import NotAlone, build_ahead, run_all, sweeps, table
+from tutorial_lib.experiments.campaign import NotAlone, build_ahead, run_all, table
 from tutorial_lib.experiments.processes import Processes, WorkerLost
+from tutorial_lib.experiments.results_file import read
 from tutorial_lib.experiments.setting import Setting
 
 pytestmark = pytest.mark.slow
@@ -196,7 +197,7 @@ def test_what_is_built_ahead_is_found_when_it_is_measured(tmp_path, monkeypatch,
     assert {text.split(" of ")[0] for _, _, text in told} == {"built input", "built export"}
     run_all([setting], tmp_path / "again", reuse=True, **QUICK)
     run_all([setting], tmp_path / "anew", **QUICK)
-    ((_, again),), ((_, anew),) = sweeps(tmp_path / "again"), sweeps(tmp_path / "anew")
+    again, anew = (line.result.sweep for name in ("again", "anew") for line in read(tmp_path / name).values())
     assert all("found on disk" in build["reused"] for build in again.builds)
     assert [build["reused"] for build in anew.builds] == [None, None]
 

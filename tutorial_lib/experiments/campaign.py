@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, as_completed, wait
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +33,6 @@ from tutorial_lib.experiments.results_file import Line, key, opened, read, rows_
 from tutorial_lib.experiments.run import build, check_seconds, run, where
 from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.measure.latency import MIN_SECONDS
-from tutorial_lib.measure.sweep import Sweep
 
 RETRIES = 2
 """How often a setting is run again after its process ended early."""
@@ -149,25 +149,18 @@ def build_ahead(
     device: str = "auto",
     tell: Tell = lambda done, total, text: None,
 ) -> None:
-    """Build every setting, several at a time, and leave on disk what :func:`run_all` with `reuse` then takes.
+    """Build every setting, in so many `processes`, and leave on disk what :func:`run_all` with `reuse` then takes.
 
     Building takes one core for many seconds, and measuring needs a quiet machine: one after the other, both go faster.
     What cannot be built is only reported to `tell`, since it fails again where it is measured.
-
-    Parameters
-    ----------
-    settings, cases, device, tell
-        As for :func:`run_all`; `tell` counts builds.
-    processes : int
-        How many to build at a time.
+    The other arguments are those of :func:`run_all`; `tell` counts builds.
     """
     if processes < 1:
         raise ValueError(f"{processes} processes cannot build anything; use at least 1.")
     work = [(setting, path) for setting in dict.fromkeys(settings) for path in setting.paths]
-    devices = one_per_device()
     if not work:
         return
-    pool = Processes([devices[number % len(devices)] for number in range(min(processes, len(work)))])
+    pool = Processes(list(islice(cycle(one_per_device()), min(processes, len(work)))))
     try:
         running = {pool.submit(_built, cases[s.model], s, path, device): f"{path} of {s}" for s, path in work}
         for done, future in enumerate(as_completed(running), start=1):
@@ -187,12 +180,6 @@ def table(file: str | Path) -> pd.DataFrame:
     (``host``, ``device``, ``threads``, ``cpus``, the versions, ``date``, ``attempts``).
     """
     return rows_of(list(read(Path(file)).values()))
-
-
-def sweeps(file: str | Path) -> list[tuple[str, Sweep]]:
-    """The measured settings of a campaign, each with its text, as for ``plots.latency(sweep, behind=...)``."""
-    results = [line.result for line in read(Path(file)).values()]
-    return [(str(result.setting), result.sweep) for result in results if result.sweep]
 
 
 class _Campaign:
