@@ -9,7 +9,6 @@ that alone. Where the runs alone differ by more than 3 % among themselves, nothi
 """
 
 import argparse
-import contextlib
 import json
 import multiprocessing
 import os
@@ -17,7 +16,6 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,10 @@ import options
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from recording import keep
 
 from tutorial_lib import DynamicDim
 from tutorial_lib.builds import report
-from tutorial_lib.core.files import save
 from tutorial_lib.experiments.campaign import run_all, table
 from tutorial_lib.experiments.processes import Processes, one_per_device
 from tutorial_lib.experiments.setting import Setting
@@ -47,19 +45,14 @@ SETTINGS = [
     for model, ranges, sizes in MODELS
     for precision in ("fp32", "bf16")
 ]
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
 Run = dict[str, Any]
-
-
-@contextlib.contextmanager
-def empty_caches() -> Iterator[dict[str, str]]:
-    """The environment of a process that finds nothing compiled."""
-    with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:
-        yield {name: f"{folder}/{name}" for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")}
 
 
 def campaign(gpus: int, kill: bool = False) -> Run:
     """Run all settings on the first so many GPUs; the latencies, seconds, and what was lost or there twice."""
-    with empty_caches() as caches, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="tutorial_lib-") as folder:
+        caches = {name: f"{folder}/{name}" for name in CACHES}  # where nothing is compiled yet
         file = Path(folder, "campaign.jsonl")
         start = time.perf_counter()
         with Processes([environment | caches for environment in one_per_device()[:gpus]]) as executor:
@@ -169,8 +162,7 @@ def main() -> None:
         "beside": campaign(gpus),
         "killed": campaign(gpus, kill=True),
     }
-    if args.json:
-        save(args.json, json.dumps(content, indent=1) + "\n")
+    keep(args.json, content)
     print(verdict(content))
 
 

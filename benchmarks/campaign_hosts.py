@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import options
+from recording import keep
 
 from tutorial_lib import DynamicDim
-from tutorial_lib.core.files import save
 from tutorial_lib.experiments.campaign import run_all, table
 from tutorial_lib.experiments.setting import Setting
 
@@ -222,8 +222,7 @@ def main() -> None:
         client(args.client, args.file, args.settings)
         return
     result = campaign(args.settings)
-    if args.json:
-        save(args.json, json.dumps(result, indent=1) + "\n")
+    keep(args.json, result)
     print("\n".join(f"{name}: {value}" for name, value in result.items()))
 
 

@@ -10,13 +10,9 @@ and drift count as they are. ``--json`` keeps the live rounds.
 """
 
 import argparse
-import datetime
-import json
 import math
 import random
-import shlex
 import statistics
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,28 +20,27 @@ from typing import Any
 from unittest import mock
 
 import options
+from recording import about, keep
 
 from tutorial_lib import MODELS, paths
-from tutorial_lib.builds import report
-from tutorial_lib.core.files import save
 from tutorial_lib.measure import intervals, latency
 from tutorial_lib.measure.device_conditions import Conditions
 from tutorial_lib.measure.sweep import answered
 
 Sample = Callable[[random.Random], float]
 """One latency in units of its true median."""
-SPIKE = 0.1
-"""Share of calls that something else on the machine delays."""
+SPIKE, SLOW = 0.1, 0.3
+"""Shares of calls that something else on the machine delays, and of calls of the slower of two kinds."""
 
 
 def lognormal(spread: float) -> Sample:
     return lambda rng: math.exp(rng.gauss(0, spread))
 
 
-def bimodal(spread: float, slow: float = 0.3) -> Sample:
+def bimodal(spread: float) -> Sample:
     """Calls of two kinds, the slower ones a fifth slower; the true median is the right quantile of the faster kind."""
-    median = math.exp(spread / 4 * statistics.NormalDist().inv_cdf(0.5 / (1 - slow)))
-    return lambda rng: (1.2 if rng.random() < slow else 1.0) * math.exp(rng.gauss(0, spread / 4)) / median
+    median = math.exp(spread / 4 * statistics.NormalDist().inv_cdf(0.5 / (1 - SLOW)))
+    return lambda rng: (1.2 if rng.random() < SLOW else 1.0) * math.exp(rng.gauss(0, spread / 4)) / median
 
 
 def spiked(spread: float) -> Sample:
@@ -81,10 +76,10 @@ def made_up() -> Iterator[None]:
         yield
 
 
-def measured(values: dict[str, Callable[[], float]], min_rounds: int = 3) -> dict[tuple[str, int], latency.Latency]:
+def measured(values: dict[str, Callable[[], float]]) -> dict[tuple[str, int], latency.Latency]:
     """What a sweep with a large budget measures of programs of which every call takes what `values` returns."""
     calls = {(name, 0): call for name, call in values.items()}
-    return latency.measure(calls, min_samples=min_rounds, min_seconds=0, budget=math.inf, enough=answered)
+    return latency.measure(calls, min_samples=3, min_seconds=0, budget=math.inf, enough=answered)
 
 
 def one_run(sample: Sample, ratio: float, drift: list[float], rng: random.Random) -> tuple[int, bool, bool]:
@@ -158,10 +153,7 @@ def live(rounds: int) -> dict[str, Any]:
         calls, case.device, min_samples=rounds, min_seconds=0.003 * rounds, after_round=lambda _: conditions.sample()
     )
     return {
-        "device": report.device_name(case.device),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *sys.argv]),
-        "versions": report.versions(),
+        **about(case.device),
         "conditions": conditions.summary(),
         "rounds": {
             str(size): {name: [statistics.median(group) for group in times[name, size].rounds] for name in programs}
@@ -196,8 +188,7 @@ def main() -> None:
             f"tokens {size:>5}: {runs} runs of {mean_rounds:.1f} rounds; median held in {median:.0%}, "
             f"ratio in {held:.0%}; eager drifted to {change:.2f} times its first tenth, {most:.2f} times between tenths"
         )
-    if args.json:
-        save(args.json, json.dumps(found) + "\n")
+    keep(args.json, found, indent=None)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,16 @@ seen, are served by that backend's engines of every layout. ``tables.py`` writes
 """
 
 import argparse
-import datetime
-import json
-import shlex
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import options
 import torch
+from recording import about, keep
 
 from tutorial_lib import Traffic, advise, expand_reshape, perceptron, text_encoder
-from tutorial_lib.builds import backends, report
-from tutorial_lib.core.files import save
+from tutorial_lib.builds import backends
 from tutorial_lib.core.models import Case
 
 REQUESTS = 800
@@ -69,13 +65,8 @@ def main() -> None:
     parser.add_argument("--json", type=options.file)
     args = parser.parse_args()
     torch.set_grad_enabled(False)
-    about = {
-        "device": report.device_name(torch.device("cpu")),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *sys.argv]),
-        "versions": report.versions("torch-tensorrt-rtx", "tensorrt-rtx", args.backend),
-        "backend": args.backend,
-    }
+    content = about(torch.device("cpu"), "torch-tensorrt-rtx", "tensorrt-rtx", args.backend)
+    content["backend"] = args.backend
     traffics: list[dict[str, Any]] = []
     for model in args.model or TWO_MODES:
         traffics.append(compared(model, args.backend))
@@ -83,8 +74,7 @@ def main() -> None:
         for row in traffics[-1]["layouts"]:
             print("  " + "  ".join(f"{name}: {value}" for name, value in row.items() if value))
         print(traffics[-1]["recommendation"], traffics[-1]["verdict"], traffics[-1]["replayed"], sep="\n", flush=True)
-        if args.json:
-            save(args.json, json.dumps({**about, "traffics": traffics}, indent=1) + "\n")
+        keep(args.json, {**content, "traffics": traffics})
 
 
 if __name__ == "__main__":

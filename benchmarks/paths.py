@@ -17,10 +17,6 @@ backend ``openvino``, and bare ONNX Runtime and OpenVINO where they are installe
 """
 
 import argparse
-import datetime
-import json
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,13 +24,13 @@ from typing import Any
 import options
 import torch
 from peers import peers
+from recording import about, keep
 
 from tutorial_lib import paths
-from tutorial_lib.builds import backends, report
+from tutorial_lib.builds import backends
 from tutorial_lib.builds.cuda_graphs import Graphed
 from tutorial_lib.checks.range_check import Guard
 from tutorial_lib.core import models
-from tutorial_lib.core.files import save
 from tutorial_lib.core.models import Case
 from tutorial_lib.measure import latency
 from tutorial_lib.measure.device_conditions import Conditions
@@ -135,24 +131,16 @@ def main() -> None:
     torch.set_grad_enabled(False)
     batches, conditions = CUDA_BATCHES if device.type == "cuda" else BATCHES, Conditions(device)
     guard = guard_cost(models.expand_reshape().to(device))
-    about = {
-        "device": report.device_name(device),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *sys.argv]),
-        "versions": report.versions("triton", "onnxruntime", "openvino"),
-        "precision": "float32, TF32 off",
-        "guard_us": round(guard, 2),
-    }
-    print(f"{about['device']}, torch {torch.__version__}, {about['precision']}; multiples of the limit's latency")
+    content = about(device, "triton", "onnxruntime", "openvino")
+    content |= {"precision": "float32, TF32 off", "guard_us": round(guard, 2)}
+    print(f"{content['device']}, torch {torch.__version__}, {content['precision']}; multiples of the limit's latency")
     print(f"guard: {guard:.2f} microseconds for one call", flush=True)
     found: list[dict[str, Any]] = []
     for name in args.model or BATCHES:
         case = models.MODELS[name]((1, 4, batches[name][-1])).to(device)
         found.append(bench(case, batches[name], not args.no_tuned, conditions))
         show(found[-1])
-        if args.json:
-            content = {**about, "conditions": conditions.summary(), "models": found}
-            save(args.json, json.dumps(content, indent=1) + "\n")
+        keep(args.json, {**content, "conditions": conditions.summary(), "models": found})
 
 
 if __name__ == "__main__":

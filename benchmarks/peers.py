@@ -44,11 +44,7 @@ def openvino(case: Case) -> Program:
     import openvino as ov
 
     model = ov.convert_model(exported(case))
-    bounds = [
-        ov.PartialShape([dim if isinstance(dim, int) else ov.Dimension(dim.min, dim.max) for dim in spec.shape])
-        for spec in case.inputs
-    ]
-    model.reshape(dict(enumerate(bounds)))
+    model.reshape({index: ov.PartialShape(spec.bounds()) for index, spec in enumerate(case.inputs)})
     threads = torch.get_num_threads()
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()

@@ -13,25 +13,23 @@ the page's table.
 """
 
 import argparse
-import datetime
 import json
 import resource
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import options
 from fresh_process import processes
+from recording import about, keep
 from tables import STATES, studio_table
 
 from tutorial_lib import MODELS
-from tutorial_lib.builds import backends, report
-from tutorial_lib.core.files import save
+from tutorial_lib.builds import backends
 from tutorial_lib.measure.device_conditions import Conditions
 from tutorial_lib.measure.sweep import EAGER
 
+PACKAGES = ("openvino", "tensorrt-rtx", "torch-tensorrt-rtx")
 Run = dict[str, Any]
 """By state: seconds to each of :data:`STEPS`, and ``parts`` of these; and ``peak_mb`` of the first kernel."""
 
@@ -91,14 +89,6 @@ def measured(model: str, backend: str, shown: float) -> Run:
     return {**dict(zip(STATES, clicks, strict=True)), "peak_mb": first["peak_mb"]}
 
 
-def about(device: Any) -> dict[str, Any]:
-    """What the runs of one file have in common."""
-    return {
-        "device": report.device_name(device),
-        "versions": report.versions("openvino", "tensorrt-rtx", "torch-tensorrt-rtx"),
-    }
-
-
 def read(file: Path | None, common: dict[str, Any]) -> dict[str, Any]:
     """The runs that `file` has already; it has to be of this machine and these versions."""
     if file is None or not file.exists():
@@ -123,7 +113,8 @@ def main() -> None:
         print(json.dumps(kernel(args.model[0], args.backend[0], args.shown, args.inside == "first")))
         return
     device = backends.as_device("auto")
-    content = read(args.json, {**about(device), "shown_seconds": args.shown})
+    common = about(device, *PACKAGES)
+    content = read(args.json, {"device": common["device"], "versions": common["versions"], "shown_seconds": args.shown})
     conditions = Conditions(device)
     working = [status.name for status in backends.statuses(device) if status.works]
     wanted = [(model, backend) for model in args.model or ["expand-reshape"] for backend in args.backend or working]
@@ -141,11 +132,8 @@ def main() -> None:
             case["runs"].append(measured(model, backend, args.shown))
             done = ", ".join(f"{state} {case['runs'][-1][state]['done']:.1f} s" for state in STATES)
             print(f"{model}, {backend}, {repeat + 1} of {args.repeats}: {done}", flush=True)
-            content["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            content["command"] = shlex.join(["python", *sys.argv])
-            content["conditions"] = conditions.summary()
-            if args.json:
-                save(args.json, json.dumps(content, indent=1) + "\n")
+            content |= {**about(device, *PACKAGES), "conditions": conditions.summary()}
+            keep(args.json, content)
     print(f"\n{content['device']}\n{studio_table([content])}")
 
 

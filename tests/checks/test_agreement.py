@@ -254,12 +254,6 @@ def test_a_single_row_or_an_output_without_rows_has_no_row_spread(seed):
     assert row_spread(fixed.model, fixed, {}) is None
 
 
-def test_the_row_spread_is_carried_with_the_comparison(reference, inputs):
-    found = reference.compare(reference.eager(inputs), inputs, row_spread=0.5)
-    assert found.row_spread == found.to_dict()["row_spread"] == 0.5
-    assert reference.compare(reference.eager(inputs), inputs).row_spread is None
-
-
 def test_the_record_says_rule_and_verdict(reference, inputs):
     found = reference.compare(reference.eager(inputs) * 1.01, inputs)
     record = found.to_dict()

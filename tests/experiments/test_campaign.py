@@ -13,12 +13,11 @@ import torch
 from tutorial_lib import PATHS, DynamicDim
 from tutorial_lib.core.models import MODELS
 from tutorial_lib.experiments import campaign
-from tutorial_lib.experiments.campaign import NotAlone, measured, run_all, sweeps, table
+from tutorial_lib.experiments.campaign import NotAlone, measured, run_all, table
 from tutorial_lib.experiments.processes import Processes, WorkerLost, one_per_device
 from tutorial_lib.experiments.results_file import ResultsFileError, key
 from tutorial_lib.experiments.results_file import read as read_results
 from tutorial_lib.experiments.setting import Setting
-from tutorial_lib.figures import plots
 from tutorial_lib.measure.sweep import EAGER
 
 ONE = Setting("perceptron", (DynamicDim("tokens", 1, 4, 8),), "eager", paths=("export",), sizes=(1, 4), samples=1)
@@ -102,13 +101,6 @@ def test_one_setting_is_a_row_for_each_path_and_size_with_what_it_ran_on(file, i
 def test_the_table_is_read_back_as_it_was_returned(file, instant):
     rows = run_all(MANY, file, Here(), **QUICK)
     pd.testing.assert_frame_equal(table(file), rows)
-
-
-def test_sweeps_can_be_drawn_one_behind_the_other(file, instant):
-    run_all(MANY[:2], file, Here(), **QUICK)
-    (_, one), (label, other) = sweeps(file)
-    assert "perceptron 1 / 4 / 8, eager" in label
-    assert plots.latency(one, behind=[(label, other)]).get_suptitle() == "Latency"
 
 
 def test_models_of_different_dimensions_share_a_table(file, instant):
@@ -271,38 +263,7 @@ def test_a_setting_that_always_kills_its_process_is_recorded_as_failed(file, ins
     assert rows["attempts"].tolist() == [3]
 
 
-def test_an_executor_that_breaks_is_made_again_and_then_given_one_setting_at_a_time(file, instant):
-    made = []
-
-    def make():
-        breaks = {0: lambda number: BrokenExecutor("broke") if number > 2 else None}
-        made.append(Here(breaks.get(len(made), lambda number: None)))
-        return made[-1]
-
-    rows = run_all(MANY, file, make, **QUICK)
-    assert [one.calls for one in made] == [6, 4]
-    assert made[0].closed
-    assert rows["setting"].nunique() == 6
-    assert (rows["attempts"] == 1).all()  # of six at a time, nobody knows which one broke it
-
-
-def test_a_setting_that_breaks_every_executor_is_found(file, instant):
-    class Breaks(Here):
-        broken = False
-
-        def submit(self, call, /, *args):
-            self.broken = self.broken or args[1] == MANY[1]
-            self.outcome = lambda number: BrokenExecutor("it broke.") if self.broken else None
-            return super().submit(call, *args)
-
-    rows = run_all(MANY, file, Breaks, **QUICK)
-    (why,) = rows["error"].dropna()
-    assert why == "its process ended early 3 times: BrokenExecutor: it broke."
-    assert rows.loc[rows["error"].notna(), "setting"].tolist() == [key(MANY[1], "cpu", 0)]
-    assert rows["setting"].nunique() == 6
-
-
-def test_an_executor_that_breaks_and_cannot_be_made_again_leaves_a_file_that_resumes(file, instant):
+def test_an_executor_that_breaks_leaves_a_file_that_resumes(file, instant):
     broken = Here(lambda number: BrokenExecutor("broke") if number > 2 else None)
     with pytest.raises(BrokenExecutor, match="goes on with what is left"):
         run_all(MANY, file, broken, **QUICK)

@@ -8,7 +8,6 @@ import threading
 import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,8 +15,9 @@ import pytest
 from campaign_cases import CASES
 
 from tutorial_lib import DynamicDim
-from tutorial_lib.experiments.campaign import NotAlone, build_ahead, run_all, sweeps, table
+from tutorial_lib.experiments.campaign import NotAlone, build_ahead, run_all, table
 from tutorial_lib.experiments.processes import Processes, WorkerLost
+from tutorial_lib.experiments.results_file import read
 from tutorial_lib.experiments.setting import Setting
 
 pytestmark = pytest.mark.slow
@@ -84,13 +84,6 @@ def test_a_setting_that_ends_its_process_every_time_is_a_row_that_names_the_sign
     assert by_model.loc["dies", "error"].startswith("its process ended early 2 times: ")
     assert "signal 9" in by_model.loc["dies", "error"]
     assert by_model["attempts"].to_dict() == {"dies": 2, "dies-once": 2, "tiny": 1}
-
-
-def test_a_pool_of_the_standard_library_that_breaks_is_made_again(tmp_path, log):
-    make = partial(ProcessPoolExecutor, 2, mp_context=get_context("spawn"))
-    rows = run_all([of("dies"), *some("tiny", 3)], tmp_path / "file", make, retries=1, **QUICK)
-    assert rows.groupby("model")["error"].first().notna().to_dict() == {"dies": True, "tiny": False}
-    assert rows["setting"].nunique() == 4
 
 
 def test_forks_are_refused(tmp_path, log):
@@ -196,7 +189,7 @@ def test_what_is_built_ahead_is_found_when_it_is_measured(tmp_path, monkeypatch,
     assert {text.split(" of ")[0] for _, _, text in told} == {"built input", "built export"}
     run_all([setting], tmp_path / "again", reuse=True, **QUICK)
     run_all([setting], tmp_path / "anew", **QUICK)
-    ((_, again),), ((_, anew),) = sweeps(tmp_path / "again"), sweeps(tmp_path / "anew")
+    again, anew = (line.result.sweep for name in ("again", "anew") for line in read(tmp_path / name).values())
     assert all("found on disk" in build["reused"] for build in again.builds)
     assert [build["reused"] for build in anew.builds] == [None, None]
 

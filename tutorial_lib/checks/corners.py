@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -83,26 +84,22 @@ def label(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {size}" for name, size in sizes.items())
 
 
-def corners(dims: Mapping[str, DynamicDim]) -> list[dict[str, int]]:
-    """The sizes to check: opt, each dimension at its min and at its max by itself, all at min, all at max.
+def corners(*boxes: Mapping[str, DynamicDim]) -> list[dict[str, int]]:
+    """The sizes to check of each box: opt, each dimension at its min and at its max by itself, all at min, all at max.
 
     Examples
     --------
     >>> [label(sizes) for sizes in corners({"batch": DynamicDim("batch", 1, 4, 32)})]
     ['batch 1', 'batch 4', 'batch 32']
     """
-    opt = {name: dim.opt for name, dim in dims.items()}
-    below = [{**opt, name: dim.min} for name, dim in dims.items()]
-    above = [{**opt, name: dim.max} for name, dim in dims.items()]
-    lowest, highest = ({name: getattr(dim, end) for name, dim in dims.items()} for end in ("min", "max"))
-    every = [*below, lowest, opt, *sorted(above, key=lambda sizes: math.prod(sizes.values())), highest]
+    every: list[dict[str, int]] = []
+    for dims in boxes:
+        opt = {name: dim.opt for name, dim in dims.items()}
+        below = [{**opt, name: dim.min} for name, dim in dims.items()]
+        above = [{**opt, name: dim.max} for name, dim in dims.items()]
+        lowest, highest = ({name: getattr(dim, end) for name, dim in dims.items()} for end in ("min", "max"))
+        every += [*below, lowest, opt, *sorted(above, key=lambda sizes: math.prod(sizes.values())), highest]
     return list({tuple(sizes.items()): sizes for sizes in every}.values())
-
-
-def _corners_of(case: Case) -> list[dict[str, int]]:
-    """The corners of the range of a case, or of each of its profiles, none twice."""
-    boxes = [{dim.name: dim for dim in profile} for profile in case.profiles] or [case.dims]
-    return list({tuple(sizes.items()): sizes for box in boxes for sizes in corners(box)}.values())
 
 
 def check_corners(
@@ -110,16 +107,8 @@ def check_corners(
 ) -> CornerCheck:
     """Compare `program` with eager at the :func:`corners` of its case.
 
-    Parameters
-    ----------
-    case : Case
-        The model and its ranges.
-    program : callable
-        What was built from it.
-    recompiles : tuple of exception types
-        What `program` raises where it would compile again.
-    engines : int
-        How many engines the program is made of, for the sentence where it cannot run.
+    `recompiles` are what `program` raises where it would compile again; `engines` is how many it is made of, for the
+    sentence where it cannot run.
 
     Raises
     ------
@@ -131,7 +120,8 @@ def check_corners(
     reference, spent, checked, left_out = Reference(case), 0.0, [], []
     measured: tuple[dict[str, int], float] | None = None  # the largest sizes up to opt, and eager's seconds there
     costs: dict[str, Cost | None] = {}
-    for sizes in _corners_of(case):
+    boxes = [{dim.name: dim for dim in profile} for profile in case.profiles] or [case.dims]
+    for sizes in corners(*boxes):
         above = any(size > case.dims[name].opt for name, size in sizes.items())
         reason = None
         if above:
@@ -144,7 +134,8 @@ def check_corners(
         start, start_cpu = time.perf_counter(), time.process_time()
         try:
             expected = reference.eager(of_eager)
-            _wait(case.device)
+            if case.device.type == "cuda":
+                torch.cuda.synchronize(case.device)
         except IndexError as error:
             raise WrongAtCorner(
                 f"{case.name} itself cannot run at {_deviation(case, sizes)} ({first_line(error)}): a table that it "
@@ -228,7 +219,8 @@ def too_large(case: Case, sizes: Mapping[str, int]) -> str | None:
     """Why comparing at `sizes` would take more memory than there is to take, by an estimate; None if it fits."""
     opt = {name: dim.opt for name, dim in case.dims.items()}
     growth = max(math.prod(sizes.values()) / math.prod(opt.values()), 1.0)
-    data, free = _input_bytes(case, sizes), free_bytes(case.device)
+    data = sum(math.prod(spec.shape_at(sizes)) * spec.dtype.itemsize for spec in case.inputs)
+    free = free_bytes(case.device)
     if data * growth**2 * 100 <= free * MEMORY_SHARE:  # even if memory grows with the square of every size
         return None
     cost = estimate(case, sizes)
@@ -261,19 +253,12 @@ def _too_slow(
     return f"eager takes about {up:.2f} s, and of the {_budget:g} s for checks above opt {down:.2f} s are left"
 
 
-def _input_bytes(case: Case, sizes: Mapping[str, int]) -> int:
-    return sum(math.prod(spec.shape_at(sizes)) * spec.dtype.itemsize for spec in case.inputs)
-
-
 def free_bytes(device: torch.device) -> float:
-    """Bytes of memory that can still be taken on `device`; infinite where the system does not tell."""
+    """Bytes of memory that can still be taken on `device`."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return float(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    left = [math.inf]
-    with contextlib.suppress(OSError, ValueError, StopIteration, IndexError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        left.append(1024.0 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    left = [float(psutil.virtual_memory().available)]
     with contextlib.suppress(OSError, ValueError):  # a container's own limit
         limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text() for name in ("max", "current"))
         left.append(float(int(limit) - int(used)))
@@ -353,8 +338,3 @@ def _is_right(case: Case, sizes: Mapping[str, int], reference: Reference, progra
         return not _differs(reference, program(*(x.clone() for x in inputs)), reference.eager(inputs), inputs)
     except Exception:
         return False
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

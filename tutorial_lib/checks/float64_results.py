@@ -36,18 +36,8 @@ _lock = threading.Lock()
 def remembered(model: nn.Module, inputs: Sequence[torch.Tensor], eager: Any, compute: Callable[[], Any]) -> Any:
     """What `compute` returns, or returned before for the same model, inputs and eager results.
 
-    Do not write into it.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The model in its own precision.
-    inputs : sequence of tensors
-        What it is called with.
-    eager
-        What it returns for these now.
-    compute : callable
-        Runs the reference. What it raises is raised.
+    `eager` is what `model`, in its own precision, returns for `inputs` now; `compute` runs the reference. Do not write
+    into the result.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tutorial_lib.core.profiles import Profile, holding, none_takes
-from tutorial_lib.core.shapes import DerivedDim, DynamicDim, ShapeError, TensorSpec
+from tutorial_lib.core.shapes import DerivedDim, DynamicDim, ShapeError, TensorSpec, named_dims
 
 REMEMBERED = 4096
 """Signatures of accepted inputs that a guard keeps; a call with one of them costs one look-up."""
@@ -23,14 +23,7 @@ class OutOfRange(ShapeError):
 class Guard:
     """Refuses inputs that the program was not built for, in one sentence.
 
-    Parameters
-    ----------
-    specs : sequence of TensorSpec
-        The inputs the program was built for.
-    device : torch.device
-        Where they have to be.
-    profiles : sequence of Profile
-        If there are several, one of them has to hold all sizes together.
+    `specs` are the inputs that it was built for, on `device`. Of several `profiles`, one has to hold all sizes.
     """
 
     def __init__(self, specs: Sequence[TensorSpec], device: torch.device, profiles: Sequence[Profile] = ()) -> None:
@@ -86,11 +79,9 @@ class Guard:
             for dim, size in zip(spec.shape, tensor.shape, strict=True):
                 if not isinstance(dim, int):
                     self._note_size(spec, dim, size, sizes)
-        for spec in self._specs:
-            for dim in spec.shape:
-                if not isinstance(dim, int):
-                    base = dim.base if isinstance(dim, DerivedDim) else dim
-                    self._check_size(sizes[base.name][1], base, sizes[base.name][0])
+        for dim in named_dims(self._specs).values():
+            size, owner = sizes[dim.name]
+            self._check_size(owner, dim, size)
         together = {name: size for name, (size, _) in sizes.items()}
         if self._profiles and holding(self._profiles, together) is None:
             raise OutOfRange(none_takes(self._profiles, together))
@@ -107,8 +98,8 @@ class Guard:
             return
         base, rest = divmod(size - dim.offset, dim.factor)
         first, owner = sizes.setdefault(dim.base.name, (base, spec.name))
-        if rest or dim.size({dim.base.name: first}) != size:
-            expected = f"{dim.base.name} is {first} on {owner}, so give {dim.size({dim.base.name: first})}"
+        if rest or dim.of(first) != size:
+            expected = f"{dim.base.name} is {first} on {owner}, so give {dim.of(first)}"
             if rest and owner == spec.name:
                 expected = f"no {dim.base.name} gives that"
             raise ShapeError(f"{spec.name} has size {size} where {dim} is expected: {expected}.")

@@ -49,12 +49,11 @@ def leaves(value: Any, place: str = "") -> list[tuple[str, Any]]:
 
 def tensors(value: Any) -> list[torch.Tensor]:
     """The tensors of a result, and its numbers as tensors of no dimension, in a fixed order."""
-    return [as_tensor(leaf) for _, leaf in leaves(value) if isinstance(leaf, (torch.Tensor, *NUMBERS))]
-
-
-def as_tensor(leaf: Any) -> torch.Tensor:
-    """A tensor as it is, a number as a tensor of no dimension (a Python float as float32, whose rounding it bears)."""
-    return leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf)
+    return [
+        leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf)  # a Python float has the rounding of float32
+        for _, leaf in leaves(value)
+        if isinstance(leaf, (torch.Tensor, *NUMBERS))
+    ]
 
 
 def check_form(output: Any, eager: Any) -> None:

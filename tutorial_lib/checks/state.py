@@ -28,16 +28,8 @@ class WritesState(ValueError):
 def refuse_state(name: str, model: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
     """Call a copy of `model` in eager and see whether that changes it, or is random; the model itself is not called.
 
-    A model that cannot be copied or cannot run is not judged: the build will say what is wrong with it.
-
-    Parameters
-    ----------
-    name : str
-        What the model is called in the sentence.
-    model : torch.nn.Module
-        The model.
-    inputs : sequence of torch.Tensor
-        What to call it with; they are copied first.
+    It gets copies of `inputs`; errors call it `name`. A model that cannot be copied or cannot run is not judged: the
+    build will say what is wrong with it.
 
     Raises
     ------
@@ -48,10 +40,14 @@ def refuse_state(name: str, model: nn.Module, inputs: Sequence[torch.Tensor]) ->
         If it draws random numbers, and gives another result when it is called again.
     """
     random_before = _random_states()
-    copied = _called_copy(model, inputs)
-    if copied is None:
+    try:
+        model_copy = copy.deepcopy(model)
+        versions = {path: tensor._version for path, (_, tensor) in _tensors(model_copy).items()}
+        plain = _plain(model_copy)
+        with torch.no_grad():
+            first = model_copy(*(x.clone() for x in inputs))
+    except Exception:
         return
-    model_copy, versions, plain, first = copied
     is_random = not all(map(torch.equal, random_before, _random_states()))
     before, after = _tensors(model), _tensors(model_copy)
     for path, (kind, tensor) in after.items():
@@ -129,19 +125,6 @@ def _sentence(name: str, what: str) -> str:
         f"{name} {what}, so one call changes the next, which compiled programs forget or share: "
         "pass it in as an input and return the new value."
     )
-
-
-def _called_copy(
-    model: nn.Module, inputs: Sequence[torch.Tensor]
-) -> tuple[nn.Module, dict[str, int], dict[str, Any], Any] | None:
-    try:
-        model_copy = copy.deepcopy(model)
-        versions = {path: tensor._version for path, (_, tensor) in _tensors(model_copy).items()}
-        plain = _plain(model_copy)
-        with torch.no_grad():
-            return model_copy, versions, plain, model_copy(*(x.clone() for x in inputs))
-    except Exception:
-        return None
 
 
 def _random_states() -> list[torch.Tensor]:

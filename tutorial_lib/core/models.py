@@ -26,7 +26,6 @@ from tutorial_lib.core.nets import (
 )
 from tutorial_lib.core.profiles import Profile, envelope, holding, read_profiles
 from tutorial_lib.core.shapes import (
-    DerivedDim,
     DynamicDim,
     ShapeError,
     TensorSpec,
@@ -34,6 +33,7 @@ from tutorial_lib.core.shapes import (
     as_size,
     named_dims,
     range_within,
+    resolved,
 )
 
 M = TypeVar("M", bound=nn.Module)
@@ -255,13 +255,7 @@ class Case:
 
 
 def _with_dims(inputs: Sequence[TensorSpec], dims: Mapping[str, DynamicDim]) -> tuple[TensorSpec, ...]:
-    return tuple(replace(spec, shape=tuple(_with_ranges(dim, dims) for dim in spec.shape)) for spec in inputs)
-
-
-def _with_ranges(dim: int | DynamicDim | DerivedDim, dims: Mapping[str, DynamicDim]) -> int | DynamicDim | DerivedDim:
-    if isinstance(dim, int):
-        return dim
-    return replace(dim, base=dims[dim.base.name]) if isinstance(dim, DerivedDim) else dims[dim.name]
+    return tuple(replace(spec, shape=tuple(resolved(dim, dims) for dim in spec.shape)) for spec in inputs)
 
 
 def _random(spec: TensorSpec, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:

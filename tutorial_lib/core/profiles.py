@@ -16,16 +16,9 @@ Profile = tuple[DynamicDim, ...]
 
 
 def read_profiles(name: str, dims: Mapping[str, DynamicDim], given: Any) -> tuple[Profile, ...]:
-    """The profiles that are given for the dimensions `dims` of the case `name`.
+    """The profiles that are given for the dimensions `dims` of the case `name`, whose steps and limits hold in each.
 
-    Parameters
-    ----------
-    name : str
-        What errors call the case.
-    dims : mapping
-        The dimensions that profiles have to name; their steps and limits hold in every profile.
-    given : sequence
-        For each profile a mapping from dimension to (min, opt, max), or its :class:`DynamicDim` values.
+    Each of `given` is a mapping from dimension to (min, opt, max), or its :class:`DynamicDim` values.
 
     Raises
     ------

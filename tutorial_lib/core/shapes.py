@@ -167,7 +167,7 @@ class DerivedDim:
     --------
     >>> past = DynamicDim("past", 1, 32, 127)
     >>> total = past + 1
-    >>> print(total, total.min, total.max, total.size({"past": 32}))
+    >>> print(total, total.min, total.max, total.of(32))
     past + 1 2 128 33
     """
 
@@ -208,13 +208,9 @@ class DerivedDim:
         return DerivedDim(self.base, self.factor, self.offset - offset)
 
     def of(self, base: Any) -> Any:
-        """The size, or the ``torch.export.Dim``, that follows from the one of the base."""
+        """What follows from what stands for the base: a size, a :class:`DynamicDim` or a ``torch.export.Dim``."""
         product = base if self.factor == 1 else self.factor * base
         return product + self.offset if self.offset else product
-
-    def size(self, sizes: Mapping[str, int]) -> int:
-        """The size where the base has the size ``sizes[base.name]``."""
-        return int(self.of(sizes[self.base.name]))
 
     @property
     def name(self) -> str:
@@ -235,11 +231,6 @@ class DerivedDim:
     def max(self) -> int:
         """The size at the base's max."""
         return int(self.of(self.base.max))
-
-    @property
-    def traced(self) -> int:
-        """The size at the base's traced size."""
-        return int(self.of(self.base.traced))
 
     @property
     def is_fixed(self) -> bool:
@@ -331,7 +322,7 @@ class TensorSpec:
 
     def shape_at(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The concrete shape with each dynamic dimension at ``sizes[name]``."""
-        return tuple(size_of(dim, sizes) for dim in self.shape)
+        return tuple(resolved(dim, sizes) for dim in self.shape)
 
     def marks(self, tensor: torch.Tensor) -> Iterator[tuple[int, dict[str, int]]]:
         """Axes of `tensor` to give to ``torch._dynamo.mark_dynamic``, each with its keywords.
@@ -386,11 +377,11 @@ class TensorSpec:
         }
 
 
-def size_of(dim: int | DynamicDim | DerivedDim, sizes: Mapping[str, int]) -> int:
-    """The size of one entry of a shape where the dynamic dimensions have `sizes`, by name."""
+def resolved(dim: int | DynamicDim | DerivedDim, by_name: Mapping[str, Any]) -> Any:
+    """An entry of a shape, computed from what stands for the dimensions: sizes, ranges or ``Dim`` objects."""
     if isinstance(dim, int):
         return dim
-    return dim.size(sizes) if isinstance(dim, DerivedDim) else sizes[dim.name]
+    return dim.of(by_name[dim.base.name]) if isinstance(dim, DerivedDim) else by_name[dim.name]
 
 
 def named_dims(specs: Sequence[TensorSpec]) -> dict[str, DynamicDim]:
@@ -438,12 +429,7 @@ def export_dims(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:
     in steps is a multiple of a ``Dim`` with a name of its own: ``16 * Dim("height_", min=6, max=20)``.
     """
     dims = {name: _export_dim(dim) for name, dim in named_dims(specs).items() if not dim.is_fixed}
-    return {spec.name: {axis: _with_base(dim, dims) for axis, dim in spec.dynamic.items()} for spec in specs}
-
-
-def _with_base(dim: DynamicDim | DerivedDim, dims: Mapping[str, Any]) -> Any:
-    """The ``Dim`` of a dimension, computed from the one of its base if it is derived."""
-    return dim.of(dims[dim.base.name]) if isinstance(dim, DerivedDim) else dims[dim.name]
+    return {spec.name: {axis: resolved(dim, dims) for axis, dim in spec.dynamic.items()} for spec in specs}
 
 
 def _export_dim(dim: DynamicDim) -> Any:
@@ -467,7 +453,7 @@ def range_dims(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:
     for dim in named_dims(specs).values():
         if dim.name not in dims and not dim.is_fixed:  # only others are derived from it
             dims[dim.name] = torch.export.Dim(dim.name, min=dim.min, max=dim.max)
-    return {spec.name: {axis: _with_base(dim, dims) for axis, dim in spec.dynamic.items()} for spec in specs}
+    return {spec.name: {axis: resolved(dim, dims) for axis, dim in spec.dynamic.items()} for spec in specs}
 
 
 def first_calls(dims: Mapping[str, DynamicDim]) -> list[dict[str, int]]:

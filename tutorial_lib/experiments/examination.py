@@ -50,16 +50,11 @@ class Examination:
 
 
 def examine(case: Case) -> Examination:
-    """Look for what makes a model fail, or go wrong unseen, when it is compiled; no code is generated.
+    """Look for what makes a model fail, or go wrong unseen, when it is compiled where it is; no code is generated.
 
     The model is first called without compiling: same inputs, same result? Inputs left alone? Does a row depend on the
     other rows of its batch? Does all of it move to another device? Then ``jit`` and ``export`` capture it with backend
     ``eager`` (``input`` captures like ``export``), and the programs are compared with float64 at min, opt and max.
-
-    Parameters
-    ----------
-    case : Case
-        The model and its ranges, on the device where it will run.
 
     Raises
     ------
@@ -72,14 +67,13 @@ def examine(case: Case) -> Examination:
 def of_the_model(case: Case) -> Iterator[Finding]:
     """What is wrong with the model before anything compiles it."""
     inputs = case.example(case.traced)
-    once, again = (case.eager(*(x.clone() for x in inputs)) for _ in range(2))
+    given = [x.clone() for x in inputs]
+    once, again = case.eager(*given), case.eager(*(x.clone() for x in inputs))
     repeats = not differ(once, again)
     if not repeats:
         yield Finding("two calls with the same inputs differ")
     if repeats and _rows_are_mixed(case, inputs, once):
         yield Finding("a row depends on the other rows of its batch")
-    given = [x.clone() for x in inputs]
-    case.eager(*given)
     if not all(map(torch.equal, given, inputs)):
         yield Finding("it writes into its input")
     try:

@@ -105,7 +105,9 @@ class _Worker:
             return pool.submit(call, *args, **keywords).result()
         except BrokenProcessPool:
             self.end()
-            raise WorkerLost(f"the process that ran it ended early ({self._how()}).") from None
+            code = self._process.exitcode
+            how = f"signal {-code}" if code and code < 0 else f"exit code {code}"
+            raise WorkerLost(f"the process that ran it ended early ({how}).") from None
 
     def _start(self) -> ProcessPoolExecutor:
         self._process = None
@@ -137,22 +139,18 @@ class _Worker:
             self._pool.shutdown()
             self._pool = None
 
-    def _how(self) -> str:
-        code = self._process.exitcode
-        return f"signal {-code}" if code and code < 0 else f"exit code {code}"
-
 
 def _prepare() -> None:
     """Leave Ctrl-C to the process that waits, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
-    os._exit(1)
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 @contextlib.contextmanager

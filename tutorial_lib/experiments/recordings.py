@@ -166,13 +166,13 @@ class Recorded:
         return {"tutorial_lib": KIND, "schema": SCHEMA, "about": asdict(self.metadata), "runs": runs}
 
     def _fitting(self, choice: Mapping[str, str]) -> list[Result]:
-        results = [self._labelled(line.result) for line in self.runs if line.result.sweep]
-        return [result for result in results if _facts(result).items() >= choice.items()]
-
-    def _labelled(self, result: Result) -> Result:
-        assert result.sweep is not None
-        provenance = {**result.sweep.provenance, "recorded": self.label}
-        return replace(result, sweep=replace(result.sweep, provenance=provenance), recorded=self.label)
+        """The measured results that fit, labelled as recorded."""
+        fitting = []
+        for result in (line.result for line in self.runs):
+            if result.sweep and _facts(result).items() >= choice.items():
+                provenance = {**result.sweep.provenance, "recorded": self.label}
+                fitting.append(replace(result, sweep=replace(result.sweep, provenance=provenance), recorded=self.label))
+        return fitting
 
 
 def load(path: str | Path) -> Recorded:
@@ -228,7 +228,8 @@ def of(runs: Iterable[Line], command: str, notes: Sequence[str] = ()) -> Recorde
 
 
 def _anonymous(line: Line) -> Line:
-    return Line.from_dict(without_folders(with_floats(replace(line, host="").to_dict(), _rounded)))
+    plain = with_floats(replace(line, host="").to_dict(), lambda value: float(f"{value:.{DIGITS}g}"))
+    return Line.from_dict(without_folders(plain))
 
 
 def without_folders(value: Any) -> Any:
@@ -280,7 +281,12 @@ def _check_metadata(metadata: Metadata, where: str) -> None:
     for field in ("device", "command"):
         if not getattr(metadata, field).strip():
             raise ValueError(f"{where}.{field} is empty")
-    _check_date(metadata.date, f"{where}.date")
+    try:
+        has_zone = datetime.datetime.fromisoformat(metadata.date).tzinfo is not None
+    except ValueError:
+        has_zone = False
+    if not has_zone:
+        raise ValueError(f"{where}.date is {metadata.date!r}, no date with a time zone")
     if "torch" not in metadata.versions:
         raise ValueError(f"{where}.versions does not name torch")
 
@@ -313,19 +319,6 @@ def _text(content: Mapping[str, Any]) -> str:
     runs = [json.dumps(run, separators=(",", ":"), allow_nan=False) for run in content["runs"]]
     head = json.dumps({**content, "runs": []}, indent=1, allow_nan=False).removesuffix("[]\n}")
     return head + "[\n" + ",\n".join(runs) + "\n]\n}\n"
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
-
-
-def _check_date(text: str, where: str) -> None:
-    try:
-        has_zone = datetime.datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        has_zone = False
-    if not has_zone:
-        raise ValueError(f"{where} is {text!r}, no date with a time zone")
 
 
 def _refuse(constant: str) -> None:

@@ -220,8 +220,7 @@ def read_sizes(text: str, what: str = "to measure") -> tuple[int, ...]:
     """
     parts = [part for part in re.split(r"[\s,;]+", text) if part]
     try:
-        return tuple(dict.fromkeys(as_size(int(part), f"a size {what}") for part in parts))
-    except ValueError as error:
-        if isinstance(error, ShapeError):
-            raise
+        sizes = [int(part) for part in parts]
+    except ValueError:
         raise ShapeError(f"the sizes {what} are {text!r}; give whole numbers, as in 1, 4, 32.") from None
+    return tuple(dict.fromkeys(as_size(size, f"a size {what}") for size in sizes))

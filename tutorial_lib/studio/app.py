@@ -58,7 +58,7 @@ class Studio:
         self._form = Form(self._panel, self._runs)
         self._display = Display(self._panel, self._runs)
         self._lock = threading.RLock()  # handlers may run on any thread, beside the worker's
-        self._runner = Runner(self._runs, self._panel, self._display, self._lock, lambda: self._mark())
+        self._runner = Runner(self._runs, self._panel, self._display, self._lock, self._mark)
         self._current: Setting | None = None  # what is typed, if it can be built
         self._clicked: threading.Timer | None = None
         self._panel.offer(self._runs.device)
@@ -216,26 +216,17 @@ class Studio:
             return result
 
     def ask(self, size: int, outside: str = "raise") -> tuple[Answer, ...]:
-        """What each path of the shown result does with `size` of its first dimension.
+        """What each path of the shown result does with `size` of its first dimension, in the range or outside.
 
-        Parameters
-        ----------
-        size : int
-            In the range or outside.
-        outside : str
-            What a program may do outside its range: ``raise``, ``recompile`` (jit) or ``eager``.
+        Outside its range, a program does as `outside` says: ``raise``, ``recompile`` (jit) or ``eager``.
         """
         return self._runner.ask(self._asked_setting(), size, outside).result()
 
     def experiment(self, model: str = "", **changes: Any) -> Experiment:
         """A setting to try, shown with a button that types it into the panel, which stays as it is until then.
 
-        Parameters
-        ----------
-        model : str
-            Default: the first that the panel offers.
-        **changes
-            As for :meth:`set`; what is left out is as in a new panel.
+        Without a `model`, it is the first that the panel offers. The changes are those of :meth:`set`; what they leave
+        out is as in a new panel.
         """
         model = model or self._panel.model.options[0]
         return Experiment(self, model, self._runs.base(model).dims, changes)

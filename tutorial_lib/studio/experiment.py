@@ -1,60 +1,32 @@
 """An experiment: a setting to try in the panel, with buttons that set it. The panel stays as its reader left it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from dataclasses import fields
+from typing import Any
 
 import ipywidgets as w
 
 from tutorial_lib.core.shapes import DynamicDim
 from tutorial_lib.experiments.result import Result
 from tutorial_lib.experiments.setting import Setting
-from tutorial_lib.paths import PATHS
 from tutorial_lib.studio.cached_runs import Answer
 from tutorial_lib.studio.downloads import Snapshot
-from tutorial_lib.studio.form import INVALID
+from tutorial_lib.studio.form import ENTRIES, INVALID
 from tutorial_lib.studio.panel import BUDGET
 from tutorial_lib.teach.shown import Shown, says
 
-DEFAULTS: Mapping[str, Any] = {
-    "backend": "auto",
-    "race": "",
-    "precision": "fp32",
-    "paths": tuple(PATHS),
-    "sizes": (),
-    "options": {},
-    "samples": 3,
-    "budget": BUDGET,
-    "engines": False,
-    "calls": (),
-}
+DEFAULTS = {field.name: field.default for field in fields(Setting) if field.name in ENTRIES}
+DEFAULTS |= {"race": "", "budget": BUDGET}
 """What an experiment sets where it says nothing else, so that it does not depend on what the panel has."""
 
 
-class Panel(Protocol):
-    """What an experiment asks of a studio, whose module imports this one."""
-
-    def set(self, **changes: Any) -> Setting: ...  # noqa: D102
-    def start(self, fresh: bool = False) -> Any: ...  # noqa: D102
-    def run_beside(self, **changes: Any) -> Result: ...  # noqa: D102
-    def ask_beside(self, changes: Mapping[str, Any], size: int, outside: str) -> tuple[Answer, ...]: ...  # noqa: D102
-
-
 class Experiment(Shown):
-    """What to set, shown with two buttons; :meth:`set` and :meth:`build` do what they do.
+    """What to set in the panel of a `studio`, shown with two buttons; :meth:`set` and :meth:`build` do what they do.
 
-    Parameters
-    ----------
-    studio : Studio
-        Whose panel it is.
-    model : str
-        Name of the model.
-    dims : mapping
-        The model's own ranges, for those that are not set.
-    changes : mapping
-        What is to be set, with the names of :meth:`Studio.set`.
+    `changes` has the names of :meth:`Studio.set`; `dims`, the model's own ranges, are for those it leaves out.
     """
 
-    def __init__(self, studio: Panel, model: str, dims: Mapping[str, DynamicDim], changes: Mapping[str, Any]) -> None:
+    def __init__(self, studio: Any, model: str, dims: Mapping[str, DynamicDim], changes: Mapping[str, Any]) -> None:
         self._studio = studio
         ranges = {name: (dim.min, dim.opt, dim.max) for name, dim in dims.items()}
         self._setting = {"model": model, **DEFAULTS, **ranges, **changes}
@@ -64,7 +36,7 @@ class Experiment(Shown):
         self.told, row = w.HTML(), []
         for text, do in buttons.items():
             row.append(w.Button(description=text, layout={"width": "auto"}))
-            row[-1].on_click(_click(do))
+            row[-1].on_click(lambda _, do=do: do())
         box = w.VBox(
             [w.HTML(f'<div class="tl-question"><b>Set in the panel:</b> {words}</div>'), w.HBox(row), self.told]
         )
@@ -108,10 +80,6 @@ class Experiment(Shown):
             return str(error)
         self.told.value = says(done, True)
         return done
-
-
-def _click(do: Callable[[], Any]) -> Callable[[Any], None]:
-    return lambda _: do()
 
 
 def _typed(value: Any) -> str:

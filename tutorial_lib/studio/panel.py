@@ -1,6 +1,7 @@
 """The widgets of the studio and where they stand, of core ipywidgets only. What they do is in ``app``."""
 
 import html
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -225,15 +226,9 @@ class Panel:
         ]
         self.precision.options = [(_labelled(name, precision.why_not(name, device)), name) for name in precision.DTYPES]
         self.race.options = [("no other", ""), *self.backend.options[1:]]
-        self.backend.value, self.race.value, self.precision.value = (
-            AUTO,
-            "",
-            "fp32",
-        )  # new options leave nothing selected
+        # New options leave nothing selected.
+        self.backend.value, self.race.value, self.precision.value = AUTO, "", "fp32"
 
 
 def _labelled(name: str, reason: str | None) -> str:
-    if reason is None:
-        return name
-    short = reason if len(reason) <= 60 else reason[:57].rsplit(" ", 1)[0] + " ..."
-    return f"{name}, not here: {short}"
+    return name if reason is None else f"{name}, not here: {textwrap.shorten(reason, 60, placeholder=' ...')}"

@@ -82,10 +82,10 @@ def _sweeps(pinned: Pinned) -> list[tuple[str, Sweep]]:
     return [(label, result.sweep) for label, result in pinned if result.sweep]
 
 
-def image(figure: Figure, alt: str, stale: bool = False) -> str:
-    """A figure as an ``<img>`` that needs no other file, greyed if it is of an earlier setting."""
+def image(figure: Figure, alt: str) -> str:
+    """A figure as an ``<img>`` that needs no other file."""
     content = base64.b64encode(plots.svg(figure).encode()).decode()
-    return str(HTML.image(content, alt, stale, round(96 * figure.get_figwidth())))
+    return str(HTML.image(content, alt, round(96 * figure.get_figwidth())))
 
 
 def images(figures: Sequence[Figure], alt: str) -> str:
@@ -139,8 +139,7 @@ def table(result: Result, pinned: Pinned = ()) -> str:
 
 
 def _dim(sweep: Sweep) -> dict[str, Any]:
-    first: dict[str, Any] = sweep.provenance["dims"][0]
-    return first
+    return sweep.provenance["dims"][0]
 
 
 def _rows(sweep: Sweep) -> Rows:
