@@ -124,6 +124,13 @@ def test_an_earlier_run_is_faint_behind_and_named_once(plot, result, earlier):
     assert max(line.get_zorder() for line in faint) < min(line.get_zorder() for line in bold)
 
 
+def test_a_path_that_only_an_earlier_run_has_is_named_in_the_legend(result, earlier):
+    named = legend(plots.speedup(earlier, [("A", result)]))
+    assert {"jit", "input", "export"} <= set(named)
+    assert named.count("jit") == 1
+    assert plots.describe(plots.speedup(earlier, [("A", result)])) == plots.describe(plots.speedup(earlier))
+
+
 def test_earlier_runs_differ_by_their_lines(result):
     figure = plots.panel(result, [(label, result) for label in "ABC"])
     lines = [line for line in figure.axes[0].get_lines() if line.get_alpha() and line.get_color() == "#0072B2"]

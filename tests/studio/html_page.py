@@ -20,7 +20,7 @@ class Page(HTMLParser):
             self.rows.append([])
         if tag in ("td", "th"):
             self.rows[-1].append("")
-        if tag != "img":
+        if tag not in ("img", "br"):  # which never close
             self.open.append(tag)
 
     def handle_endtag(self, tag):

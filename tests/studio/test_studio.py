@@ -690,6 +690,16 @@ def test_a_pinned_result_stays_and_can_be_restored(studio, page):
     assert page.labels(" [AB]$") == []
 
 
+def test_a_click_while_code_writes_the_entries_is_not_lost(studio, page):
+    result = studio.build()
+    clicked = threading.Thread(target=page["Pin"].click)
+    with studio._lock, studio._form.quiet():  # as `studio.set` in a cell
+        clicked.start()
+        clicked.join(0.2)
+    clicked.join(PATIENCE)
+    assert studio.pins == {"A": result}
+
+
 def test_a_pin_of_another_model_brings_the_model_back(two_models):
     page, result = Page(two_models), two_models.build()
     two_models.pin()

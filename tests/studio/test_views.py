@@ -92,6 +92,12 @@ def test_a_median_carries_its_percentiles_and_its_warning(result):
     assert "distrust" in page.text
 
 
+def test_a_median_and_its_interval_have_lines_of_their_own_where_no_style_sheet_is_let_in(result):
+    row = result.sweep.table.query("path == 'jit'").iloc[0]
+    median = f">{row['median_ms']:.3f}<br><span"
+    assert median in views.table(with_table(result, warning="")).replace("*<br>", "<br>")
+
+
 def test_a_difference_is_said_in_words(result):
     rows = Page(views.table(with_table(result, agrees=False, ratio=9.5))).rows
     assert rows[2][4:6] == ["9.50x", "NO"]

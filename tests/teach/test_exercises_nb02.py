@@ -100,6 +100,21 @@ def test_the_panel_says_why_it_does_not_build_and_keeps_what_it_shows(panel, typ
     assert panel.figure.value == figure
 
 
+def test_the_picture_is_grey_while_the_entries_are_not_what_it_shows(panel):
+    def is_grey():
+        return "tl-stale" in panel.figure._dom_classes
+
+    assert not is_grey()
+    panel.example.value = (1, 4, 32)
+    assert is_grey()
+    panel.build_button.click()
+    assert not is_grey()
+    panel.build(4, 2, 8)
+    assert is_grey()
+    panel.type(1, 4, 32)
+    assert not is_grey()
+
+
 def test_the_exercise_looks_at_the_last_state_of_the_panel(panel):
     assert "the call at batch 1 built another engine" in said("02.no-surprise", panel.reports)
     panel.build(1, 4, 32)

@@ -12,7 +12,7 @@ WRONG_TYPES = (None, ..., "", "  ", "many", [], {}, object(), float("nan"), floa
 
 @pytest.fixture
 def engines():
-    return predict("How many engines does `jit` build?", answer=2, why="Batch 1 has its own.")
+    return predict("How many engines does `jit` build?", answer=2, why="Batch 1 has its own: `jit`.")
 
 
 def test_a_right_number_is_right_however_it_is_typed(engines):
@@ -36,7 +36,7 @@ def test_the_answer_is_revealed_after_a_guess_beside_the_first_one(engines):
     assert engines.why.value == ""
     engines.answer(5)
     engines.answer(2)
-    assert engines.reveal() == "2. Batch 1 has its own."
+    assert engines.reveal() == "2. Batch 1 has its own: `jit`."
     assert "You said 5." in engines.why.value
 
 
@@ -47,7 +47,7 @@ def test_the_buttons_and_enter_do_the_same_as_the_methods(engines):
     engines.check_button.click()
     assert "Yes" in engines.told.value
     engines.reveal_button.click()
-    assert "Batch 1 has its own." in engines.why.value
+    assert "Batch 1 has its own: <code>jit</code>." in engines.why.value
 
 
 def test_a_choice_is_one_of_the_choices():
@@ -55,7 +55,7 @@ def test_a_choice_is_one_of_the_choices():
     assert path.field.value is None, "nothing is chosen for the reader"
     assert path.answer(None).startswith("Choose one")
     assert path.answer(["export"]).startswith("Choose one")
-    assert path.answer("jit") == "No, not jit."
+    assert path.answer("jit") == 'No, not "jit".'
     assert path.answer("export") == "Yes: export."
 
 

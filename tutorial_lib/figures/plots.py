@@ -269,6 +269,10 @@ def _draw_curves(axes: Axes, sweep: Sweep, behind: Behind, column: str, eager: b
     for name, rows in _curves(sweep):
         if (eager or name != EAGER) and rows[column].notna().any():
             axes.plot(rows["size"], rows[column], label=name, markersize=5, **STYLES.get(name, OTHER))
+    # A path that only earlier runs have would be a colour without a name in the legend.
+    for name in dict.fromkeys(name for _, run in behind for name in run.table["path"]):
+        if name not in set(sweep.table["path"]):
+            axes.plot([], [], label=name, **{**STYLES.get(name, OTHER), **FAINT})
 
 
 def _draw_intervals(axes: Axes, sweep: Sweep, low: str, high: str, eager: bool = True) -> str:

@@ -356,9 +356,9 @@ class Studio:
         """`do` as a handler: under the lock, and with its errors in the panel, since a handler's are shown nowhere."""
 
         def handle(_: Any) -> None:
-            if self._form.writing:
-                return
             with self._lock:
+                if self._form.writing:  # by this thread: another one would hold the lock
+                    return
                 try:
                     do()
                 except INVALID as error:

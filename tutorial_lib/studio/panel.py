@@ -92,7 +92,7 @@ class Panel:
         self.ranges: dict[str, RangeControls] = {}
         self.ranges_box = w.VBox()
         self.profiles = w.Text(
-            description="profiles", placeholder="one range: that above", layout={"width": "44em"}, style=auto
+            description="profiles", placeholder="one range: that above", layout={"width": "36em"}, style=auto
         )
         self.profiles.tooltip = "Several, each a range for every dimension, with a semicolon between them"
         self.add_profile = _button("Add a profile", "Add the range above to the profiles")

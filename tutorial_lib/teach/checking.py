@@ -1,6 +1,5 @@
 """Exercises: `check` judges an answer and never raises, `hint` says more. Each notebook's are in ``exercises/``."""
 
-import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from tutorial_lib.core.shapes import DynamicDim, ShapeError
 from tutorial_lib.teach.pictures import picture
 from tutorial_lib.teach.prediction import KEY, as_number
+from tutorial_lib.teach.shown import code_as_html
 
 LARGEST_SIZE = 4096
 """A range of an exercise goes no further, so that no answer, however absurd, fills the memory."""
@@ -46,7 +46,7 @@ class Feedback:
         color, mark = ("#009E73", "Right") if self.right else ("#D55E00", "Not yet")
         text = (
             f'<div role="status" style="border-left: 4px solid {color}; padding: 2px 8px">'
-            f"<b>{mark}:</b> {html.escape(self.sentence, quote=False)}</div>"
+            f"<b>{mark}:</b> {code_as_html(self.sentence)}</div>"
         )
         if self.table is not None:
             text += self.table.to_html(index=False, border=0)

@@ -1,6 +1,5 @@
 """Predict before you look: a question, your guess, *Check*, and then *Reveal*."""
 
-import html
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 import ipywidgets as w
 
-from tutorial_lib.teach.shown import Shown, says
+from tutorial_lib.teach.shown import Shown, code_as_html, says
 
 Answer = float | str
 KEY = re.compile(r"(\d\d)\.([\w-]+)")
@@ -52,7 +51,7 @@ class Prediction(Shown):
     def __init__(self, question: Question) -> None:
         self._question = question
         self._first: str | None = None
-        text = w.HTML(f'<div class="tl-question"><b>Predict.</b> {_code(question.text)}</div>')
+        text = w.HTML(f'<div class="tl-question"><b>Predict.</b> {code_as_html(question.text)}</div>')
         if question.choices:
             options = [(choice, choice) for choice in question.choices]
             self.field: Any = w.RadioButtons(options=options, index=None, layout={"width": "auto"})
@@ -85,7 +84,8 @@ class Prediction(Shown):
         if self._first is None:
             return "Predict first: a wrong guess is what you will remember."
         sentence = f"{self._show(self._right())}. {self._question.why}".strip()
-        self.why.value = says(f"You said {self._first}. The answer: {sentence}")
+        first = f'"{self._first}"' if self._question.choices else self._first
+        self.why.value = says(f"You said {first}. The answer: {sentence}")
         return sentence
 
     def _clicked(self) -> None:
@@ -105,7 +105,7 @@ class Prediction(Shown):
         if question.choices:
             if value not in question.choices:
                 return f"Choose one: {', '.join(question.choices)}.", None
-            return (f"Yes: {value}.", True) if value == right else (f"No, not {value}.", False)
+            return (f"Yes: {value}.", True) if value == right else (f'No, not "{value}".', False)
         number = as_number(value, question.unit)
         if number is None:
             return f"Type a number{f' of {question.unit}' if question.unit else ''}, such as 12.", None
@@ -161,8 +161,3 @@ def as_number(value: Any, unit: str = "") -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) and not isinstance(value, bool) else None
-
-
-def _code(text: str) -> str:
-    """Text as HTML, with what stands between backticks as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))

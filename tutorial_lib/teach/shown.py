@@ -1,6 +1,7 @@
 """What every widget of the course shares: its style, and what stands in its place where no kernel runs."""
 
 import html
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,4 +61,9 @@ def says(sentence: str, good: bool | None = None) -> str:
     if not sentence:
         return ""
     mark = {True: "tl-good", False: "tl-notyet", None: "tl-plain"}[good]
-    return f'<div class="tl-says {mark}" role="status">{html.escape(sentence, quote=False)}</div>'
+    return f'<div class="tl-says {mark}" role="status">{code_as_html(sentence)}</div>'
+
+
+def code_as_html(text: str) -> str:
+    """Text as HTML, with what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))

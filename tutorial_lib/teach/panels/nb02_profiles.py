@@ -41,6 +41,7 @@ class Profiles(Shown):
         self.example.layout.width = "16em"
         self.build_button = w.Button(description="Build", button_style="primary", layout={"width": "auto"})
         self.build_button.add_class("tl-build")
+        self._drawn: tuple[int, ...] = first
         self.told, self.figure = w.HTML(), w.HTML()
         wrap = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "2px 12px"}
         text = "Type min, opt and max, and press Build: TensorRT's profiles appear beside what was typed."
@@ -49,6 +50,8 @@ class Profiles(Shown):
         self.build(*first)
         self.example.observe(lambda change: self.type(*change["new"]), "value")
         self.build_button.on_click(lambda _: self.build(*(entry.value for entry in self.entries)))
+        for entry in self.entries:
+            entry.observe(lambda _: self._mark(), "value")
 
     def type(self, *sizes: int) -> None:
         """Put min, opt and max into the entries."""
@@ -72,7 +75,16 @@ class Profiles(Shown):
         self.told.value = says(sentence, True)
         dynamic = low < high  # a single size has no axis to draw
         self.figure.value = picture(engine_profiles.profiles(list(reports)), sentence) if dynamic else ""
+        self._drawn = low, opt, high
+        self._mark()
         return sentence
+
+    def _mark(self) -> None:
+        """Grey the picture while the entries are not what it shows."""
+        if tuple(entry.value for entry in self.entries) == self._drawn:
+            self.figure.remove_class("tl-stale")
+        else:
+            self.figure.add_class("tl-stale")
 
 
 def _got(reports: tuple[EngineReport, ...]) -> str:
