@@ -1,6 +1,5 @@
 """Predict before you look: a question, your guess, *Check*, and then *Reveal*."""
 
-import html
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 import ipywidgets as w
 
-from tutorial_lib.teach.shown import Shown, says
+from tutorial_lib.teach.shown import Shown, says, with_code
 
 Answer = float | str
 KEY = re.compile(r"(\d\d)\.([\w-]+)")
@@ -52,7 +51,7 @@ class Prediction(Shown):
     def __init__(self, question: Question) -> None:
         self._question = question
         self._first: str | None = None
-        text = w.HTML(f'<div class="tl-question"><b>Predict.</b> {_code(question.text)}</div>')
+        text = w.HTML(f'<div class="tl-question"><b>Predict.</b> {with_code(question.text)}</div>')
         if question.choices:
             options = [(choice, choice) for choice in question.choices]
             self.field: Any = w.RadioButtons(options=options, index=None, layout={"width": "auto"})
@@ -161,8 +160,3 @@ def as_number(value: Any, unit: str = "") -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) and not isinstance(value, bool) else None
-
-
-def _code(text: str) -> str:
-    """Text as HTML, with what stands between backticks as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
