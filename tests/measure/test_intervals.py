@@ -182,6 +182,13 @@ def test_tables_without_intervals_say_nothing(swept):
     assert "interval ms" in swept.summary()
 
 
+def test_the_rows_of_the_summary_are_short_and_the_table_has_the_whole_warning(swept):
+    table = judged(swept, (1.2, 1.4), (1.1, 1.2)).table
+    table = table.assign(low_ms=1.0, high_ms=2.5, warning="unstable: the coefficient of variation is 14%")
+    row = replace(swept, table=table).summary().iloc[0]
+    assert (row["interval ms"], row["interval"], row["note"]) == ("1.000–2.500", "1.20–1.40", "unstable")
+
+
 # ---- the promise ------------------------------------------------------------------------------------------------
 
 

@@ -11,12 +11,51 @@ from test_project import ROOT
 pytestmark = pytest.mark.slow
 BEGIN = re.compile(r"import .*\bteach\b|teach\.predict|teach\.panels|studio = Studio")
 """Cells that a learner needs for the rest: predictions and panels, and what they import."""
-MOVED = "{{'activation memory': True, 'weights': {0}, 'layers': False}}"
-ANSWERS = {  # wrong, empty, absurd, right
-    "00_start_here": ("00.range", ["(2, 8, 100)", "...", "10**30", "(1, 8, 100)"]),
-    "01_three_compile_paths": ("01.one-engine", ["(1, 4, 32)", "None", "'many'", "(2, 4, 32)"]),
-    "02_what_tensorrt_really_gets": ("02.min-block-size", ["30", "...", "10**30", "3"]),
-    "03_shape_studio": ("03.max", [MOVED.format(True), "...", "'a lot'", MOVED.format(False)]),
+JIT = """def my_jit(model, x, backend):
+    {}
+    return torch.compile(model, backend=backend)
+
+
+"""
+TOOK_PART = """def took_part(report):
+    return {}
+
+
+"""
+MEMORY = """def my_memory(largest):
+    return {}
+
+
+"""
+ANSWERS = {  # wrong, empty, absurd, right: what is written above the line with check, and what is checked
+    "00_start_here": ("00.range", [("", "(2, 8, 100)"), ("", "..."), ("", "10**30"), ("", "(1, 8, 100)")]),
+    "01_three_compile_paths": (
+        "01.mark",
+        [
+            (JIT.format("torch._dynamo.mark_dynamic(x, 0)"), "my_jit"),
+            ("def my_jit(model, x, backend): ...\n\n\n", "my_jit"),
+            ("", "'many'"),
+            (JIT.format("torch._dynamo.mark_dynamic(x, 0, min=2, max=32)"), "my_jit"),
+        ],
+    ),
+    "02_what_tensorrt_really_gets": (
+        "02.took-part",
+        [
+            (TOOK_PART.format("report.result"), "took_part"),
+            (TOOK_PART.format("..."), "took_part"),
+            ("", "10**30"),
+            (TOOK_PART.format("len(report.engines) > 0 and report.result is True"), "took_part"),
+        ],
+    ),
+    "03_shape_studio": (
+        "03.memory",
+        [
+            (MEMORY.format("27.6 / 8 * largest"), "my_memory"),
+            (MEMORY.format("..."), "my_memory"),
+            (MEMORY.format("-(10.0**300)"), "my_memory"),
+            (MEMORY.format("27.6 + (163.1 - 27.6) / 56 * (largest - 8)"), "my_memory"),
+        ],
+    ),
 }
 
 
@@ -85,9 +124,9 @@ def test_a_learner_predicts_and_does_an_exercise_with_wrong_empty_absurd_and_rig
     prediction.get_by_text("The answer:").wait_for()
     key, answers = ANSWERS[name]
     (cell,) = learner.cells(rf'teach\.check\("{key}"')
-    for number, answer in enumerate(answers):
+    for number, (written, answer) in enumerate(answers):
         verdict = "Right:" if number == 3 else "Not yet:"
-        learner.run(cell, f'teach.check("{key}", {answer})').get_by_text(verdict).wait_for()
+        learner.run(cell, f'{written}teach.check("{key}", {answer})').get_by_text(verdict).wait_for()
 
 
 def test_the_first_control_moves_something_large(page, students):  # noqa: F811

@@ -85,6 +85,22 @@ def test_a_feedback_shows_its_table_and_its_figure_with_words_for_it():
     assert 'alt="Engines over batch"' in html
 
 
+def test_code_between_backticks_is_code_in_html_and_what_was_typed_stays_text():
+    table = pd.DataFrame({"what": ["`x < 1` or " + 60 * "y", "one ` alone"]})
+    shown = Feedback(False, "put `<b>1</b>` in place of the `...`; one ` alone", table)._repr_html_()
+    assert "put <code>&lt;b&gt;1&lt;/b&gt;</code> in place of the <code>...</code>; one ` alone" in shown
+    assert "<td><code>x &lt; 1</code> or " + 60 * "y" + "</td>" in shown
+    assert "<td>one ` alone</td>" in shown
+    assert "`..." in repr(Feedback(False, "in place of the `...`"))
+
+
+@pytest.mark.parametrize("key", sorted(checking.EXERCISES))
+def test_no_feedback_and_no_hint_shows_a_raw_backtick(key):
+    assert "`" not in check(key, ...)._repr_html_()
+    assert "`" not in hint(key)._repr_html_()
+    assert repr(hint(key)).startswith("Hint: ")
+
+
 def test_a_range_is_three_whole_numbers_in_order():
     assert checking.a_range([1, 4, 32]) == DynamicDim("batch", 1, 4, 32)
     for answer, said in {

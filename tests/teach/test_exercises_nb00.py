@@ -27,6 +27,14 @@ def test_the_first_thing_that_is_wrong_is_named(answer, said):
     assert said in feedback.sentence
 
 
+@pytest.mark.parametrize(("answer", "drawn"), [((2, 8, 100), "1 is refused"), ((1, 8, 100), "1 is served")])
+def test_a_range_is_drawn_with_the_batches_that_come(answer, drawn):
+    feedback = check("00.range", answer)
+    texts = [text.get_text() for text in feedback.figure.axes[0].texts]
+    assert texts == ["opt 8", drawn, "100 is served"]
+    assert f'alt="A range from {answer[0]} to 100, and the batches that come"' in feedback._repr_html_()
+
+
 def small(low, opt, high):
     return gated_norm(batch=(low, opt, high), tokens=3, width=16)
 

@@ -5,7 +5,6 @@ import torch
 
 from tutorial_lib import PATHS, Case, DynamicDim, ExpandReshapeModel, TensorSpec, expand_reshape, gated_norm
 from tutorial_lib.teach import check
-from tutorial_lib.teach.exercises.nb01 import REAL_OPTS
 
 
 def said(key, answer):
@@ -14,10 +13,51 @@ def said(key, answer):
     return feedback.sentence
 
 
-def test_a_range_from_2_has_one_engine_on_jit():
-    assert check("01.one-engine", (2, 4, 32)).right
-    assert "gives 2 engines" in said("01.one-engine", (1, 4, 32))
-    assert "does not include batch 32" in said("01.one-engine", (2, 4, 31))
+def marked(axis=0, **bounds):
+    def my_jit(model, x, backend):
+        torch._dynamo.mark_dynamic(x, axis, **bounds)
+        return torch.compile(model, backend=backend)
+
+    return my_jit
+
+
+def test_a_marked_batch_is_answered_by_one_graph_for_the_whole_range():
+    feedback = check("01.mark", marked(min=2, max=32))
+    assert feedback.right
+    assert list(feedback.table["batch"]) == [4, 8, 2, 32, 33, 1]
+    assert list(feedback.table["graphs so far"]) == [1, 1, 1, 1, 2, 3]
+    assert "2/4/32" in feedback.table["the graph that answered"][0]
+
+
+@pytest.mark.parametrize(
+    ("my_jit", "sentence"),
+    [
+        (lambda model, x, backend: torch.compile(model, backend=backend), "batch 8 compiled another graph, because"),
+        (marked(1), "the first is for a batch of 4 alone"),
+        (marked(min=4, max=32), "batch 2 compiled another graph, because the first is for batches from 4 to 32"),
+        (marked(min=2, max=16), "batch 32 compiled another graph"),
+        (marked(min=2, max=64), "goes on to 64"),
+        (marked(), "it takes 33 as well"),
+        (lambda model, x, backend: torch.compile(model, backend=backend, dynamic=True), "it takes 33 as well"),
+        (lambda model, x, backend: model, "nothing was compiled"),
+        (lambda model, x, backend: torch.compile(lambda x: model(x) + 1, backend=backend), "not the model's"),
+        (lambda model, x, backend: lambda x: x, "comes back a tensor (4, 3, 24)"),
+        (lambda model, x, backend: lambda x: 1 / 0, "raised ZeroDivisionError: division by zero"),
+        (lambda model, x, backend: ..., "still returns `...`"),
+        (lambda model, x, backend: 3, "returns a int"),
+        (lambda model: model, "raised TypeError"),
+    ],
+)
+def test_a_batch_that_is_marked_otherwise_is_told_what_was_compiled(my_jit, sentence):
+    assert sentence in said("01.mark", my_jit)
+
+
+def test_the_exercise_does_not_take_the_graphs_of_the_notebooks_model():
+    case = expand_reshape(batch=(2, 4, 32), embed_dim=24, tokens=3)
+    program = PATHS["jit"](case, "eager")
+    assert check("01.mark", marked(min=2, max=32)).right
+    program(*case.example(8))
+    assert len(program.build.engines) == 1
 
 
 def test_a_function_that_pads_one_image_serves_every_batch():
@@ -45,25 +85,31 @@ def test_a_function_that_serves_wrongly_is_told_where(serve, sentence):
     assert sentence in said("01.serve-one", serve)
 
 
-def test_the_opts_of_the_key_are_those_of_real_builds():
-    asked = expand_reshape(batch=(1, 1, 32), embed_dim=24, tokens=3)
-    engines = {path: build(asked, "eager").build.engines for path, build in PATHS.items()}
-    assert {path: [each.data[0].opt[0] for each in built] for path, built in engines.items()} == REAL_OPTS
-    assert check("01.opt-one", REAL_OPTS).right
-    assert check("01.opt-one", {"jit": (2, 1), "input": 2, "export": [2]}).right
+def opts(build):
+    return [engine.data[0].opt[0] for engine in build.engines]
+
+
+def test_a_function_that_reads_the_opts_of_a_build_shows_that_nobody_gets_1():
+    feedback = check("01.opt-one", opts)
+    assert feedback.right
+    table = feedback.table[feedback.table["asked for"] == "1 / 1 / 32"]
+    assert dict(zip(table["path"], table["yours"], strict=True)) == {"jit": "[2, 1]", "input": "[2]", "export": "[2]"}
+    assert check("01.opt-one", lambda build: tuple(opts(build))).right
 
 
 @pytest.mark.parametrize(
-    ("answer", "sentence"),
+    ("read", "sentence"),
     [
-        ({"jit": [1, 1], "input": [2], "export": [2]}, "for jit, [1, 1]"),
-        ({"jit": [2], "input": [2], "export": [2]}, "jit does not have 1 engine:"),
-        ({"jit": [2, 1], "input": [2]}, "nothing about 'export'"),
-        ({"jit": [2, 1], "input": "2", "export": [2]}, "for input, give a list"),
+        (lambda build: [2, 1], "for 1 / 4 / 32 on jit the build has opt [4, 1], and yours is [2, 1]"),
+        (lambda build: opts(build)[0], "yours is 4."),
+        (lambda build: [engine.data[0].opt for engine in build.engines], "yours is [(4, 3, 24), (1, 3, 24)]"),
+        (lambda build: [engine.data[0].min[0] for engine in build.engines], "yours is [2, 1]"),
+        (lambda build: build.opt, "raised AttributeError"),
+        (lambda build: None, "yours is None"),
     ],
 )
-def test_the_first_wrong_opt_is_named(answer, sentence):
-    assert sentence in said("01.opt-one", answer)
+def test_a_function_that_reads_something_else_is_told_for_which_build(read, sentence):
+    assert sentence in said("01.opt-one", read)
 
 
 def patches(low, high, batch=(1, 4, 32), width=24, model=None):

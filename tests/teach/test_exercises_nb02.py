@@ -58,10 +58,34 @@ def test_a_check_in_front_lets_the_range_pass_and_names_what_it_refuses():
     assert "return nothing, not a bool" in said("02.range-check", lambda x: True)
 
 
-def test_the_largest_block_is_the_number_of_operators():
-    assert check("02.min-block-size", 3).right
-    assert "PyTorch runs all of it" in said("02.min-block-size", 4)
-    assert "larger number" in said("02.min-block-size", 2)
+@pytest.mark.parametrize(
+    "took_part",
+    [
+        lambda report: len(report.engines) > 0 and report.result is True,
+        lambda report: bool(report.engines) and report.result and report.error is None,
+        lambda report: sum(engine.operators for engine in report.engines) * bool(report.result),
+    ],
+)
+def test_a_check_that_counts_engines_and_compares_is_right(took_part):
+    feedback = check("02.took-part", took_part)
+    assert feedback.right
+    assert list(feedback.table["should"]) == list(feedback.table["with your check"])
+
+
+@pytest.mark.parametrize(
+    ("took_part", "sentence"),
+    [
+        (lambda report: report.result, "PyTorch agrees with itself, without any engine; your check lets it pass"),
+        (lambda report: report.engines, "'a wrong weight' should fail, since the output differs"),
+        (lambda report: report.engines and report.result is not False, "'an error after the build' should fail"),
+        (lambda report: len(report.engines) == 1 and report.result, "'a model in two parts' should pass"),
+        (lambda report: None, "'min_block_size 3' should pass"),
+        (lambda report: report.engines[0].operators > 2, "raised IndexError"),
+        (lambda report: ..., "still returns `...`"),
+    ],
+)
+def test_a_check_that_lets_the_wrong_reports_pass_is_told_the_first(took_part, sentence):
+    assert sentence in said("02.took-part", took_part)
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import pytest
 from test_project import ROOT, cells_of
 
 from tutorial_lib import engines, expand_reshape
-from tutorial_lib.engines import EnginesUnavailable, install
+from tutorial_lib.engines import EnginesUnavailable, Recording, install
 from tutorial_lib.studio import Studio
 from tutorial_lib.teach import check
-from tutorial_lib.teach.exercises.nb03 import MOVES
+from tutorial_lib.teach.exercises.nb03 import ACTIVATION_MB
+from tutorial_lib.teach.panels.recorded import built
 from tutorial_lib.teach.questions.nb03 import QUESTIONS
 
 QUICK = {"backend": "eager", "samples": 1, "budget": 0}
@@ -76,43 +77,88 @@ def test_a_function_that_changes_what_it_is_given_does_not_change_the_question()
     assert said("03.choose", clears) == said("03.choose", clears)
 
 
-def test_the_error_of_bf16_is_judged_by_powers_of_ten():
-    assert check("03.bf16", {"error grows by": 10_000, "error / eager's": 1}).right
-    assert "8 bits" in said("03.bf16", {"error grows by": 10, "error / eager's": 1})
-    assert "more than 16 bits" in said("03.bf16", {"error grows by": 1e7, "error / eager's": 1})
-    assert "bfloat16, too" in said("03.bf16", {"error grows by": 1e4, "error / eager's": 10})
+@pytest.fixture
+def run():
+    studio = Studio()
+
+    def run(precision, model="perceptron", tokens=(2, 4, 8), sizes=(8,)):
+        trial = studio.experiment(model, tokens=tokens, paths=["export"], precision=precision, sizes=sizes, **QUICK)
+        return trial.result()
+
+    yield run
+    studio.close()
 
 
-def test_only_memory_moves_with_max():
-    assert check("03.max", dict(MOVES)).right
-    assert "'layers' stayed" in said("03.max", {**MOVES, "layers": True})
-    assert "did move" in said("03.max", {**MOVES, "activation memory": False})
-    assert "say True" in said("03.max", {**MOVES, "weights": "no"})
+def test_two_experiments_show_what_bf16_costs(run):
+    feedback = check("03.bf16", {"fp32": run("fp32"), "bf16": run("bf16")})
+    assert feedback.right
+    assert "compiling costs none on top" in feedback.sentence
+    (row,) = feedback.table.to_dict("records")
+    grown = float(row["grows by"].removesuffix("x").replace(",", ""))
+    assert 1_000 < grown < 100_000
+    assert 0.1 <= float(row["error / eager's in bf16"].removesuffix("x")) <= 1.5
+
+
+def test_experiments_that_cannot_be_compared_are_told_why(run, in_panel):
+    fp32, bf16 = run("fp32"), run("bf16")
+    assert "the experiment for 'bf16' is in fp32" in said("03.bf16", {"fp32": fp32, "bf16": fp32})
+    assert "is about expand-reshape" in said("03.bf16", {"fp32": in_panel((2, 4, 8)), "bf16": bf16})
+    assert "no number of tokens" in said("03.bf16", {"fp32": run("fp32", sizes=(4,)), "bf16": bf16})
+    assert "measured nothing" in said("03.bf16", {"fp32": replace(fp32, sweep=None), "bf16": bf16})
+    assert "you give a float" in said("03.bf16", {"fp32": 1e-7, "bf16": bf16})
+    assert "put your answer for 'bf16'" in said("03.bf16", {"fp32": fp32, "bf16": ...})
+
+
+def through(known):
+    (small, low), (large, high) = known.items()
+    return lambda largest: low + (high - low) / (large - small) * (largest - small)
+
+
+def test_a_line_through_two_engines_tells_the_memory_of_the_others():
+    feedback = check("03.memory", through({8: 27.6, 64: 163.1}))
+    assert feedback.right
+    assert feedback.figure is not None
+    assert check("03.memory", through({8: 27.6, 64: 163})).right, "as the panel rounds it"
+
+
+@pytest.mark.parametrize(
+    ("my_memory", "sentence"),
+    [
+        (lambda largest: 27.6 / 8 * largest, "for a max of 16, TensorRT's engine wants 46.92 MB, and yours says 55.2"),
+        (lambda largest: 163.1, "for a max of 8"),
+        (lambda largest: -1e300, "yours says -1e+300 MB"),
+        (lambda largest: 10**400, "give a number"),
+        (lambda largest: {8: 27.6, 64: 163.1}[largest], "my_memory(16) raised KeyError"),
+        (lambda largest: None, "give a number"),
+        (lambda largest: ..., "still returns `...`"),
+    ],
+)
+def test_other_memory_is_told_for_which_max(my_memory, sentence):
+    assert sentence in said("03.memory", my_memory)
+
+
+def test_the_memory_of_the_key_is_that_of_the_recorded_engines(monkeypatch):
+    def located():
+        raise EnginesUnavailable("TensorRT for RTX is not installed here.")
+
+    monkeypatch.setattr(install, "located", located)
+    recording = Recording(ROOT / "notebooks/00_start_here.json")
+    for largest, memory in ACTIVATION_MB.items():
+        (report,), _ = built(recording, expand_reshape((1, 4, largest)), ["export"])
+        assert report.activation_bytes / 1e6 == pytest.approx(memory, rel=0.02)
 
 
 @pytest.mark.slow
-def test_the_key_of_what_moves_is_that_of_real_engines():
+def test_only_memory_moves_with_max_in_real_engines():
     try:
         install.located()
     except EnginesUnavailable as error:
         pytest.skip(str(error))
     small, large = (engines.build(expand_reshape((1, 4, high)), "export").plans[0] for high in (8, 64))
-    assert (small.activation_bytes != large.activation_bytes) == MOVES["activation memory"]
-    assert (small.weight_bytes != large.weight_bytes) == MOVES["weights"]
-    assert (len(small.layers) != len(large.layers)) == MOVES["layers"]
-
-
-def test_an_error_grows_in_bf16_as_the_key_says(seed):
-    studio = Studio(seed)
-    try:
-        rows = {}
-        for precision in ("fp32", "bf16"):
-            trial = studio.experiment(batch=(2, 4, 8), paths=["export"], precision=precision, sizes=[8], **QUICK)
-            rows[precision] = trial.result().sweep.table.query("path == 'export'").iloc[0]
-    finally:
-        studio.close()
-    grown = rows["bf16"]["rms"] / rows["fp32"]["rms"]
-    assert check("03.bf16", {"error grows by": grown, "error / eager's": rows["bf16"]["ratio"]}).right
+    for plan, high in ((small, 8), (large, 64)):
+        assert plan.activation_bytes / 1e6 == pytest.approx(ACTIVATION_MB[high], rel=0.02)
+    assert small.weight_bytes == large.weight_bytes
+    assert len(small.layers) == len(large.layers)
 
 
 def test_the_compiler_that_was_done_sooner_is_that_of_the_outputs():

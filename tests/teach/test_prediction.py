@@ -86,6 +86,17 @@ def test_markup_of_a_question_is_text():
     assert "&lt;b&gt;" in predict("Is <b> bold?", answer=1).root.children[1].children[0].value
 
 
+def test_what_is_said_to_a_guess_has_code_between_backticks_and_markup_as_text():
+    asked = predict("Is `x` <b>?", answer=1, why="Since `x < 2` <b>.")
+    asked.answer(2)
+    asked.reveal()
+    assert "Is <code>x</code> &lt;b&gt;?" in asked.root.children[1].children[0].value
+    assert "Since <code>x &lt; 2</code> &lt;b&gt;." in asked.why.value
+    broken = predict("How many?", answer=lambda: {}["`x`"])
+    broken.answer(1)
+    assert "KeyError: '<code>x</code>'" in broken.told.value
+
+
 @pytest.mark.parametrize("key", ["04.no-such-question", "99.any", "no key"])
 def test_a_question_that_is_not_there_is_named(key):
     with pytest.raises(KeyError, match=key):

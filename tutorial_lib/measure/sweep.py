@@ -126,7 +126,10 @@ class Sweep:
         return [dim["name"] for dim in self.provenance["dims"]]
 
     def summary(self) -> pd.DataFrame:
-        """The main columns of the table as text, with the paths below each other for each size."""
+        """The main columns of the table as short text, with the paths below each other for each size.
+
+        ``note`` names the kind of a warning; the column ``warning`` of :attr:`table` has all of it.
+        """
         dims = self._dims
         table = self.table.sort_values(dims, kind="stable")
         return pd.DataFrame(
@@ -144,7 +147,7 @@ class Sweep:
                 "max abs error": table["max_abs"].map("{:.1e}".format),
                 "error / eager's": table["ratio"].map("{:.2f}x".format),
                 "agrees": table["agrees"].map({True: "yes", False: "NO"}),
-                "note": table["warning"].fillna(""),
+                "note": table["warning"].fillna("").map(lambda warning: warning.partition(": ")[0]),
             }
         ).reset_index(drop=True)
 
@@ -469,7 +472,7 @@ def _pairs(rows: Sequence[Row], dims: Iterable[str]) -> pd.DataFrame:
 
 def _between(table: pd.DataFrame, low: str, high: str, digits: int) -> list[str]:
     ends = table[[low, high]].itertuples(index=False)
-    return ["" if math.isnan(first) else f"{first:.{digits}f} to {last:.{digits}f}" for first, last in ends]
+    return ["" if math.isnan(first) else f"{first:.{digits}f}–{last:.{digits}f}" for first, last in ends]
 
 
 def _certainty(verdicts: Mapping[str, Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tutorial_lib.core.shapes import DynamicDim, ShapeError
 from tutorial_lib.teach.pictures import picture
 from tutorial_lib.teach.prediction import KEY, as_number
-from tutorial_lib.teach.shown import code_as_html
+from tutorial_lib.teach.shown import code_marked, with_code
 
 LARGEST_SIZE = 4096
 """A range of an exercise goes no further, so that no answer, however absurd, fills the memory."""
@@ -26,7 +26,7 @@ class Feedback:
     right : bool
         Whether the answer is right.
     sentence : str
-        Why, or the first thing that is wrong, in the learner's own values.
+        Why, or the first thing that is wrong, in the learner's own values; ```code``` stands between backticks.
     table : DataFrame, optional
         Shown below the sentence.
     figure : Figure, optional
@@ -46,10 +46,11 @@ class Feedback:
         color, mark = ("#009E73", "Right") if self.right else ("#D55E00", "Not yet")
         text = (
             f'<div role="status" style="border-left: 4px solid {color}; padding: 2px 8px">'
-            f"<b>{mark}:</b> {code_as_html(self.sentence)}</div>"
+            f"<b>{mark}:</b> {with_code(self.sentence)}</div>"
         )
         if self.table is not None:
-            text += self.table.to_html(index=False, border=0)
+            with pd.option_context("display.max_colwidth", None):  # a sentence in a table is not cut
+                text += code_marked(self.table.to_html(index=False, border=0))
         if self.figure is not None:
             text += picture(self.figure, self.figure.get_suptitle())
         return text
@@ -120,10 +121,13 @@ def hint(key: str) -> str:
 
 
 class Hint(str):
-    """A hint, shown without quotation marks."""
+    """A hint, shown without quotation marks, and with what stands between backticks as code."""
 
     def __repr__(self) -> str:
         return f"Hint: {self}"
+
+    def _repr_html_(self) -> str:
+        return f"<b>Hint:</b> {with_code(self)}"
 
 
 def _exercise(key: str) -> Exercise:

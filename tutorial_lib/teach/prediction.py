@@ -9,7 +9,7 @@ from typing import Any
 
 import ipywidgets as w
 
-from tutorial_lib.teach.shown import Shown, code_as_html, says
+from tutorial_lib.teach.shown import Shown, says, with_code
 
 Answer = float | str
 KEY = re.compile(r"(\d\d)\.([\w-]+)")
@@ -51,7 +51,7 @@ class Prediction(Shown):
     def __init__(self, question: Question) -> None:
         self._question = question
         self._first: str | None = None
-        text = w.HTML(f'<div class="tl-question"><b>Predict.</b> {code_as_html(question.text)}</div>')
+        text = w.HTML(f'<div class="tl-question"><b>Predict.</b> {with_code(question.text)}</div>')
         if question.choices:
             options = [(choice, choice) for choice in question.choices]
             self.field: Any = w.RadioButtons(options=options, index=None, layout={"width": "auto"})

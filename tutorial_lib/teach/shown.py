@@ -61,9 +61,14 @@ def says(sentence: str, good: bool | None = None) -> str:
     if not sentence:
         return ""
     mark = {True: "tl-good", False: "tl-notyet", None: "tl-plain"}[good]
-    return f'<div class="tl-says {mark}" role="status">{code_as_html(sentence)}</div>'
+    return f'<div class="tl-says {mark}" role="status">{with_code(sentence)}</div>'
 
 
-def code_as_html(text: str) -> str:
+def with_code(text: str) -> str:
     """Text as HTML, with what stands between backticks as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
+    return code_marked(html.escape(text, quote=False))
+
+
+def code_marked(escaped: str) -> str:
+    """HTML that was escaped, in which what stands between backticks, without a tag in between, becomes code."""
+    return re.sub(r"`([^`<>]+)`", r"<code>\1</code>", escaped)

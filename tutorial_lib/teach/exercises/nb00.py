@@ -1,12 +1,16 @@
 """The exercises of notebook 0."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from tutorial_lib import paths
 from tutorial_lib.core.models import Case
+from tutorial_lib.core.shapes import DynamicDim
+from tutorial_lib.figures.plots import STYLES, label_sizes
 from tutorial_lib.teach.checking import Feedback, NotYet, a_range, exercise
 
 LARGEST_INPUT = 10**7
@@ -17,11 +21,39 @@ LARGEST_INPUT = 10**7
 def range_for_a_service(answer: Any) -> Feedback:
     """Holds 1 and 100, tuned for 8."""
     dim = a_range(answer)
+    figure = _drawn(dim, (1, 100))
     if dim.min > 1 or dim.max < 100:
-        raise NotYet(f"{dim} refuses a batch of {1 if dim.min > 1 else 100}: it holds {dim.min} to {dim.max}.")
+        refused = 1 if dim.min > 1 else 100
+        raise NotYet(f"{dim} refuses a batch of {refused}: it holds {dim.min} to {dim.max}.", figure=figure)
     if dim.opt != 8:
-        raise NotYet(f"{dim} is tuned for {dim.opt}, not for 8.")
-    return Feedback(True, f"{dim} serves 1 and 100, and is tuned for 8.")
+        raise NotYet(f"{dim} is tuned for {dim.opt}, not for 8.", figure=figure)
+    return Feedback(True, f"{dim} serves 1 and 100, and is tuned for 8.", figure=figure)
+
+
+def _drawn(dim: DynamicDim, batches: Sequence[int]) -> Figure:
+    """A range from min to max with its opt, and above it the batches that come, served or refused."""
+    figure = Figure(figsize=(7.5, 1.8), layout="constrained")
+    axes = figure.subplots()
+    color = STYLES["export"]["color"]
+    axes.plot([dim.min, dim.max], [0, 0], color=color, linewidth=9, alpha=0.5, solid_capstyle="butt")
+    axes.plot(dim.opt, 0, marker="o", color=color, markerfacecolor="white", markersize=9)
+    axes.annotate(f"opt {dim.opt}", (dim.opt, 0), xytext=(0, -18), textcoords="offset points", ha="center", fontsize=9)
+    for batch in batches:
+        served = dim.min <= batch <= dim.max
+        style = STYLES["export" if served else "input"]["color"]
+        axes.plot(batch, 1, marker="o" if served else "x", color=style, markersize=8, markeredgewidth=2)
+        text = f"{batch} is {'served' if served else 'refused'}"
+        axes.annotate(text, (batch, 1), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9, color=style)
+    sizes = sorted({dim.min, dim.max, *batches})
+    axes.set_xscale("log")
+    axes.set_xlim(sizes[0] / 1.6, sizes[-1] * 1.6)
+    axes.set_ylim(-0.9, 1.8)
+    label_sizes(axes, sizes)
+    axes.set_xlabel(dim.name)
+    axes.set_yticks([])
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    figure.suptitle(f"A range from {dim.min} to {dim.max}, and the batches that come", x=0.01, ha="left", fontsize=10)
+    return figure
 
 
 @exercise(

@@ -1,18 +1,23 @@
 """The exercises of notebook 1."""
 
+from functools import cache
 from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from tutorial_lib import paths
+from tutorial_lib.builds.report import Build
 from tutorial_lib.checks.range_check import OutOfRange
 from tutorial_lib.core.models import Case, expand_reshape
 from tutorial_lib.core.nets import ExpandReshapeModel
-from tutorial_lib.teach.checking import Feedback, NotYet, a_function, a_mapping, a_range, call, exercise
+from tutorial_lib.explain.recompiles import forget
+from tutorial_lib.teach.checking import Feedback, NotYet, a_function, a_range, by_case, call, exercise
+from tutorial_lib.teach.lessons.nb04 import Numbered
 
-REAL_OPTS = {"jit": [2, 1], "input": [2], "export": [2]}
-"""What the engines get for a range tuned for 1; `tests/teach/test_exercises_nb01.py` builds them."""
+ASKED = ((1, 4, 32), (1, 1, 32), (2, 8, 16))
+"""The ranges of the builds whose opts are read."""
 
 
 def _small(batch: tuple[int, int, int]) -> Case:
@@ -20,17 +25,74 @@ def _small(batch: tuple[int, int, int]) -> Case:
     return expand_reshape(batch=batch, embed_dim=24, tokens=3)
 
 
-@exercise("01.one-engine", hint="The second engine of `jit` is for batch 1 alone. Which ranges need none?")
-def range_with_one_engine(answer: Any) -> Feedback:
-    """A range up to at least 32 for which jit builds one engine."""
-    dim = a_range(answer)
-    if dim.max < 32:
-        raise NotYet(f"{dim} does not include batch 32.")
-    engines = paths.jit(_small((dim.min, dim.opt, dim.max)), "eager").build.engines
-    table = pd.DataFrame([(str(each), each.opt_source) for each in engines], columns=["engine of jit", "opt from"])
-    if len(engines) > 1:
-        raise NotYet(f"{dim} gives {len(engines)} engines.", table=table)
-    return Feedback(True, f"{dim} gives one engine.", table=table)
+class _Tokens(nn.Module):
+    """What exercise 1 compiles. Its class is its own: Dynamo shall not forget the graphs of the notebook's model."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, 3, 24] -> [batch, 96]."""
+        return torch.cat([x, x.mean(1, keepdim=True)], 1).reshape(x.shape[0], -1)
+
+
+@exercise(
+    "01.mark",
+    hint="Two lines: `torch._dynamo.mark_dynamic(x, 0, min=..., max=...)` marks the first dimension of `x`, and "
+    "`torch.compile(model, backend=backend)` is what to return. The source of `paths.jit` has both.",
+)
+def mark_the_batch(answer: Any) -> Feedback:
+    """A function that marks the batch for 2 to 32, and returns the compiled model."""
+    my_jit = a_function(answer, "def my_jit(model, x, backend): ...")
+    model, numbered = _Tokens(), Numbered()
+    forget(model)
+    with torch.no_grad():
+        first = torch.randn(4, 3, 24)
+        program = call(my_jit, model, first, numbered.backend, shown="my_jit(model, x, backend)")
+        if not callable(program):
+            raise NotYet(f"your function returns a {type(program).__name__}; return the compiled model.")
+        rows: list[tuple[int, int, str]] = []
+        for x in (first, *(torch.randn(batch, 3, 24) for batch in (8, 2, 32))):
+            wrong = _answered(program, x, model(x), numbered, rows)
+            if not wrong and len(numbered.graphs) > 1:
+                low, high = _range_of_batch(numbered)
+                only = f"a batch of {low} alone" if low == high else f"batches from {low} to {high}"
+                wrong = f"batch {len(x)} compiled another graph, because the first is for {only}"
+            if wrong:
+                raise NotYet(f"{wrong}.", table=pd.DataFrame(rows, columns=COLUMNS))
+        low, high = _range_of_batch(numbered)
+        for x in (torch.randn(33, 3, 24), torch.randn(1, 3, 24)):
+            _answered(program, x, model(x), numbered, rows)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    if high is None:
+        raise NotYet("one graph, but it takes 33 as well: give the mark a min and a max.", table=table)
+    if high != 32:
+        raise NotYet(f"one graph, but it goes on to {high}; what was promised ends at 32.", table=table)
+    return Feedback(True, "one graph for all that was promised. 33 and 1 compile further ones: see the table.", table)
+
+
+COLUMNS = ["batch", "graphs so far", "the graph that answered"]
+
+
+def _answered(
+    program: Any, x: torch.Tensor, right: torch.Tensor, numbered: Numbered, rows: list[tuple[int, int, str]]
+) -> str:
+    """Call a program, and add a row on which graph answered; returns what is wrong, or nothing."""
+    try:
+        result = program(x)
+    except Exception as error:
+        line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        return f"your program, called with a batch of {len(x)}, raised {type(error).__name__}: {line}"
+    graph = numbered.graphs[numbered.answered[-1] - 1] if numbered.answered else ("none",)
+    rows.append((len(x), len(numbered.graphs), "; ".join(map(str, graph))))
+    if not isinstance(result, torch.Tensor) or result.shape != right.shape:
+        return f"with a batch of {len(x)} comes back {_what(result)}, not {_what(right)}"
+    if not torch.allclose(result, right, atol=1e-5):
+        return f"with a batch of {len(x)} the numbers are not the model's"
+    return "" if numbered.graphs else "nothing was compiled with `backend`; hand it to `torch.compile`"
+
+
+def _range_of_batch(numbered: Numbered) -> tuple[int | None, int | None]:
+    """Min and max of the batch in the first graph."""
+    x = numbered.graphs[0][0]
+    return x.min[0], x.max[0]
 
 
 @exercise(
@@ -74,19 +136,32 @@ def _what(result: Any) -> str:
     return f"a tensor {tuple(result.shape)}" if isinstance(result, torch.Tensor) else type(result).__name__
 
 
-@exercise("01.opt-one", hint="`print(program.build)` names the opt of each engine; `program.build.notes` says why.")
-def real_opts_of_one(answer: Any) -> Feedback:
-    """The opts of the engines of each path for a range tuned for 1."""
-    given = a_mapping(answer, list(REAL_OPTS))
-    for path, real in REAL_OPTS.items():
-        opts = [given[path]] if isinstance(given[path], int) else given[path]
-        if not isinstance(opts, list | tuple):
-            raise NotYet(f"for {path}, give a list with the opt of each engine.")
-        if len(opts) != len(real):
-            raise NotYet(f"{path} does not have {len(opts)} engine{'' if len(opts) == 1 else 's'}: build it and look.")
-        if list(opts) != real:
-            raise NotYet(f"for {path}, {list(opts)} is what was asked for, or a guess; build it and look.")
-    return Feedback(True, "a dynamic dimension is traced at 2 at least, so no dynamic engine is tuned for 1.")
+@cache
+def _builds() -> tuple[tuple[tuple[int, int, int], str, Build], ...]:
+    """What was asked for, the path, and the report of its build."""
+    return tuple(
+        (asked, path, build(_small(asked), "eager").build) for asked in ASKED for path, build in paths.PATHS.items()
+    )
+
+
+@exercise(
+    "01.opt-one",
+    hint="`engine.data[0]` is the input `x` of an engine. Its `.opt` is a shape, and the batch is the first number of "
+    "that. Return a list, with one number for each engine in `build.engines`.",
+)
+def read_the_real_opts(answer: Any) -> Feedback:
+    """A function that reads from a build which opt each of its engines has."""
+    read = a_function(answer, "def real_opts(build): ...")
+    rows, wrong = [], []
+    for asked, path, build in _builds():
+        real = [engine.data[0].opt[0] for engine in build.engines]
+        typed = " / ".join(map(str, asked))
+        yours = call(read, build, shown=f"real_opts(build) for {typed} on {path}")
+        rows.append((typed, path, str(real), str(yours)[:60]))
+        if not (isinstance(yours, list | tuple) and list(yours) == real):
+            wrong.append(f"for {typed} on {path} the build has opt {real}, and yours is {str(yours)[:60]}.")
+    table = pd.DataFrame(rows, columns=["asked for", "path", "opt of its engines", "yours"])
+    return by_case(table, wrong, "who asks for 1 gets 2: no dynamic dimension is traced at less.")
 
 
 @exercise(

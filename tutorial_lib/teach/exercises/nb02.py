@@ -1,12 +1,15 @@
 """The exercises of notebook 2. Their keys are what real engines had; ``tests/teach`` builds them again."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import torch
 
-from tutorial_lib.engines import EngineReport
-from tutorial_lib.teach.checking import Feedback, NotYet, a_function, a_mapping, a_number, by_case, call, exercise
+from tutorial_lib.builds.report import Engine, EngineInput
+from tutorial_lib.engines import EngineReport, FunctionReport
+from tutorial_lib.engines.report import BUILD
+from tutorial_lib.teach.checking import Feedback, NotYet, a_function, a_mapping, by_case, call, exercise
 
 PROFILES = {
     (1, 4, 32): (1, 4, 32),
@@ -17,8 +20,26 @@ PROFILES = {
     (5, 16, 16): (5, 16, 16),
 }
 """The profile on `export` of expand-reshape, by min, example and max of the batch."""
-LARGEST_BLOCK = 3
-"""Operators of its graph with a fixed batch."""
+
+
+def _report(operators: Sequence[int], agrees: bool | None = True, error: str | None = None) -> FunctionReport:
+    """A report on engines with so many operators each, for a batch of 4."""
+    shape = (4, 196, 768)
+    x = EngineInput("x", "float32", shape, shape, shape)
+    engines = tuple(Engine((x,), "its only size", count, seconds=0.5) for count in operators)
+    return FunctionReport(engines, agrees, error, warnings=(), version="made up", mode=BUILD)
+
+
+REPORTS = {
+    "min_block_size 5, the default": (_report([]), False, "PyTorch agrees with itself, without any engine"),
+    "min_block_size 4": (_report([]), False, "PyTorch agrees with itself, without any engine"),
+    "min_block_size 3": (_report([3]), True, "an engine was built, and its output agrees"),
+    "jit": (_report([5]), True, "an engine was built, and its output agrees"),
+    "a wrong weight": (_report([3], agrees=False), False, "the output differs from PyTorch's"),
+    "an error after the build": (_report([3], None, "RuntimeError: out of memory"), False, "nothing was compared"),
+    "a model in two parts": (_report([3, 2]), True, "engines were built, and the output agrees"),
+}
+"""Reports, made up in the manner of those under *Five operators*: whether they may pass, and why."""
 
 
 @exercise(
@@ -70,18 +91,22 @@ def check_in_front(answer: Any) -> Feedback:
 
 
 @exercise(
-    "02.min-block-size",
-    hint="The warning under *Five operators* says how many operators the graph has. What happens if the smallest block "
-    "may be as small as that?",
+    "02.took-part",
+    hint="`report.engines` is empty where PyTorch computed all of it. And `report.result` is what `fixed_batch` "
+    "returns: whether the output agrees.",
 )
-def largest_min_block_size(answer: Any) -> Feedback:
-    """The number of operators of the fixed form."""
-    size = a_number(answer)
-    if size > LARGEST_BLOCK:
-        raise NotYet(f"with {size:g}, the graph has too few operators, and PyTorch runs all of it.")
-    if size < LARGEST_BLOCK:
-        raise NotYet(f"with {size:g} there is an engine, and there is one with a larger number, too.")
-    return Feedback(True, "the graph has 3 operators, so 3 is the largest that lets it through.")
+def did_tensorrt_take_part(answer: Any) -> Feedback:
+    """A function that is true for a report with engines whose output agrees."""
+    took_part = a_function(answer, "def took_part(report): ...")
+    rows, wrong = [], []
+    for name, (report, should, why) in REPORTS.items():
+        yours = bool(call(took_part, report, shown=f"took_part(report) for '{name}'"))
+        agrees = {True: "yes", False: "no", None: "?"}[report.result]
+        rows.append((name, len(report.engines), agrees, "pass" if should else "fail", "pass" if yours else "fail"))
+        if yours != should:
+            wrong.append(f"'{name}' should {rows[-1][3]}, since {why}; your check lets it {rows[-1][4]}.")
+    table = pd.DataFrame(rows, columns=["build", "engines", "agrees", "should", "with your check"])
+    return by_case(table, wrong, "you count the engines, and then you compare.")
 
 
 @exercise(

@@ -86,8 +86,8 @@ def send_all(make: Callable[[], Call], case: Case) -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis("request")
 
 
-class Watched:
-    """`torch.compile` with a backend that numbers each graph from 1 and runs it uncompiled; see :func:`watch`.
+class Numbered:
+    """The graphs of one program, numbered from 1, which its backend runs uncompiled.
 
     Attributes
     ----------
@@ -97,17 +97,12 @@ class Watched:
         The number of the graph that answered each call.
     """
 
-    def __init__(self, model: Call, **options: Any) -> None:
-        forget(model)
+    def __init__(self) -> None:
         self.graphs: list[tuple[EngineInput, ...]] = []
         self.answered: list[int] = []
-        self._program = torch.compile(model, backend=self._number, **options)
 
-    def __call__(self, *inputs: Tensor) -> Any:
-        """Call the program, which compiles where it must."""
-        return self._program(*inputs)
-
-    def _number(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Call:
+    def backend(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Call:
+        """A backend for `torch.compile`."""
         values = [node.meta["example_value"] for node in graph.graph.find_nodes(op="placeholder")]
         data = [value for value in values if isinstance(value, Tensor) and not isinstance(value, nn.Parameter)]
         self.graphs.append(tuple(EngineInput("x", "float32", *range_of(value)) for value in data))
@@ -118,6 +113,20 @@ class Watched:
             return graph.forward(*args)
 
         return run
+
+
+class Watched:
+    """`torch.compile` with the backend of :class:`Numbered`, whose attributes it has; see :func:`watch`."""
+
+    def __init__(self, model: Call, **options: Any) -> None:
+        forget(model)
+        numbered = Numbered()
+        self.graphs, self.answered = numbered.graphs, numbered.answered
+        self._program = torch.compile(model, backend=numbered.backend, **options)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Call the program, which compiles where it must."""
+        return self._program(*inputs)
 
 
 def watch(

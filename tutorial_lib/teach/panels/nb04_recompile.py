@@ -1,6 +1,5 @@
 """Call a compiled model, change one thing, and read why it compiles again."""
 
-import html
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import nn
 
 from tutorial_lib.explain import recompiles
 from tutorial_lib.explain.recompiles import Compile, forget
-from tutorial_lib.teach.shown import Shown, says
+from tutorial_lib.teach.shown import Shown, says, with_code
 
 DTYPES = ("float32", "bfloat16")
 
@@ -81,7 +80,7 @@ class RecompilePanel(Shown):
         self.told.value = says(sentence)
         switched_on = [box.description for box in (self.transposed, self.gradients, self.training) if box.value]
         what = ", ".join([f"batch {batch}, times {self.times.value}, {self.dtype.value}", *switched_on])
-        self._lines.append(f"<li>{what}: {html.escape(seen.compiles[-1].why if seen.compiles else 'no compile')}</li>")
+        self._lines.append(f"<li>{what}: {with_code(seen.compiles[-1].why if seen.compiles else 'no compile')}</li>")
         self.history.value = f"<ol>{''.join(self._lines)}</ol>"
         return sentence
 
