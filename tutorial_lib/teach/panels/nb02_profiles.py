@@ -9,7 +9,7 @@ from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EngineReport, EnginesUnavailable, Recording
 from tutorial_lib.figures import engine_profiles
 from tutorial_lib.teach.lessons.nb02 import asked_for
-from tutorial_lib.teach.panels.recorded import built
+from tutorial_lib.teach.panels.panel import built
 from tutorial_lib.teach.pictures import picture
 from tutorial_lib.teach.shown import Shown, says
 

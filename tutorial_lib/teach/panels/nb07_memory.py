@@ -8,8 +8,7 @@ from tutorial_lib.builds.plan import show_bytes
 from tutorial_lib.core.models import expand_reshape
 from tutorial_lib.engines import EngineReport, EnginesUnavailable, Recording
 from tutorial_lib.figures import engine_memory
-from tutorial_lib.teach.panels.panel import Panel
-from tutorial_lib.teach.panels.recorded import built
+from tutorial_lib.teach.panels.panel import Panel, built
 from tutorial_lib.teach.shown import says
 
 SIZES = (8, 32, 128, 256)

@@ -1,10 +1,14 @@
-"""What most panels are: controls, and what is made of them each time that one moves."""
+"""What panels share: controls, what is made of them each time that one moves, and where engines come from."""
 
+import contextlib
+import io
 from typing import Any
 
 import ipywidgets as w
 from matplotlib.figure import Figure
 
+from tutorial_lib.core.models import Case
+from tutorial_lib.engines import EngineReport, Recording
 from tutorial_lib.teach.pictures import picture
 from tutorial_lib.teach.shown import Shown
 
@@ -41,3 +45,11 @@ class Panel(Shown):
 
     def _show(self, figure: Figure, alt: str) -> None:
         self.figure.value = picture(figure, alt)
+
+
+def built(recording: Recording, case: Case, *args: Any, **keywords: Any) -> tuple[tuple[EngineReport, ...], str]:
+    """What :meth:`Recording.build_all` returns, and the words that it prints where the answer is a recorded one."""
+    note = io.StringIO()
+    with contextlib.redirect_stdout(note):
+        reports = recording.build_all(case, *args, **keywords)
+    return reports, note.getvalue()
