@@ -7,10 +7,8 @@ from importlib import import_module
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from tutorial_lib.core.shapes import DynamicDim, ShapeError
-from tutorial_lib.teach.pictures import picture
 from tutorial_lib.teach.prediction import KEY, as_number
 
 LARGEST_SIZE = 4096
@@ -19,24 +17,14 @@ LARGEST_SIZE = 4096
 
 @dataclass(frozen=True)
 class Feedback:
-    """What `check` says to an answer, with a table or a picture where that helps.
+    """What `check` says to an answer, with a table where that helps.
 
-    Attributes
-    ----------
-    right : bool
-        Whether the answer is right.
-    sentence : str
-        Why, or the first thing that is wrong, in the learner's own values.
-    table : DataFrame, optional
-        Shown below the sentence.
-    figure : Figure, optional
-        Shown below that; its title is its alternative text.
+    `sentence` says why it is right, or names the first thing that is wrong, in the learner's own values.
     """
 
     right: bool
     sentence: str
     table: pd.DataFrame | None = None
-    figure: Figure | None = None
 
     def __repr__(self) -> str:
         text = f"{'Right' if self.right else 'Not yet'}: {self.sentence}"
@@ -50,17 +38,18 @@ class Feedback:
         )
         if self.table is not None:
             text += self.table.to_html(index=False, border=0)
-        if self.figure is not None:
-            text += picture(self.figure, self.figure.get_suptitle())
         return text
 
 
 class NotYet(Exception):
-    """An answer that cannot be judged further, with a sentence for the learner. Keywords as of :class:`Feedback`."""
+    """An answer that cannot be judged further, with a sentence for the learner, and a table as of :class:`Feedback`."""
 
-    def __init__(self, sentence: str, **shown: Any) -> None:
+    def __init__(self, sentence: str, table: pd.DataFrame | None = None) -> None:
         super().__init__(sentence)
-        self.feedback = Feedback(False, sentence, **shown)
+        self.feedback = Feedback(False, sentence, table)
+
+
+Judge = Callable[[Any], Feedback]
 
 
 @dataclass(frozen=True)
@@ -71,15 +60,13 @@ class Exercise:
     says so. Elsewhere None is an answer that nobody has given.
     """
 
-    judge: Callable[[Any], Feedback]
+    judge: Judge
     hint: str
     from_panel: bool = False
 
 
 EXERCISES: dict[str, Exercise] = {}
 """By key; filled as the modules of ``exercises/`` are imported."""
-
-Judge = Callable[[Any], Feedback]
 
 
 def exercise(key: str, hint: str, from_panel: bool = False) -> Callable[[Judge], Judge]:

@@ -76,14 +76,8 @@ class Lesson:
 def lesson(live: Sweep, recording: str | Path, **choice: str) -> Lesson:
     """The live run or, where the machine is too busy for the lesson, a recorded one, labelled.
 
-    Parameters
-    ----------
-    live : Sweep
-        What was measured now.
-    recording : str or Path
-        A file of ``python -m tutorial_lib record``.
-    **choice
-        Which setting of it (:meth:`tutorial_lib.experiments.recordings.Recorded.run`).
+    `recording` is a file of ``python -m tutorial_lib record``; `choice` selects a setting of it
+    (:meth:`tutorial_lib.experiments.recordings.Recorded.run`).
     """
     if not is_busy(live):
         return Lesson(live, f"Measured here, now, on {live.provenance['device']}.", False)
