@@ -91,7 +91,7 @@ def test_arguments_that_cannot_be_read_are_refused_with_exit_code_two(arguments,
     ],
 )
 def test_a_number_that_makes_no_sense_is_refused_before_anything_is_loaded(command, options, capsys, monkeypatch):
-    monkeypatch.setattr(commands, "load_case", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(commands, "load", lambda *_: pytest.fail("a model was loaded"))
     for option, values in options.items():
         for value in values:
             with pytest.raises(SystemExit) as stopped:

@@ -79,7 +79,7 @@ def test_numbers_on_a_logarithmic_axis(scale, spread, result):
 
 
 @pytest.mark.parametrize("sizes", [[1, 2, 4], [1, 4], [2]])
-@pytest.mark.parametrize("draw", [heatmap.latency, heatmap.speedup, heatmap.padding], ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("draw", [heatmap.latency, heatmap.padding], ids=lambda draw: draw.__name__)
 def test_heat_maps(draw, sizes, gridded):
     figure = draw(replace(gridded, table=gridded.table[gridded.table["batch"].isin(sizes)]), "export")
     check_layout(figure)

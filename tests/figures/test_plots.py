@@ -221,7 +221,7 @@ def test_drawing_leaves_matplotlib_as_it_was_set(result, monkeypatch):
 def test_a_shown_figure_is_a_png_with_alternative_text(result, gridded, tmp_path):
     for figure, title in (
         (plots.latency(result), "Latency"),
-        (heatmap.speedup(gridded, "export"), "Speedup of export"),
+        (heatmap.latency(gridded, "export"), "Median latency of export"),
     ):
         image = plots.show(figure)
         assert image.alt.startswith(title)

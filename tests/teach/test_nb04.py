@@ -55,7 +55,7 @@ def test_the_panel_sends_what_its_controls_say():
     assert list(refused["outcome"]) == ["right", "right, after compiling another graph", *["refused"] * 4]
     assert "33 on x" in refused["it says"].iloc[-1]
     panel.transposed.value = True  # a click
-    assert "strides" in panel.table.value
+    assert "strides" in panel.told.value
     assert set(panel.send()["outcome"]) == {"right"}
 
 

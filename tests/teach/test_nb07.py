@@ -59,7 +59,7 @@ def test_a_busy_machine_shows_what_was_recorded_and_says_so(tmp_path, monkeypatc
     assert nb07.here_or_recorded("opts", quiet, "a quiet machine", file).label.startswith("Measured here")
     recorded = nb07.here_or_recorded("opts", busy, "here", file)
     assert "recorded on a quiet machine" in repr(recorded)
-    assert recorded.ms("opt 2", 2) == quiet["ms"][0]
+    assert recorded.wide().loc[2, "opt 2"] == quiet["ms"][0]
     assert json.loads(file.read_text())["opts"]["where"] == "a quiet machine", "a busy run is not recorded"
 
 

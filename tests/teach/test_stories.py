@@ -7,7 +7,7 @@ import pytest
 
 from tutorial_lib.experiments import recordings
 from tutorial_lib.measure.sweep import EAGER
-from tutorial_lib.teach import stories, story
+from tutorial_lib.teach import speed_up, stories
 
 RECORDING = "notebooks/recorded/cpu_quick.json"
 
@@ -25,21 +25,9 @@ RECORDING = "notebooks/recorded/cpu_quick.json"
     ],
 )
 def test_the_sentence_follows_from_the_interval(ratio, interval, said, never):
-    sentence = story("speed-up", ratio=ratio, interval=interval, what="jit")
+    sentence = speed_up(ratio=ratio, interval=interval, what="jit")
     assert said in sentence
     assert never not in sentence
-
-
-def test_a_change_of_memory_has_a_direction():
-    assert "grows from 28 to 163 MB, 5.8 times" in story("change", before=28, after=163, what="memory", unit="MB")
-    assert "shrinks" in story("change", before=2, after=1, what="memory", unit="MB")
-    assert "stays at 7" in story("change", before=7, after=7, what="memory", unit="MB")
-    assert "grows from 0 to 1" in story("change", before=0, after=1, what="memory", unit="MB")
-
-
-def test_a_story_that_is_not_there_is_named():
-    with pytest.raises(KeyError, match="'no-such'"):
-        story("no-such")
 
 
 def run_with_intervals(width):
@@ -76,7 +64,7 @@ def test_the_numbers_of_a_row_go_into_the_sentence():
     assert numbers["ratio"] == line["speedup"]
     assert numbers["interval"] == (line["speedup_low"], line["speedup_high"])
     older = recordings.load(RECORDING).sweep(model="perceptron", backend="eager")
-    assert "without an interval" in story("speed-up", **stories.row(older, "jit", 4))
+    assert "without an interval" in speed_up(**stories.row(older, "jit", 4))
 
 
 def test_two_runs_are_compared_in_units_of_eager_with_both_their_intervals():
@@ -85,7 +73,7 @@ def test_two_runs_are_compared_in_units_of_eager_with_both_their_intervals():
     assert numbers["ratio"] == 1
     low, high = numbers["interval"]
     assert (low * high, high / low) == (pytest.approx(1), pytest.approx(1.02 * 1.5))
-    assert "Undecided" in story("speed-up", **numbers)
-    assert "as long as" in story("speed-up", **stories.ratio(narrow, narrow, "jit", 4))
+    assert "Undecided" in speed_up(**numbers)
+    assert "as long as" in speed_up(**stories.ratio(narrow, narrow, "jit", 4))
     older = recordings.load(RECORDING).sweep(model="perceptron", backend="eager")
     assert stories.ratio(older, narrow, "jit", 4)["interval"] is None

@@ -13,7 +13,7 @@ import pandas as pd
 from tutorial_lib.advisor import footprint, latency_model, layouts, policies, router
 from tutorial_lib.advisor.latency_model import INTERVAL, LatencyModel
 from tutorial_lib.advisor.measuring import MeasuredCase, measure
-from tutorial_lib.advisor.policies import Policy, Search
+from tutorial_lib.advisor.policies import SAME, Policy, Search
 from tutorial_lib.advisor.replay import Replay, bracketed, serve
 from tutorial_lib.advisor.traffic import Array, Traffic, as_traffic
 from tutorial_lib.core.models import Case
@@ -40,8 +40,6 @@ OBJECTIVES = {
     "memory": Objective("memory", "memory_mb", "MB"),
     "build": Objective("build time", "build_seconds", "s"),
 }
-SAME = 0.05
-"""A difference below 5 % is no reason for another engine: two engines of the same code were seen to differ by 3 %."""
 UNSTABLE = 0.25
 """Interquartile range over median above which a typical latency is called unstable."""
 MOST_SIZES = {1: 256, 2: 24}
@@ -56,7 +54,6 @@ def advise(
     p99_at_most_ms: float | None = None,
     measured: MeasuredCase | None = None,
     buckets: int = 3,
-    seed: int = 0,
     **measuring: Any,
 ) -> "Advice":
     """Compare ways to serve `traffic` and recommend one.
@@ -94,10 +91,10 @@ def advise(
     if dims != traffic.dims:
         raise ShapeError(f"{', '.join(dims)} was measured, and the traffic has {', '.join(traffic.dims)}.")
     padding_refused = router.why_not_padded(case, dims)
-    model = LatencyModel(measured.measurement, seed=seed)
+    model = LatencyModel(measured.measurement)
     search = Search(traffic, model, case.dims, 99 if objective == "p99" else None)
     candidates = search.candidates(buckets, pad=padding_refused is None)
-    return Advice(measured, search, candidates, OBJECTIVES[objective], p99_at_most_ms, padding_refused, seed)
+    return Advice(measured, search, candidates, OBJECTIVES[objective], p99_at_most_ms, padding_refused)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +123,6 @@ class Advice:
     objective: Objective
     bound_ms: float | None
     padding_refused: str | None
-    seed: int = 0
     replayed: Replay | None = None
 
     @property
@@ -148,13 +144,13 @@ class Advice:
         """All figures of a policy, also of one of your own: [draws + 1], with the expectation in row 0."""
         draws = self.model.draws
         merged = self.traffic.thinned(MOST_SIZES[len(self.traffic.dims)])
-        resampled = np.random.default_rng(self.seed).multinomial(merged.requests, merged.shares, size=draws)
+        resampled = np.random.default_rng(0).multinomial(merged.requests, merged.shares, size=draws)
         shares = np.vstack([merged.shares, resampled / merged.requests])  # [draws + 1, sizes]
         latencies = policies.predict(policy, self.model, merged.table)  # [draws + 1, levels, sizes]
         mean = latency_model.mean(latencies, shares)
         builds = list(self.measured.measurement.build_seconds.values()) or [0.0]
         engines = len(policy.engines)
-        resampled_builds = np.random.default_rng(self.seed).choice(builds, size=(draws, max(engines, 1)))
+        resampled_builds = np.random.default_rng(0).choice(builds, size=(draws, max(engines, 1)))
         return {
             "mean_ms": mean,
             "p99_ms": latency_model.percentile(latencies, shares),
@@ -187,11 +183,12 @@ class Advice:
     @functools.cached_property
     def ranked(self) -> list[Policy]:
         """Policies that meet the bound, best first, then the others by their 99th percentile."""
-        meeting = [policy for policy in self.policies if self.meets(policy)]
-        others = [policy for policy in self.policies if not self.meets(policy)]
-        meeting.sort(key=lambda policy: self._costs(policy)[0])
-        others.sort(key=lambda policy: self.figures[policy]["p99_ms"][0])
-        return meeting + others
+
+        def order(policy: Policy) -> tuple[bool, float]:
+            meets = self.meets(policy)
+            return not meets, (self._costs(policy) if meets else self.figures[policy]["p99_ms"])[0]
+
+        return sorted(self.policies, key=order)
 
     def _is_as_good(self, policy: Policy, other: Policy) -> bool:
         """Whether `policy` is expected to cost at most 5 % more than `other`."""
@@ -231,7 +228,7 @@ class Advice:
     @functools.cached_property
     def baselines(self) -> dict[str, Policy]:
         """(a) padding to the largest size, unless the model cannot be padded; (b) one engine with opt at the median."""
-        plain = {"b": self.search.one_engine(self.search.median)}
+        plain = {"b": policies.one_engine(self.search.names, self.search.dims, self.search.median)}
         if self.padding_refused is None:
             plain = {"a": self.search.padded_to_max(), **plain}
         compared = {policy.engines: policy for policy in self.policies if not policy.eager}
@@ -401,19 +398,16 @@ class Advice:
         case, column = self.measured.case, self.objective.replay_column
         return serve(case, routers, roles, self.model, traffic, requests, seconds, column, self.bound_ms)
 
-    def layouts(
-        self, engines: int = 2, path: str | None = None, build: layouts.Build = build_engines
-    ) -> layouts.Layouts:
+    def layouts(self, engines: int = 2, build: layouts.Build = build_engines) -> layouts.Layouts:
         """One engine, one with several profiles, several engines, and padding: what TensorRT needs for each.
 
         Parameters
         ----------
         engines : int
             How many engines, or profiles; one of the bucket policies of the advice.
-        path : str, optional
-            ``input`` or ``export``. Default: the one that was measured if it is one of these, else ``export``.
         build : callable
-            Builds the engines of a case; :func:`tutorial_lib.engines.build`.
+            Builds the engines of a case along the path that was measured, or `export` in place of `jit`;
+            :func:`tutorial_lib.engines.build`.
 
         Raises
         ------
@@ -422,7 +416,7 @@ class Advice:
         EnginesUnavailable
             If TensorRT's engines cannot be built here.
         """
-        one = min((policy for policy in self.ranked if policy.name.startswith("one engine")), key=self.ranked.index)
+        one = next(policy for policy in self.ranked if policy.name.startswith("one engine"))
         several = [policy for policy in self.ranked if len(policy.engines) == engines > 1 and not policy.eager]
         compared = {"one engine, one range": one}
         compared |= {f"{engines} engines": policy for policy in several if not policy.padded}
@@ -432,7 +426,7 @@ class Advice:
                 f"the advice has no policy of {engines} engines; call advise with buckets={engines} or more, and opts "
                 "for as many."
             )
-        path = path or (self.measured.path if self.measured.path in ("input", "export") else "export")
+        path = "export" if self.measured.path == "jit" else self.measured.path
         return layouts.compare(self.measured.case, compared, self.expect, self.measured.measurement, path, build)
 
     def after(self, replayed: Replay) -> "Advice":

@@ -8,32 +8,25 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from tutorial_lib.advisor.advice import Advice
 from tutorial_lib.advisor.latency_model import LEVELS, WEIGHTS
 from tutorial_lib.advisor.policies import Policy, predict
 from tutorial_lib.advisor.traffic import Array
-from tutorial_lib.figures.plots import GREY, LEGEND
+from tutorial_lib.figures.plots import GREY, LEGEND, label_sizes, numbered_log_axis
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 """Okabe and Ito's, in the order of the policies."""
 BINS, POINTS = 24, 400
 
 
-def costs(advice: Advice, policies: Sequence[Policy] | None = None) -> Figure:
+def costs(advice: Advice) -> Figure:
     """Above: the sizes that requests have, and where the time goes. Below: what a request of each size takes.
 
-    Parameters
-    ----------
-    advice : Advice
-        What :func:`tutorial_lib.advisor.advice.advise` returned.
-    policies : sequence of Policy, optional
-        Whose latency is drawn. Default: the recommended one, the two baselines, and eager PyTorch.
+    Drawn are the recommended policy, the two baselines, and eager PyTorch.
     """
-    if policies is None:
-        eager = [policy for policy in advice.policies if not policy.engines]
-        policies = list(dict.fromkeys([advice.best, *advice.baselines.values(), *eager]))
+    eager = [policy for policy in advice.policies if not policy.engines]
+    policies = list(dict.fromkeys([advice.best, *advice.baselines.values(), *eager]))
     figure = Figure(figsize=(7.5, 5.8 + 0.22 * math.ceil(len(policies) / 2)), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.7))
     _draw_traffic(above, advice)
@@ -48,7 +41,10 @@ def costs(advice: Advice, policies: Sequence[Policy] | None = None) -> Figure:
     if len(advice.best.engines) > 1:
         label += "; dotted: where its engines end"
     below.set_xlabel(label)
-    _set_ticks(below, advice.measured.case.dims[name].min, advice.measured.case.dims[name].max)
+    dim = advice.measured.case.dims[name]
+    below.set_xscale("log", base=2)
+    below.set_xlim(dim.min / 1.25, dim.max * 1.25)
+    label_sizes(below, [2**power for power in range(dim.max.bit_length()) if dim.min <= 2**power])
     figure.suptitle("Traffic and its cost", x=0.01, ha="left", fontsize=12, fontweight="bold")
     metadata = advice.measured.measurement.metadata
     subtitle = (
@@ -60,16 +56,6 @@ def costs(advice: Advice, policies: Sequence[Policy] | None = None) -> Figure:
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
-
-
-def _set_ticks(axes: Axes, low: int, high: int) -> None:
-    """Powers of two, at most 14 of them."""
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(low / 1.25, high * 1.25)
-    powers = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
-    ticks = [2**power for power in powers][:: 1 + len(powers) // 14]
-    axes.set_xticks(ticks, list(map(str, ticks)))
-    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _draw_traffic(axes: Axes, advice: Advice) -> None:
@@ -114,10 +100,7 @@ def _draw_costs(axes: Axes, advice: Advice, policies: Sequence[Policy]) -> None:
         )
         if is_best:
             axes.fill_between(sizes[:, 0], low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    numbered_log_axis(axes)
     axes.set_ylabel("median latency of a request (ms)\nribbon: 5 % to 95 % of the calls")
     axes.grid(True, which="major", alpha=0.25)
 
@@ -125,8 +108,7 @@ def _draw_costs(axes: Axes, advice: Advice, policies: Sequence[Policy]) -> None:
 def _label(advice: Advice, policy: Policy) -> str:
     role = next((f"({role}) " for role, baseline in advice.baselines.items() if baseline == policy), "")
     recommended = ", recommended" if policy == advice.best else ""
-    mean = f": mean {advice.figures[policy]['mean_ms'][0]:.3g} ms" if policy in advice.figures else ""
-    return f"{role}{policy.name}{recommended}{mean}"
+    return f"{role}{policy.name}{recommended}: mean {advice.figures[policy]['mean_ms'][0]:.3g} ms"
 
 
 def _sizes(advice: Advice, policies: Sequence[Policy]) -> Array:

@@ -112,10 +112,10 @@ class LatencyModel:
         Number of bootstrap draws. Results have one row more: row 0 is the point estimate, from all rounds.
     """
 
-    def __init__(self, measurement: Measurement, draws: int = DRAWS, seed: int = 0) -> None:
-        self.measurement, self.draws, self._seed = measurement, draws, seed
+    def __init__(self, measurement: Measurement, draws: int = DRAWS) -> None:
+        self.measurement, self.draws = measurement, draws
         quiet_rounds = np.flatnonzero(measurement.quiet)
-        resampled = np.random.default_rng(seed).choice(quiet_rounds, (draws, len(quiet_rounds)))
+        resampled = np.random.default_rng(0).choice(quiet_rounds, (draws, len(quiet_rounds)))
         rounds = np.vstack([quiet_rounds, resampled])  # [draws + 1, rounds]
         shape = tuple(map(len, measurement.axes))
         self._log_grids = {}  # engine -> [draws + 1, levels, *axes]
@@ -142,7 +142,7 @@ class LatencyModel:
         below, above = self.around(engine)
         if below == above:
             return np.exp(self._log_at(below, sizes, point))
-        fraction = np.random.default_rng([self._seed, *engine]).random((self.draws + 1, 1, 1))
+        fraction = np.random.default_rng([0, *engine]).random((self.draws + 1, 1, 1))
         fraction[0] = 0.5
         part = fraction[0] if point else fraction
         log_ms = (1 - part) * self._log_at(below, sizes, point) + part * self._log_at(above, sizes, point)

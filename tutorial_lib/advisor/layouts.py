@@ -11,13 +11,11 @@ from typing import Any
 import pandas as pd
 
 from tutorial_lib.advisor.latency_model import Measurement
-from tutorial_lib.advisor.policies import Policy
+from tutorial_lib.advisor.policies import SAME, Policy
 from tutorial_lib.builds.plan import Plan
 from tutorial_lib.core.models import Case
 from tutorial_lib.engines.report import BUILDER, EngineReport
 
-SAME = 0.05
-"""Layouts whose predicted mean differs by less than this are told apart by memory."""
 Build = Callable[[Case, str], EngineReport]
 
 

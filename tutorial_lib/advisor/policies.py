@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tutorial_lib.advisor import latency_model
 from tutorial_lib.advisor.latency_model import PADDING, WEIGHTS, LatencyModel, Size
 from tutorial_lib.advisor.traffic import Array, Traffic
 from tutorial_lib.core.shapes import DynamicDim
@@ -28,6 +29,8 @@ MOST_SIZES = {1: 128, 2: 16}
 """Distinct sizes between which boundaries are searched, with one and with two dimensions; more are merged first."""
 ENGINE_SHARES = (0.9, 0.99)
 """Shares of the requests that get an engine where the larger requests run in eager."""
+SAME = 0.05
+"""A difference below 5 % is no reason for another engine: two engines of the same code were seen to differ by 3 %."""
 BISECTIONS = 24
 EAGER = -1
 """The engine number that :meth:`Policy.route` gives to requests that no engine serves."""
@@ -181,7 +184,7 @@ class Search:
     def candidates(self, most_engines: int, pad: bool) -> list[Policy]:
         """Every policy worth comparing, the two baselines first, none twice."""
         policies = [self.padded_to_max()] if pad else []
-        policies += [self.one_engine(opt) for opt in (self.median, *self._opts)]
+        policies += [one_engine(self.names, self.dims, opt) for opt in (self.median, *self._opts)]
         policies += [Policy("eager", self.names, (), eager=True), *self._eager_beyond()]
         for engines in range(2, most_engines + 1):
             for cut in (self._buckets, self._fixed_sizes) if pad else (self._buckets,):
@@ -198,10 +201,6 @@ class Search:
         """The largest size alone, to which every request is padded."""
         largest = tuple((dim.max, dim.max, dim.max) for dim in self.dims)
         return Policy("padded to max", self.names, (largest,), padded=True)
-
-    def one_engine(self, opt: Size) -> Policy:
-        """One engine for the whole range."""
-        return one_engine(self.names, self.dims, opt)
 
     def _eager_beyond(self) -> list[Policy]:
         """One engine for most requests; what is larger along the first dimension runs in eager."""
@@ -220,13 +219,11 @@ class Search:
 
     def _expected(self, policy: Policy) -> float:
         """The expected mean or percentile of latency."""
-        latencies = predict(policy, self.model, self.traffic.table, point=True)
+        latencies = predict(policy, self.model, self.traffic.table, point=True)[None]
+        shares = self.traffic.shares[None]
         if self.percent is None:
-            return float(WEIGHTS @ latencies @ self.traffic.shares)
-        order = np.argsort(latencies, axis=None)
-        cumulative = np.cumsum(np.outer(WEIGHTS, self.traffic.shares).ravel()[order])
-        index = int(np.searchsorted(cumulative, self.percent / 100 - 1e-12))
-        return float(latencies.ravel()[order][min(index, len(order) - 1)])
+            return float(latency_model.mean(latencies, shares)[0])
+        return float(latency_model.percentile(latencies, shares, self.percent)[0])
 
     def _best_cut(self, cut: Cut, column: int, engines: int) -> tuple[float, Policy] | None:
         """The best cut along one dimension for the mean or the percentile."""
@@ -314,7 +311,7 @@ class Search:
 
     def _whole_range_but(self, opt: Size, column: int, triple: Triple) -> EngineRange:
         """The whole range with this opt, except for one dimension."""
-        (triples,) = self.one_engine(opt).engines
+        (triples,) = one_engine(self.names, self.dims, opt).engines
         return (*triples[:column], triple, *triples[column + 1 :])
 
     def _name(self, name: str, column: int) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tutorial_lib.advisor import latency_model, policies
 from tutorial_lib.advisor.latency_model import DRAWS, INTERVAL, WEIGHTS, LatencyModel
-from tutorial_lib.advisor.policies import Policy
+from tutorial_lib.advisor.policies import SAME, Policy
 from tutorial_lib.advisor.traffic import Array, Traffic
 from tutorial_lib.builds import report
 from tutorial_lib.core import precision
@@ -21,8 +21,6 @@ from tutorial_lib.measure import latency
 BLOCK = 20
 """Requests that one policy serves before it is the next one's turn."""
 LEAST_REQUESTS = 50
-BETTER = 0.05
-"""A policy whose figure is lower by less than this did as well as the recommended one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +84,7 @@ class Replay:
 
     def _is_faster(self, row: int) -> bool:
         figures = self.table[self.column] if self.column else None
-        return figures is not None and bool(figures[row] < figures[0] * (1 - BETTER))
+        return figures is not None and bool(figures[row] < figures[0] * (1 - SAME))
 
     def _is_sure(self, row: int) -> bool:
         """Whether the policy of a row is faster than the recommended one in 95 % of the draws."""
@@ -120,7 +118,7 @@ class Replay:
             return f"{start}no policy kept its 99th percentile within {self.bound_ms:g} ms."
         if self.column is None:
             return f"{start}the recommended policy is not judged, since it was not chosen for its latency."
-        return f"{start}no policy had a {figure} more than {BETTER:.0%} below the recommended policy's."
+        return f"{start}no policy had a {figure} more than {SAME:.0%} below the recommended policy's."
 
     def summary(self) -> pd.DataFrame:
         """The table for reading: predicted figures with 90 % intervals, measured ones, and the difference."""

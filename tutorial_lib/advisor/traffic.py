@@ -116,24 +116,18 @@ class Traffic:
         return _counted(names, requests)
 
     @classmethod
-    def named(
-        cls, name: str, max: int | Mapping[str, int], dim: str = "batch", *, requests: int = 1000, seed: int = 0
-    ) -> "Traffic":
+    def named(cls, name: str, max: int, dim: str = "batch", *, requests: int = 1000) -> "Traffic":
         """Traffic drawn from a distribution that is common in practice.
 
         ``interactive``: half the requests bring one sample, few bring many. ``batch``: jobs cut into pieces of `max`,
         and the smaller pieces that remain. ``bimodal``: nine small requests for one large, as a language model has
-        decoding steps and prompts. `max` may be a mapping, for two dimensions that are drawn independently.
+        decoding steps and prompts.
         """
         if name not in DISTRIBUTIONS:
             raise ShapeError(f"there is no traffic named {name!r}; use {', '.join(DISTRIBUTIONS)}.")
-        limits = dict(max) if isinstance(max, Mapping) else {dim: max}
-        generator, count = np.random.default_rng(seed), as_size(requests, "requests")
-        columns = []
-        for each, limit in limits.items():
-            drawn = DISTRIBUTIONS[name](generator, count, as_size(limit, f"{each}: max"))
-            columns.append(np.clip(drawn, 1, limit).astype(np.int64))
-        return cls.of(np.stack(columns, axis=1), tuple(limits))
+        count, limit = as_size(requests, "requests"), as_size(max, f"{dim}: max")
+        drawn = DISTRIBUTIONS[name](np.random.default_rng(0), count, limit)
+        return cls.of(np.clip(drawn, 1, limit).astype(np.int64), dim)
 
     @property
     def requests(self) -> int:

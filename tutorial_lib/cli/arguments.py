@@ -5,8 +5,9 @@ import sys
 import time
 from collections.abc import Callable, Collection
 
-from tutorial_lib.core.model_source import HOW
-from tutorial_lib.core.models import MODELS
+from tutorial_lib.builds.backends import as_device
+from tutorial_lib.core.model_source import HOW, load_case
+from tutorial_lib.core.models import MODELS, Case
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes: the command did not succeed; something typed cannot be used; the user stopped it."""
@@ -46,6 +47,16 @@ def add_range(command: argparse.ArgumentParser) -> None:
     for name in ("min", "opt", "max"):
         text = f"{name} of the first dynamic dimension (default: the model's)"
         command.add_argument(f"--{name}", type=int, metavar="SIZE", help=text)
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """The argument that :func:`load` takes beside those of :func:`add_range`."""
+    command.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+
+
+def load(args: argparse.Namespace) -> Case:
+    """The model that was typed, on its device."""
+    return load_case(args.model, args.min, args.opt, args.max).to(as_device(args.device))
 
 
 def number(kind: type[int] | type[float], least: float) -> Callable[[str], float]:

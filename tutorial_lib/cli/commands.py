@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from itertools import product
 from pathlib import Path
@@ -17,15 +17,17 @@ from tutorial_lib.advisor.advice import OBJECTIVES
 from tutorial_lib.builds import backends
 from tutorial_lib.builds.job import BuildError
 from tutorial_lib.builds.program import Recompile
-from tutorial_lib.cli import doctor, engines_command, examine_command, setup
+from tutorial_lib.cli import doctor, engines_command, setup
 from tutorial_lib.cli.arguments import (
     BAD_INPUT,
     FAILED,
     INTERRUPTED,
     UsageError,
+    add_device,
     add_range,
     clear_progress,
     error,
+    load,
     names,
     number,
     show_progress,
@@ -33,19 +35,18 @@ from tutorial_lib.cli.arguments import (
 )
 from tutorial_lib.core import files as _files
 from tutorial_lib.core import models, precision
-from tutorial_lib.core.model_source import ModelSourceError, load_case
+from tutorial_lib.core.model_source import ModelSourceError
 from tutorial_lib.core.models import Case
 from tutorial_lib.core.progress import Progress
 from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines.errors import EnginesUnavailable, PlanError, TargetError
-from tutorial_lib.experiments import recordings, results_file
+from tutorial_lib.experiments import examination, recordings, results_file
 from tutorial_lib.experiments.campaign import build_ahead, run_all
 from tutorial_lib.experiments.recordings import RecordedError
 from tutorial_lib.experiments.result import Result
 from tutorial_lib.experiments.results_file import ResultsFileError
 from tutorial_lib.experiments.run import BUILDING, run
 from tutorial_lib.experiments.setting import Setting
-from tutorial_lib.measure.sweep import Sweep
 from tutorial_lib.paths import PATHS
 
 GPU_BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256]
@@ -63,9 +64,8 @@ BAD_INPUT_ERRORS = (
 FAILURES = (BuildError, Recompile, RecordedError, EnginesUnavailable, PlanError, BrokenExecutor, OSError)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors are one sentence on stderr."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["preview"]:
         return error("the command preview is called engines now: TensorRT really builds what it shows.", BAD_INPUT)
     args = _parser().parse_args(arguments)
@@ -83,7 +83,7 @@ def compare(args: argparse.Namespace) -> int:
     """Build the paths, compare them over the batches, print the table, write the files."""
     from tutorial_lib.figures import plots  # here, so that the doctor can say that matplotlib is missing
 
-    case = load_case(args.model, args.min, args.opt, args.max).to(backends.as_device(args.device))
+    case = load(args)
     setting = _compare_setting(args, case).settled(case)
     out = _files.out_folder(args.out) if args.out else None
     for sentence in backends.choose(args.backend, case.device)[1]:
@@ -105,8 +105,9 @@ def compare(args: argparse.Namespace) -> int:
     print(sweep.summary().to_string(index=False))
     print(f"\n{sweep.verdict}\n{sweep.certainty}")
     if out:
-        for path in _write(sweep, out, plots.png(plots.overview(sweep))):
-            print(f"wrote {path}")
+        stem = out / f"{case.name}-{sweep.provenance['backend']}"
+        table, figure = sweep.table.to_csv(index=False), plots.png(plots.overview(sweep))
+        _write(stem, {".json": sweep.json(), ".csv": table, ".png": figure})
     return 0 if sweep.agrees else FAILED
 
 
@@ -124,14 +125,12 @@ def _compare_setting(args: argparse.Namespace, case: Case) -> Setting:
     )
 
 
-def _write(sweep: Sweep, out: Path, figure: bytes) -> list[Path]:
-    out.mkdir(parents=True, exist_ok=True)
-    stem = out / f"{sweep.provenance['case']}-{sweep.provenance['backend']}"
-    files = [stem.with_suffix(suffix) for suffix in (".json", ".csv", ".png")]
-    sweep.to_json(files[0])
-    sweep.to_csv(files[1])
-    _files.save(files[2], figure)
-    return files
+def _write(stem: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write a file for each suffix."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, content in contents.items():
+        _files.save(stem.with_suffix(suffix), content)
+    print("\n".join(f"wrote {stem.with_suffix(suffix)}" for suffix in contents))
 
 
 def advise(args: argparse.Namespace) -> int:
@@ -139,7 +138,7 @@ def advise(args: argparse.Namespace) -> int:
     from tutorial_lib.advisor import figure
     from tutorial_lib.figures import plots
 
-    case = load_case(args.model, args.min, args.opt, args.max).to(backends.as_device(args.device))
+    case = load(args)
     requests = Traffic.csv(args.traffic)
     fitted, held_out = requests.split() if args.replay else (requests, requests)
     out = _files.out_folder(args.out) if args.out else None
@@ -165,13 +164,16 @@ def advise(args: argparse.Namespace) -> int:
     if args.layouts:
         print(f"\n{advice.layouts(args.layouts)}")
     if out:
-        out.mkdir(parents=True, exist_ok=True)
-        stem = out / f"{case.name}-advice"
-        _files.save(stem.with_suffix(".csv"), advice.table.to_csv(index=False))
-        _files.save(stem.with_suffix(".py"), advice.code())
-        _files.save(stem.with_suffix(".png"), plots.png(figure.costs(advice)))
-        print("\n".join(f"wrote {stem.with_suffix(suffix)}" for suffix in (".csv", ".py", ".png")))
+        table, drawn = advice.table.to_csv(index=False), plots.png(figure.costs(advice))
+        _write(out / f"{case.name}-advice", {".csv": table, ".py": advice.code(), ".png": drawn})
     return 0 if advice.meets(advice.best) else FAILED
+
+
+def examine(args: argparse.Namespace) -> int:
+    """Look at a model before a real build: is it a function of its inputs, and can its graph be captured?"""
+    result = examination.examine(load(args))
+    print(result)
+    return FAILED if result.findings else 0
 
 
 def record(args: argparse.Namespace) -> int:
@@ -284,7 +286,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_advise(commands)
     _add_record(commands)
-    examine_command.add_parser(commands)
+    _add_examine(commands)
     engines_command.add_parser(commands)
     doctor.add_parser(commands)
     setup.add_parser(commands)
@@ -325,7 +327,7 @@ def _add_advise(commands: Any) -> None:
     command.add_argument("--objective", choices=list(OBJECTIVES), default="mean")
     command.add_argument("--p99-at-most-ms", type=float, metavar="MS", help="a bound that has to be met")
     command.add_argument("--backend", choices=["auto", *backends.BACKENDS], default="auto")
-    command.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    add_device(command)
     command.add_argument("--path", choices=list(PATHS), default="export")
     command.add_argument(
         "--seconds", type=number(float, 0), default=3.0, help="time to measure, besides builds (default: 3)"
@@ -358,8 +360,17 @@ def _add_record(commands: Any) -> None:
     command.add_argument("--quick", action="store_true", help="two models, fp32, few sizes and rounds, to try it")
 
 
+def _add_examine(commands: Any) -> None:
+    command = commands.add_parser(
+        "examine", help="what may stand in the way of compiling a model", description=examine.__doc__
+    )
+    command.set_defaults(run=examine)
+    add_range(command)
+    add_device(command)
+
+
 def _add_device_and_paths(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    add_device(command)
     command.add_argument("--paths", default=",".join(PATHS), help="comma separated (default: %(default)s)")
     command.add_argument(
         "--batches", type=sizes, default=[], metavar="1,4,32", help="sizes to run at (default: depends on the model)"

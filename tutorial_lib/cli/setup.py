@@ -249,22 +249,14 @@ class Environment:
         """The flavour that was chosen; if it cannot be had, the other one where the card runs it, or none."""
         try:
             self._install_flavour(choices)
-            return
         except SetupError:
             if choices.tensorrt == "standard" and self.machine.runs_rtx:
-                print(
-                    "Data-centre TensorRT could not be installed; TensorRT for RTX, which runs here, comes instead.",
-                    file=sys.stderr,
-                )
-                try:
-                    self._install_flavour(replace(choices, tensorrt="rtx"))
-                    return
-                except SetupError:
-                    pass
-        print(
-            "warning: TensorRT could not be installed; everything but the backend tensorrt works without it.",
-            file=sys.stderr,
-        )
+                instead = "TensorRT for RTX, which runs here, comes instead."
+                print(f"Data-centre TensorRT could not be installed; {instead}", file=sys.stderr)
+                self._install_tensorrt(replace(choices, tensorrt="rtx"))
+            else:
+                without = "everything but the backend tensorrt works without it."
+                print(f"warning: TensorRT could not be installed; {without}", file=sys.stderr)
 
     def _install_flavour(self, choices: Choices) -> None:
         """Where the other flavour is installed, both go first: its files may have overwritten this one's."""

@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from tutorial_lib.builds.plan import show_activation, show_bytes
 from tutorial_lib.engines.report import BUILDER, EngineReport
+from tutorial_lib.figures.engine_profiles import DynamicAxis, dynamic_axes
 from tutorial_lib.figures.plots import DASHES, OTHER, STYLES, label_sizes
 
 SIZE = (8.0, 4.8)
@@ -47,8 +48,7 @@ class Point:
 
     def lies_on(self, other: "Point") -> bool:
         """Whether both have the same marker."""
-        mine, others = (replace(point, opt=0, weight_bytes=None) for point in (self, other))
-        return mine == others
+        return replace(self, opt=other.opt, weight_bytes=other.weight_bytes) == other
 
     @property
     def alone(self) -> bool:
@@ -91,7 +91,7 @@ def memory(
         raise ValueError("TensorRT built none of these engines, so there is no memory to show.")
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
-    highest = max(lines, key=lambda key: _top(lines[key]))
+    highest = max(lines, key=lambda key: max((amount for _, amount in _line(lines[key])), default=0))
     cases = list(dict.fromkeys(case for case, _ in lines))
     labelled: set[tuple[int, int]] = set()  # engines of two paths often need the same memory
     for (case, path), points in lines.items():
@@ -117,24 +117,18 @@ def memory(
 
 def _points(report: EngineReport, axis: tuple[str, int] | None) -> list[Point]:
     """The engines of one report that TensorRT built and that have the input of `axis`."""
-    dynamic = [
-        (each.name, number)
-        for each in report.requested
-        for number, (low, high) in enumerate(zip(each.min, each.max, strict=True))
-        if low != high
-    ]
+    dynamic = dynamic_axes(report)
     if axis is None and len(dynamic) != 1:
         raise ValueError(f"{report.case} has {len(dynamic)} dynamic dimensions, and this figure is for one.")
-    input_name, number = axis or dynamic[0]
+    x_axis = DynamicAxis(*axis) if axis else dynamic[0]
     points = []
     for engine in report.engines:
-        x = next((each for each in engine.data if each.name == input_name), None)
-        if engine.plan and x:
-            low, opt, high = (int(corner[number] or 0) for corner in (x.min, x.opt, x.max))
+        sizes = x_axis.sizes(engine.data)
+        if engine.plan and sizes:
             activation, text = engine.plan.activation_bytes, show_activation(engine.plan)
             weights_are_inputs = any(each.kind == "weight" for each in engine.inputs)
             weights = None if weights_are_inputs else engine.plan.weight_bytes
-            points.append(Point(low, opt, high, activation, text, weights, engine.after_build))
+            points.append(Point(*sizes, activation, text, weights, engine.after_build))
     return points
 
 
@@ -169,11 +163,6 @@ def _mark(
             axes.annotate(text, end, textcoords="offset points", fontsize=9, color=color, **BELOW)
         amounts += by_max.values()
     return amounts
-
-
-def _top(points: Sequence[Point]) -> int:
-    """The most memory on the line through `points`; 0 if they make no line."""
-    return max((point.activation_bytes for point in points if not point.alone), default=0)
 
 
 def _draw(axes: Axes, points: Sequence[Point], style: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ class DynamicAxis(NamedTuple):
 
     input_name: str
     axis: int
-    dim: str | None
+    dim: str | None = None
 
     def sizes(self, inputs: Sequence[EngineInput]) -> tuple[int, int, int] | None:
         """Min, opt and max of this axis; None if it is not among the inputs of an engine."""
@@ -54,7 +54,7 @@ def profiles(reports: Sequence[EngineReport]) -> Figure:
     reports : sequence of EngineReport
         Of one case, such as :func:`~tutorial_lib.engines.build_all` returns.
     """
-    dynamic = _dynamic_axes(reports[0])
+    dynamic = dynamic_axes(reports[0])
     rows = [1 + max(1, len(report.engines)) for report in reports]
     figure = Figure(figsize=(3 + 4.5 * len(dynamic), 1.7 + 0.29 * sum(rows) + 0.25 * len(rows)), layout="constrained")
     grid = figure.subplots(len(reports), len(dynamic), sharex="col", squeeze=False, height_ratios=rows)
@@ -85,7 +85,8 @@ def _title(report: EngineReport) -> str:
     return f"Engines built by TensorRT for RTX {version}, not run; beside each: activation memory\n{typed}"
 
 
-def _dynamic_axes(report: EngineReport) -> list[DynamicAxis]:
+def dynamic_axes(report: EngineReport) -> list[DynamicAxis]:
+    """The axes that were typed as a range."""
     places = [
         (each.name, axis)
         for each in report.requested
@@ -139,7 +140,7 @@ def _refused_dims(report: EngineReport, call: Call) -> set[str]:
     if call.outcome != "refused":
         return set()
     outside = set()
-    for dynamic_axis in _dynamic_axes(report):
+    for dynamic_axis in dynamic_axes(report):
         sizes = dynamic_axis.sizes(report.engines[0].data) if report.engines else None
         if sizes and dynamic_axis.dim and not sizes[0] <= call.sizes[dynamic_axis.dim] <= sizes[2]:
             outside.add(dynamic_axis.dim)

@@ -21,8 +21,8 @@ from matplotlib.patches import Rectangle
 from tutorial_lib.figures.plots import GREY, OPT, subtitle
 from tutorial_lib.measure.sweep import Sweep
 
-COST, RATIO = "cividis", "PuOr"
-"""Colours that colour-blind readers can tell apart: from little to much, and both ways from 1."""
+COST = "cividis"
+"""Colours that colour-blind readers can tell apart, from little to much."""
 MISSING = "#EEEEEE"
 CELL = (0.78, 0.42)
 """Inches of a cell: width and height."""
@@ -41,7 +41,6 @@ class Map:
     title: str
     cells: pd.DataFrame
     unit: str = ""
-    diverging: bool = False
 
 
 def latency(sweep: Sweep, path: str) -> Figure:
@@ -63,56 +62,27 @@ def latency(sweep: Sweep, path: str) -> Figure:
     return _figure(sweep, f"Median latency of {path}", "Dark: fast, light: slow", maps)
 
 
-def speedup(sweep: Sweep, path: str) -> Figure:
-    """How many times as fast as eager a path is, over two dimensions.
+def padding(sweep: Sweep, path: str) -> Figure:
+    """How many times as long a call takes if its inputs are padded to the largest measured size, over two dimensions.
+
+    Both calls are of the same program, and both were measured. A program built for the largest size alone may be
+    somewhat faster there.
 
     Raises
     ------
     ValueError
         As :func:`latency`.
     """
-    cells = _cells(sweep, _rows(sweep, path), "speedup")
-    maps = [Map("times as fast as eager (median over rounds)", cells, "x", diverging=True)]
-    return _figure(sweep, f"Speedup of {path} over eager", "Purple: faster than eager, orange: slower", maps)
-
-
-def padding(sweep: Sweep, path: str, dims: Sequence[str] | None = None) -> Figure:
-    """How many times as long a call takes if its inputs are padded to the largest measured size, over two dimensions.
-
-    Both calls are of the same program, and both were measured. A program built for the largest size alone may be
-    somewhat faster there.
-
-    Parameters
-    ----------
-    sweep : Sweep
-        Of a grid.
-    path : str
-        Name of a path.
-    dims : sequence of str, optional
-        The dimensions that are padded; without it, both.
-
-    Raises
-    ------
-    ValueError
-        As :func:`latency`, and if `dims` names another dimension.
-    """
-    cells = padded(sweep, path, dims)
-    largest = {axis.name: axis.max() for axis in (cells.index, cells.columns)}
-    to = ", ".join(f"{name} {largest[name]}" for name in dims or largest)
+    cells = padded(sweep, path)
+    to = ", ".join(f"{axis.name} {axis.max()}" for axis in (cells.index, cells.columns))
     maps = [Map(f"times as long, padded to {to}", cells, "x")]
     return _figure(sweep, f"What padding costs on {path}", "Dark: little, light: much", maps)
 
 
-def padded(sweep: Sweep, path: str, dims: Sequence[str] | None = None) -> pd.DataFrame:
+def padded(sweep: Sweep, path: str) -> pd.DataFrame:
     """The numbers of :func:`padding`: the first dimension down, the second across."""
     cells = _cells(sweep, _rows(sweep, path), "median_ms")
-    down, across = cells.index.name, cells.columns.name
-    for name in dims or ():
-        if name not in (down, across):
-            raise ValueError(f"{name!r} is not one of the two dimensions here; pad {down} or {across}.")
-    rows = [cells.index[-1]] * len(cells.index) if down in (dims or [down]) else cells.index
-    columns = [cells.columns[-1]] * len(cells.columns) if across in (dims or [across]) else cells.columns
-    return cells.loc[rows, columns].set_axis(cells.index).set_axis(cells.columns, axis=1) / cells
+    return cells.iloc[-1, -1] / cells
 
 
 def _rows(sweep: Sweep, path: str) -> pd.DataFrame:
@@ -159,8 +129,9 @@ def _figure(sweep: Sweep, title: str, colours: str, maps: Sequence[Map]) -> Figu
 
 def _draw(axes: Axes, shown: Map, sweep: Sweep) -> None:
     """One map: a coloured cell with its number for each value, the built range outlined, opt framed."""
-    colours = matplotlib.colormaps[RATIO if shown.diverging else COST].with_extremes(bad=MISSING)
-    cells, norm = shown.cells.to_numpy(dtype=float), _norm(shown)  # [sizes down, sizes across]
+    colours = matplotlib.colormaps[COST].with_extremes(bad=MISSING)
+    cells = shown.cells.to_numpy(dtype=float)  # [sizes down, sizes across]
+    norm = LogNorm(np.nanmin(cells) / 1.02, np.nanmax(cells) * 1.02)
     edges = [[index - 0.5 for index in range(length + 1)] for length in cells.shape]
     axes.pcolormesh(edges[1], edges[0], cells, cmap=colours, norm=norm, edgecolor="white", linewidth=1, clip_on=False)
     for (row, column), value in np.ndenumerate(cells):
@@ -204,14 +175,6 @@ def _marks(sweep: Sweep) -> str:
     return f"Outlined: built for {built}. " + (
         f"Framed: opt ({opt})." if measured else f"Opt ({opt}) was not measured."
     )
-
-
-def _norm(shown: Map) -> LogNorm:
-    low, high = shown.cells.min(axis=None), shown.cells.max(axis=None)
-    if shown.diverging:
-        high = max(high, 1 / low, 2.0)  # differences of a few per cent stay pale
-        return LogNorm(1 / high, high)
-    return LogNorm(low / 1.02, high * 1.02)
 
 
 def _number(value: float) -> str:

@@ -171,7 +171,7 @@ def draw_latency(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
         color = STYLES.get(name, OTHER)["color"]
         axes.fill_between(rows["size"], rows["p10_ms"], rows["p90_ms"], color=color, alpha=0.15, linewidth=0)
     _draw_curves(axes, sweep, behind, "median_ms")
-    _numbered_log_axis(axes)
+    numbered_log_axis(axes)
     bars = _draw_intervals(axes, sweep, "low_ms", "high_ms")
     axes.set_ylabel(f"median latency of one call (ms)\nribbon: 10th to 90th percentile{bars}")
     _size_axis(axes, sweep, behind)
@@ -180,7 +180,7 @@ def draw_latency(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
 def draw_throughput(axes: Axes, sweep: Sweep, behind: Behind = ()) -> None:
     """Draw samples per second on `axes`."""
     _draw_curves(axes, sweep, behind, "samples_per_second")
-    _numbered_log_axis(axes)
+    numbered_log_axis(axes)
     axes.set_ylabel("throughput (samples/s)")
     _size_axis(axes, sweep, behind)
 
@@ -340,7 +340,7 @@ def label_sizes(axes: Axes, sizes: Sequence[int]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _numbered_log_axis(axes: Axes) -> None:
+def numbered_log_axis(axes: Axes) -> None:
     """A logarithmic vertical axis with plain numbers as labels, whether it spans half a decade or several."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()

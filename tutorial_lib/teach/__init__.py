@@ -10,6 +10,6 @@ pictures    figures as HTML
 from tutorial_lib.teach import panels
 from tutorial_lib.teach.checking import Feedback, check, hint
 from tutorial_lib.teach.prediction import Prediction, predict
-from tutorial_lib.teach.stories import lesson, ratio, row, story
+from tutorial_lib.teach.stories import lesson, ratio, row, speed_up
 
-__all__ = ["Feedback", "Prediction", "check", "hint", "lesson", "panels", "predict", "ratio", "row", "story"]
+__all__ = ["Feedback", "Prediction", "check", "hint", "lesson", "panels", "predict", "ratio", "row", "speed_up"]

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -24,9 +24,8 @@ class Question:
     ----------
     text : str
         One or two sentences; ```code``` stands between backticks.
-    answer : int, float, str or callable
-        A number, or one of `choices`. A function without arguments is called when the reader presses *Check*, for an
-        answer that this machine gives.
+    answer : int, float or str
+        A number, or one of `choices`.
     why : str
         What *Reveal* shows.
     choices : sequence of str
@@ -38,7 +37,7 @@ class Question:
     """
 
     text: str
-    answer: Answer | Callable[[], Answer]
+    answer: Answer
     why: str = ""
     choices: Sequence[str] = ()
     unit: str = ""
@@ -83,7 +82,7 @@ class Prediction(Shown):
         """The answer and the reason for it, after a first guess."""
         if self._first is None:
             return "Predict first: a wrong guess is what you will remember."
-        sentence = f"{self._show(self._right())}. {self._question.why}".strip()
+        sentence = f"{self._show(self._question.answer)}. {self._question.why}".strip()
         first = f'"{self._first}"' if self._question.choices else self._first
         self.why.value = says(f"You said {first}. The answer: {sentence}")
         return sentence
@@ -91,17 +90,9 @@ class Prediction(Shown):
     def _clicked(self) -> None:
         self.answer(self.field.value)
 
-    def _right(self) -> Answer:
-        answer = self._question.answer
-        return answer() if callable(answer) else answer
-
     def _judge(self, value: Any) -> tuple[str, bool | None]:
         """A sentence, and whether the guess is right; None if it is no guess."""
-        question = self._question
-        try:
-            right = self._right()
-        except Exception as error:
-            return f"The answer could not be worked out here ({type(error).__name__}: {error}).", None
+        question, right = self._question, self._question.answer
         if question.choices:
             if value not in question.choices:
                 return f"Choose one: {', '.join(question.choices)}.", None
@@ -118,38 +109,22 @@ class Prediction(Shown):
         return value if isinstance(value, str) else f"{value:,.10g} {self._question.unit}".strip()
 
 
-def predict(
-    question: str,
-    answer: Answer | Callable[[], Answer] | None = None,
-    *,
-    why: str = "",
-    choices: Sequence[str] = (),
-    unit: str = "",
-    tolerance: float = 0.0,
-) -> Prediction:
-    """Ask the reader before a cell answers.
-
-    Parameters
-    ----------
-    question : str
-        The key of a question of the library, such as ``"04.batch-one"``, so that the cell does not hold the answer. Or
-        a question, with `answer` and the rest as in :class:`Question`.
+def predict(key: str) -> Prediction:
+    """Ask the reader before a cell answers; the question has a `key`, so that the cell does not hold the answer.
 
     Raises
     ------
     KeyError
         If there is no such question.
     """
-    if answer is not None:
-        return Prediction(Question(question, answer, why, choices, unit, tolerance))
-    match = KEY.fullmatch(question)
+    match = KEY.fullmatch(key)
     if match is None:
-        raise KeyError(f"{question!r} is no key of a question; give one such as '04.batch-one', or an answer.")
+        raise KeyError(f"{key!r} is no key of a question; give one such as '04.batch-one'.")
     try:
         questions: dict[str, Question] = import_module(f"tutorial_lib.teach.questions.nb{match[1]}").QUESTIONS
         return Prediction(questions[match[2]])
     except (ModuleNotFoundError, KeyError):
-        raise KeyError(f"there is no question {question!r}.") from None
+        raise KeyError(f"there is no question {key!r}.") from None
 
 
 def as_number(value: Any, unit: str = "") -> float | None:

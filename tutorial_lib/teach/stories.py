@@ -4,7 +4,6 @@ Ratios have one direction everywhere: how many times as fast. Above 1 is faster.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,53 +29,26 @@ class Sentence(str):
 
 def speed_up(
     ratio: float, interval: Interval | None, what: str = "the compiled model", than: str = "eager PyTorch"
-) -> str:
+) -> Sentence:
     """Whether `what` is faster than `than`, slower, the same, or undecided; `interval` is None in older recordings."""
+    subject = what[:1].upper() + what[1:]
     if interval is None:
-        return f"{_upper(what)} was recorded as {_times(ratio)} times as fast as {than}, without an interval."
+        return Sentence(f"{subject} was recorded as {_times(ratio)} times as fast as {than}, without an interval.")
     low, high = interval
     span = f"{_times(low)} to {_times(high)} times"
     if not (0 < low <= high < math.inf):
-        return f"Undecided: one round says {_times(ratio)} times as fast, and nothing says how sure that is."
+        return Sentence(f"Undecided: one round says {_times(ratio)} times as fast, and nothing says how sure that is.")
     verdict = intervals.verdict(interval)
     if verdict == intervals.SAME:
-        return f"{_upper(what)} takes as long as {than}, within 3 % ({span} as fast)."
+        return Sentence(f"{subject} takes as long as {than}, within 3 % ({span} as fast).")
     if verdict == intervals.OPEN:
-        return (
+        return Sentence(
             f"Undecided: {what} is {span} as fast as {than}. This run cannot tell; measure longer, or on a "
             "quieter machine."
         )
     word = "faster" if low > 1 else "slower"
     between = f"between {_times(low)} and {_times(high)}"
-    return f"{_upper(what)} is {word}: {_times(ratio)} times as fast as {than} ({between})."
-
-
-def change(before: float, after: float, what: str, unit: str) -> str:
-    """How a number without noise changed, such as bytes of memory."""
-    if before == after:
-        return f"{_upper(what)} stays at {before:,.4g} {unit}."
-    word = "grows" if after > before else "shrinks"
-    factor = f", {_times(max(before, after) / min(before, after))} times" if min(before, after) > 0 else ""
-    return f"{_upper(what)} {word} from {before:,.4g} to {after:,.4g} {unit}{factor}."
-
-
-STORIES: dict[str, Callable[..., str]] = {"speed-up": speed_up, "change": change}
-"""The functions of this module by the names that :func:`story` takes; those of a notebook may add theirs."""
-
-
-def story(name: str, **numbers: Any) -> Sentence:
-    """The sentence that fits the numbers.
-
-    Parameters
-    ----------
-    name : str
-        A key of :data:`STORIES`.
-    **numbers
-        The arguments of that function.
-    """
-    if name not in STORIES:
-        raise KeyError(f"there is no story {name!r}; there are {', '.join(STORIES)}.")
-    return Sentence(STORIES[name](**numbers))
+    return Sentence(f"{subject} is {word}: {_times(ratio)} times as fast as {than} ({between}).")
 
 
 def is_busy(sweep: Sweep) -> bool:
@@ -104,14 +76,8 @@ class Lesson:
 def lesson(live: Sweep, recording: str | Path, **choice: str) -> Lesson:
     """The live run or, where the machine is too busy for the lesson, a recorded one, labelled.
 
-    Parameters
-    ----------
-    live : Sweep
-        What was measured now.
-    recording : str or Path
-        A file of ``python -m tutorial_lib record``.
-    **choice
-        Which setting of it (:meth:`tutorial_lib.experiments.recordings.Recorded.run`).
+    `recording` is a file of ``python -m tutorial_lib record``; `choice` selects a setting of it
+    (:meth:`tutorial_lib.experiments.recordings.Recorded.run`).
     """
     if not is_busy(live):
         return Lesson(live, f"Measured here, now, on {live.provenance['device']}.", False)
@@ -142,7 +108,3 @@ def ratio(new: Sweep, old: Sweep, path: str, size: int) -> dict[str, Any]:
 
 def _times(value: float) -> str:
     return f"{value:.1f}" if value >= 3 else f"{value:.2f}"
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -134,18 +134,7 @@ def watch(
 ) -> Watched:
     """Bare `torch.compile`, with the first dimension of each example marked, called once with the examples.
 
-    Parameters
-    ----------
-    model : callable
-        What to compile.
-    *examples : Tensor
-        The arguments of the first call.
-    dynamic : bool, optional
-        As of `torch.compile`.
-    unbacked : bool
-        Mark with ``mark_unbacked`` instead of ``mark_dynamic``.
-    **bounds : int
-        ``min`` and ``max`` of ``mark_dynamic``.
+    They are marked with ``mark_dynamic`` and its `bounds`, ``min`` and ``max``, or else with ``mark_unbacked``.
     """
     program = Watched(model, dynamic=dynamic)
     for x in examples:

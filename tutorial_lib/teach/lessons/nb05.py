@@ -220,11 +220,7 @@ def _blocks(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _with_percent(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows)
-    order = {name: place for place, name in enumerate(PRECISIONS)}
-    table = table.sort_values(
-        ["precision", "batch"], key=lambda column: column.map(lambda value: order.get(value, value))
-    )
+    table = pd.DataFrame(rows).sort_values("precision", key=lambda names: names.map(PRECISIONS.index), kind="stable")
     return table.assign(percent=100 * table["rms"] / table["size"]).reset_index(drop=True)
 
 

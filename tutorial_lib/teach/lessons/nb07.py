@@ -124,11 +124,6 @@ class Times:
     def __repr__(self) -> str:
         return self.label
 
-    def ms(self, name: str, tokens: int) -> float:
-        """The median of one call, in milliseconds."""
-        row = self.table[(self.table["name"] == name) & (self.table["tokens"] == tokens)]
-        return float(row["ms"].iloc[0])
-
     def wide(self) -> pd.DataFrame:
         """Milliseconds by tokens, a column for each name."""
         return self.table.pivot(index="tokens", columns="name", values="ms")
@@ -157,12 +152,13 @@ def here_or_recorded(name: str, table: pd.DataFrame, where: str, file: str | Pat
     return Times(pd.DataFrame(runs[name]["rows"]), label)
 
 
-def crossing(times: Times, one: str = "opt 2", other: str = "opt 1024") -> str:
-    """Where engine `one` is faster than `other`, where it is slower, and what follows for opt."""
-    table = times.table[times.table["name"].isin((one, other))].set_index(["name", "tokens"])
+def crossing(times: Times) -> str:
+    """Where the engine with opt 2 is faster than that with opt 1024, where it is slower, and what follows for opt."""
+    one, other = "opt 2", "opt 1024"
     faster, slower = [], []
-    for tokens in sorted(set(table.index.get_level_values("tokens"))):
-        first, second = (table.loc[(name, tokens)] for name in (one, other))
+    for tokens, rows in times.table.groupby("tokens"):
+        at = rows.set_index("name")
+        first, second = at.loc[one], at.loc[other]
         if first["low"] > second["high"] * intervals.EQUAL:
             faster.append(tokens)
         elif second["low"] > first["high"] * intervals.EQUAL:
@@ -208,8 +204,8 @@ def padded(program: Callable[[Tensor], Tensor], size: int, x: Tensor, fill: floa
     return program(torch.nn.functional.pad(x, (0, 0, 0, size - rows), value=fill))[:rows]
 
 
-def padding(times: Times, size: int = 32) -> str:
-    """Where padding to `size` is surely cheaper than the faster of the dynamic engines, and where it is dearer."""
+def padding(times: Times) -> str:
+    """Where padding to 32 is surely cheaper than the faster of the dynamic engines, and where it is dearer."""
     cheaper, dearer = [], []
     for tokens, rows in times.table.groupby("tokens"):
         at = rows.set_index("name")
@@ -218,9 +214,9 @@ def padding(times: Times, size: int = 32) -> str:
             cheaper.append(tokens)
         elif at.loc["padded", "high"] < at.loc[best, "low"]:
             dearer.append(tokens)
-    words = f"Padding to {size} is cheaper than either dynamic engine at {_list(cheaper)} tokens" if cheaper else ""
+    words = f"Padding to 32 is cheaper than either dynamic engine at {_list(cheaper)} tokens" if cheaper else ""
     if dearer:
-        words = f"{words}, and dearer" if words else f"Padding to {size} is dearer"
+        words = f"{words}, and dearer" if words else "Padding to 32 is dearer"
         words += f" at {_list(dearer)}" + (" tokens" if not cheaper else "")
     return f"{words}." if words else "These numbers do not tell padding and the dynamic engines apart."
 

@@ -37,8 +37,8 @@ def in_a_fresh_process(folder: Path) -> str:
     return run("-m", "tutorial_lib.teach.lessons.nb08_fresh_process", str(folder))
 
 
-def listing(file: Path, least: int = 100) -> pd.DataFrame:
-    """The members of a saved program and of the archive inside it, by size; those below `least` bytes are left out."""
+def listing(file: Path) -> pd.DataFrame:
+    """The members of a saved program and of the archive inside it, with their bytes, from 100 bytes on."""
     rows: list[dict[str, Any]] = []
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
@@ -46,13 +46,13 @@ def listing(file: Path, least: int = 100) -> pd.DataFrame:
             if member.filename.endswith(".pt2"):
                 inner = zipfile.ZipFile(io.BytesIO(archive.read(member))).infolist()
                 rows += [{"member": f"    {_end(each.filename)}", "bytes": each.file_size} for each in inner]
-    return pd.DataFrame([row for row in rows if row["bytes"] >= least])
+    return pd.DataFrame([row for row in rows if row["bytes"] >= 100])
 
 
-def _end(path: str, most: int = 30) -> str:
-    """The end of a file's name, which tells more than its beginning, of at most `most` characters."""
+def _end(path: str) -> str:
+    """The end of a file's name, which tells more than its beginning, of at most 30 characters."""
     name = path.split("/")[-1]
-    return name if len(name) <= most else f"...{name[3 - most :]}"
+    return name if len(name) <= 30 else f"...{name[-27:]}"
 
 
 def holds(file: Path, content: bytes) -> bool:
@@ -110,10 +110,10 @@ def refusal(file: Path) -> str | None:
     return None
 
 
-def served(program: Callable[..., Any], case: Case, sizes: tuple[int, ...] = (1, 4, 32, 33)) -> list[int]:
-    """The batches that an exported program takes."""
+def served(program: Callable[..., Any], case: Case) -> list[int]:
+    """Which of the batches 1, 4, 32 and 33 an exported program takes."""
     taken = []
-    for size in sizes:
+    for size in (1, 4, 32, 33):
         try:
             program(*case.example(size))
             taken.append(size)

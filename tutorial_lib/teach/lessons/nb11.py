@@ -31,11 +31,11 @@ def over_the_batch(recorded: Recorded, model: str) -> pd.DataFrame:
     return pd.DataFrame({"ms": ms, "x batch 1": ms / ms[1], "samples/s": 1000 * ms.index / ms}).round(3)
 
 
-def host_time(recorded: Recorded, models: tuple[str, ...] = ("expand-reshape", "text-encoder")) -> pd.DataFrame:
+def host_time(recorded: Recorded) -> pd.DataFrame:
     """What the host needs for a call at batch 1 in bf16, and the whole call, by model and path."""
     table = {
         (model, path): rows(recorded, model, "bf16", path).loc[1, ["enqueue_ms", "median_ms", "warning"]]
-        for model in models
+        for model in ("expand-reshape", "text-encoder")
         for path in (EAGER, "jit", "input", "export")
     }
     return pd.DataFrame(table).T.rename_axis(["model", "path"]).fillna("")
@@ -67,10 +67,10 @@ def precision_gains(recorded: Recorded) -> Figure:
     return figure
 
 
-def errors(recorded: Recorded, models: tuple[str, ...] = ("expand-reshape", "vit")) -> pd.DataFrame:
+def errors(recorded: Recorded) -> pd.DataFrame:
     """Rms error against float64 at 256 samples and as a multiple of eager's own, by model and precision."""
     table = {}
-    for model in models:
+    for model in ("expand-reshape", "vit"):
         for name in PRECISIONS:
             compiled, eager = (rows(recorded, model, name, path)["rms"][LARGEST] for path in ("export", EAGER))
             table[model, name] = {"rms error": f"{compiled:.1e}", "x eager": round(compiled / eager, 2)}
@@ -121,13 +121,9 @@ def two_machines(table: pd.DataFrame, labels: tuple[str, str]) -> Figure:
         size = some["tokens" if model == "perceptron" else "batch"] * 1.09 ** (place - 2)  # beside each other
         for trusted, face in ((False, "none"), (True, "black")):
             chosen = some["trusted"] == trusted
-            style: dict[str, Any] = {
-                "marker": MARKERS[model],
-                "facecolors": face,
-                "edgecolors": "black",
-                "linewidths": 0.7,
-            }
-            axes.scatter(size[chosen], some["factor"][chosen], 18, alpha=1 if trusted else 0.35, **style)
+            style: dict[str, Any] = {"facecolors": face, "edgecolors": "black", "linewidths": 0.7}
+            style |= {"marker": MARKERS[model], "alpha": 1 if trusted else 0.35}
+            axes.scatter(size[chosen], some["factor"][chosen], 18, **style)
         axes.scatter([], [], 24, marker=MARKERS[model], color="black", label=model)
     axes.scatter([], [], 24, facecolors="none", edgecolors="black", label="hollow: with a warning")
     sizes = [2**power for power in range(9)]

@@ -25,16 +25,15 @@ def steps_figure(steps: Sequence[Step], title: str) -> Figure:
 
 def engines_table(reports: Mapping[str, EngineReport]) -> pd.DataFrame:
     """A row for each engine of each report: what its range asks for in memory, bytes and layers."""
-    rows = []
-    for name, report in reports.items():
-        for plan in report.plans:
-            rows.append(
-                {
-                    "engine": name,
-                    "activation MB": round(plan.activation_bytes / 1e6, 2),
-                    "plan MB": round(plan.plan_bytes / 1e6, 2),
-                    "layers of the network": plan.network_layers,
-                    "layers of the plan": len(plan.layers),
-                }
-            )
+    rows = [
+        {
+            "engine": name,
+            "activation MB": round(plan.activation_bytes / 1e6, 2),
+            "plan MB": round(plan.plan_bytes / 1e6, 2),
+            "layers of the network": plan.network_layers,
+            "layers of the plan": len(plan.layers),
+        }
+        for name, report in reports.items()
+        for plan in report.plans
+    ]
     return pd.DataFrame(rows).set_index("engine")

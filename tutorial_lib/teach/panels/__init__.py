@@ -3,21 +3,22 @@
 from importlib import import_module
 from typing import Any
 
-_MODULES = {
-    "memory_over_max": "nb00_memory_over_max",
-    "profiles": "nb02_profiles",
-    "request": "nb04_request",
-    "recompile": "nb04_recompile",
-    "tolerance": "nb05_tolerance",
-    "heatmap": "nb06_heatmap",
-    "memory": "nb07_memory",
-    "traffic": "nb10_traffic",
-    "recordings": "nb11_recordings",
+_PANELS = {
+    "memory_over_max": ("nb00_memory_over_max", "MemoryOverMax"),
+    "profiles": ("nb02_profiles", "Profiles"),
+    "request": ("nb04_request", "RequestPanel"),
+    "recompile": ("nb04_recompile", "RecompilePanel"),
+    "tolerance": ("nb05_tolerance", "TolerancePanel"),
+    "heatmap": ("nb06_heatmap", "HeatMap"),
+    "memory": ("nb07_memory", "MemoryPanel"),
+    "traffic": ("nb10_traffic", "TrafficPanel"),
+    "recordings": ("nb11_recordings", "RecordingsPanel"),
 }
-"""The module of each panel, which has a function of the panel's name."""
+"""The module and the class of each panel."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"there is no panel {name!r}; there are {', '.join(_MODULES)}.")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name not in _PANELS:
+        raise AttributeError(f"there is no panel {name!r}; there are {', '.join(_PANELS)}.")
+    module, panel = _PANELS[name]
+    return getattr(import_module(f"{__name__}.{module}"), panel)

@@ -8,19 +8,21 @@ from tutorial_lib.builds.plan import show_bytes
 from tutorial_lib.core.models import expand_reshape
 from tutorial_lib.engines import EngineReport, EnginesUnavailable, Recording
 from tutorial_lib.figures import engine_memory
-from tutorial_lib.teach.panels.recorded import built
-from tutorial_lib.teach.pictures import picture
-from tutorial_lib.teach.shown import Shown, says
+from tutorial_lib.teach.panels.panel import Panel, built
+from tutorial_lib.teach.shown import says
 
 SIZES = (8, 16, 32, 64, 128, 256)
 OPT, FIRST = 4, 32
 
 
-class MemoryOverMax(Shown):
-    """The slider and the picture. :meth:`set_max` does what moving the slider does."""
+class MemoryOverMax(Panel):
+    """The slider and the picture. :meth:`set_max` does what moving the slider does.
 
-    def __init__(self, recording: Recording) -> None:
-        self._recording = recording
+    `recording` has the engines for machines that can build none.
+    """
+
+    def __init__(self, recording: str | Path = "00_start_here.json") -> None:
+        self._recording = Recording(recording)
         self.reports: dict[int, EngineReport] = {}
         self.slider = w.SelectionSlider(
             options=[(str(size), size) for size in SIZES],
@@ -30,17 +32,17 @@ class MemoryOverMax(Shown):
             style={"description_width": "auto"},
             layout={"width": "28em"},
         )
-        self.told, self.figure = w.HTML(), w.HTML()
         text = (
             "Move the slider: TensorRT builds an engine for batches up to this max, and says how much memory it needs."
         )
-        super().__init__(self.slider, self.told, self.figure, text=text)
-        self.set_max(FIRST)
-        self.slider.observe(lambda change: self.set_max(change["new"]), "value")
+        super().__init__(self.slider, text=text)
 
     def set_max(self, size: int) -> str:
-        """Build the engine for batches from 1 to `size`; returns what is said of it."""
-        before = self.reports.get(FIRST)
+        """Build the engine for batches from 1 to `size`, one of the slider's; returns what is said of it."""
+        return self._move(slider=size)
+
+    def _update(self) -> str:
+        size, before = self.slider.value, self.reports.get(FIRST)
         self.told.value = says(f"TensorRT builds an engine for batches up to {size} ...")
         note = ""
         try:
@@ -59,10 +61,5 @@ class MemoryOverMax(Shown):
         sentence = f"{sentence}, whatever batch you call it with. {note}".strip()
         self.told.value = says(sentence, True)
         shown = [self.reports[each] for each in sorted(self.reports)]
-        self.figure.value = picture(engine_memory.memory(shown, "batch", current=[report]), sentence)
+        self._show(engine_memory.memory(shown, "batch", current=[report]), sentence)
         return sentence
-
-
-def memory_over_max(recording: str | Path = "00_start_here.json") -> MemoryOverMax:
-    """The panel; `recording` has the engines for machines that can build none."""
-    return MemoryOverMax(Recording(recording))

@@ -9,7 +9,7 @@ from tutorial_lib.core.shapes import ShapeError
 from tutorial_lib.engines import EngineReport, EnginesUnavailable, Recording
 from tutorial_lib.figures import engine_profiles
 from tutorial_lib.teach.lessons.nb02 import asked_for
-from tutorial_lib.teach.panels.recorded import built
+from tutorial_lib.teach.panels.panel import built
 from tutorial_lib.teach.pictures import picture
 from tutorial_lib.teach.shown import Shown, says
 
@@ -21,14 +21,16 @@ LARGEST = 1024
 class Profiles(Shown):
     """Three entries, a button, and the picture. :meth:`build` does what the button does.
 
+    `recording` has the engines of a few ranges for machines that can build none.
+
     Attributes
     ----------
     reports : dict
         What TensorRT built last, by path.
     """
 
-    def __init__(self, recording: Recording) -> None:
-        self._recording = recording
+    def __init__(self, recording: str | Path = "02_what_tensorrt_really_gets.json") -> None:
+        self._recording = Recording(recording)
         self.reports: dict[str, EngineReport] = {}
         auto = {"description_width": "auto"}
         first = EXAMPLES[0]
@@ -103,8 +105,3 @@ def _got(reports: tuple[EngineReport, ...]) -> str:
 
 def _size(sizes: object) -> str:
     return ", ".join(map(str, sizes.values())) if isinstance(sizes, dict) else str(sizes)
-
-
-def profiles(recording: str | Path = "02_what_tensorrt_really_gets.json") -> Profiles:
-    """The panel; `recording` has the engines of a few ranges for machines that can build none."""
-    return Profiles(Recording(recording))

@@ -97,8 +97,3 @@ def _sentence(compiles: list[Compile], over_the_limit: bool) -> str:
         return f"Compiled graph {last.number}, the first one."
     nearest = last.refusals[0]
     return f"Compiled graph {last.number}, as {nearest.graph} did not fit. {nearest.reason.cause} {nearest.reason.fix}"
-
-
-def recompile() -> RecompilePanel:
-    """A panel that calls a compiled model and says why it compiles again."""
-    return RecompilePanel()

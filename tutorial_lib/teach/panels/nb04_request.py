@@ -10,12 +10,12 @@ from torch import Tensor
 from tutorial_lib import paths
 from tutorial_lib.core import shapes
 from tutorial_lib.teach.lessons.nb04 import send, small_case, watch
-from tutorial_lib.teach.shown import Shown
+from tutorial_lib.teach.panels.panel import Panel
 
 DTYPES = ("float32", "float64", "float16")
 
 
-class RequestPanel(Shown):
+class RequestPanel(Panel):
     """The request is made with the controls; :meth:`send` is what a change of one does."""
 
     def __init__(self) -> None:
@@ -29,13 +29,8 @@ class RequestPanel(Shown):
         self.tokens = w.IntSlider(16, 8, 20, description="tokens", continuous_update=False)
         self.dtype = w.Dropdown(options=DTYPES, description="dtype")
         self.transposed = w.Checkbox(False, description="a transposed view", indent=False)
-        self.table = w.HTML()
-        self._moving = False
-        controls = [self.batch, self.tokens, self.dtype, self.transposed]
-        for control in controls:
-            control.observe(lambda _: None if self._moving else self._update(), "value")
-        super().__init__(w.VBox(controls), self.table, text="A panel: make a request, and see what each path answers.")
-        self._update()
+        controls = (self.batch, self.tokens, self.dtype, self.transposed)
+        super().__init__(*controls, text="A panel: make a request, and see what each path answers.")
 
     def send(self, batch: int = 8, tokens: int = 16, dtype: str = "float32", transposed: bool = False) -> pd.DataFrame:
         """What the model, bare `torch.compile`, bare `torch.export` and the paths answer to such a request.
@@ -45,12 +40,7 @@ class RequestPanel(Shown):
         DataFrame
             By callable: ``outcome`` and ``it says``.
         """
-        controls = {"batch": batch, "tokens": tokens, "dtype": dtype, "transposed": transposed}
-        self._moving = True  # one answer, after all controls have moved
-        for name, value in controls.items():
-            getattr(self, name).value = value
-        self._moving = False
-        return self._update()
+        return self._move(batch=batch, tokens=tokens, dtype=dtype, transposed=transposed)
 
     def _update(self) -> pd.DataFrame:
         x = self._request()
@@ -68,15 +58,10 @@ class RequestPanel(Shown):
             rows["bare torch.compile"]["outcome"] += ", after compiling another graph"
         table = pd.DataFrame(rows).T
         request = f"<p>x: {list(x.shape)} {self.dtype.value}, strides {list(x.stride())}</p>"
-        self.table.value = request + table.to_html(border=0)
+        self.told.value = request + table.to_html(border=0)
         return table
 
     def _request(self) -> Tensor:
         x = torch.randn(self.batch.value, self.tokens.value, 48, generator=torch.Generator().manual_seed(0))
         x = x.to(getattr(torch, self.dtype.value))
         return x.mT.contiguous().mT if self.transposed.value else x
-
-
-def request() -> RequestPanel:
-    """A panel that sends a request of your making to every path."""
-    return RequestPanel()

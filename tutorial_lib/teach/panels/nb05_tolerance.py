@@ -11,10 +11,11 @@ from tutorial_lib.checks.agreement import compare
 from tutorial_lib.core.models import expand_reshape
 from tutorial_lib.figures import plots
 from tutorial_lib.teach.lessons.nb05 import layer, planted
-from tutorial_lib.teach.shown import Shown, says
+from tutorial_lib.teach.panels.panel import Panel
+from tutorial_lib.teach.shown import says
 
 
-class TolerancePanel(Shown):
+class TolerancePanel(Panel):
     """An output, the unit of the inputs and a tolerance; :meth:`set` does what the controls do."""
 
     def __init__(self) -> None:
@@ -27,21 +28,13 @@ class TolerancePanel(Shown):
         )
         self.atol = w.FloatLogSlider(1e-5, base=10, min=-9, max=1, step=0.25, description="atol", readout_format=".1e")
         self.atol.continuous_update = False
-        self.told, self.image = w.HTML(), w.Image(format="png", layout={"max_width": "760px"})
-        for control in (self.output, self.scale, self.atol):
-            control.observe(lambda _: self._update(), "value")
-        controls = w.VBox([self.output, self.scale, self.atol])
-        super().__init__(
-            controls, self.told, self.image, text="A panel: move a tolerance, and see what it lets through."
-        )
-        self._update()
+        controls = (self.output, self.scale, self.atol)
+        super().__init__(*controls, text="A panel: move a tolerance, and see what it lets through.")
 
     def set(self, output: str | None = None, scale: float | None = None, atol: float | None = None) -> dict[str, Any]:
         """Move the controls that are given, and return ``passes`` (allclose), ``agrees`` (the rule) and ``ratio``."""
-        for control, value in ((self.output, output), (self.scale, scale), (self.atol, atol)):
-            if value is not None:
-                control.value = value
-        return self._update()
+        given = {"output": output, "scale": scale, "atol": atol}
+        return self._move(**{name: value for name, value in given.items() if value is not None})
 
     def _update(self) -> dict[str, Any]:
         scale, atol = self.scale.value, self.atol.value
@@ -53,7 +46,7 @@ class TolerancePanel(Shown):
         sentence = f"allclose(atol={atol:.1e}) says {'equal' if passes else 'not equal'}. The rule: {rule}."
         self.told.value = says(sentence, passes == result.agrees)
         figure = self._draw(output, plain, exact, atol)
-        self.image.value, self.image.alt = plots.png(figure), figure.get_suptitle()
+        self._show(figure, figure.get_suptitle())
         return {"passes": passes, "agrees": result.agrees, "ratio": result.ratio}
 
     def _draw(self, output: Tensor, plain: Tensor, exact: Tensor, atol: float) -> Figure:
@@ -70,8 +63,3 @@ class TolerancePanel(Shown):
         axes.grid(alpha=0.3)
         figure.suptitle(f"Errors of eager and of '{self.output.value}' at unit {self.scale.value:g}", fontsize=10)
         return figure
-
-
-def tolerance() -> TolerancePanel:
-    """A panel that shows what a fixed tolerance lets through, and what the rule of this course says."""
-    return TolerancePanel()

@@ -9,7 +9,7 @@ from tutorial_lib.teach.shown import Shown, says
 
 
 class HeatMap(Shown):
-    """A button for each size of a sweep over two dimensions; :meth:`point` does what a click does."""
+    """A button for each size of a sweep over two dimensions, for one path; :meth:`point` does what a click does."""
 
     def __init__(self, sweep: Sweep, path: str) -> None:
         table = sweep.table[sweep.table["path"] == path]
@@ -42,21 +42,13 @@ class HeatMap(Shown):
         """What is said of one size: its latency, that of a sample, and how it compares with the largest size."""
         if (first, second) not in self.buttons:
             return f"{first} x {second} was not measured; point at one of the map."
-        ms, largest = float(self._ms[first, second]), self._ms.index[-1]
-        padded = float(self._ms[max(self._ms.index)])
-        sentence = (
-            f"{self.names[0]} {first}, {self.names[1]} {second}: {ms:.3g} ms a call, {ms / first:.3g} ms a sample. "
-        )
-        if (first, second) == max(self._ms.index):
+        ms, largest = float(self._ms[first, second]), max(self._ms.index)
+        size = f"{self.names[0]} {first}, {self.names[1]} {second}"
+        sentence = f"{size}: {ms:.3g} ms a call, {ms / first:.3g} ms a sample. "
+        if (first, second) == largest:
             sentence += "Everything that is padded to the largest size costs this."
         else:
-            sentence += (
-                f"Padded to {max(self._ms.index)[0]} x {largest[1]} it would take {padded / ms:.1f} times as long."
-            )
+            times = float(self._ms[largest]) / ms
+            sentence += f"Padded to {largest[0]} x {largest[1]} it would take {times:.1f} times as long."
         self.told.value = says(sentence)
         return sentence
-
-
-def heatmap(sweep: Sweep, path: str) -> HeatMap:
-    """A map of the sizes of `sweep`, two dimensions of them, for one path."""
-    return HeatMap(sweep, path)

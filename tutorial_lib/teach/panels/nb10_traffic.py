@@ -4,15 +4,15 @@ import ipywidgets as w
 from matplotlib.figure import Figure
 
 from tutorial_lib.advisor import Advice, Traffic, advise
-from tutorial_lib.figures import plots
 from tutorial_lib.teach.lessons.nb10 import MAX, invented
-from tutorial_lib.teach.shown import Shown, says
+from tutorial_lib.teach.panels.panel import Panel
+from tutorial_lib.teach.shown import says
 
 REQUESTS, SHOWN = 200, 6
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 
 
-class TrafficPanel(Shown):
+class TrafficPanel(Panel):
     """Two kinds of requests and their shares; :meth:`set` does what the sliders do."""
 
     def __init__(self) -> None:
@@ -22,22 +22,12 @@ class TrafficPanel(Shown):
         self.large = w.SelectionSlider(options=(64, 256, 1024, MAX), value=MAX, description="large: rows")
         self.share = w.IntSlider(10, 0, 100, 5, description="large: %", continuous_update=False)
         self.objective = w.Dropdown(options=("mean", "p99", "memory"), description="objective")
-        self.told, self.image = w.HTML(), w.Image(format="png", layout={"max_width": "800px"})
-        self._moving = False
         controls = (self.small, self.large, self.share, self.objective)
-        for control in controls:
-            control.observe(lambda _: None if self._moving else self._update(), "value")
-        super().__init__(
-            w.VBox(controls), self.told, self.image, text="A panel: drag the traffic, see policies reorder."
-        )
-        self._update()
+        super().__init__(*controls, text="A panel: drag the traffic, see policies reorder.")
 
     def set(self, small: int = 4, large: int = MAX, share: int = 10, objective: str = "mean") -> Advice:
         """Serve requests of `small` rows, and `share` percent of `large` rows; returns what was advised."""
-        self._moving = True
-        self.small.value, self.large.value, self.share.value, self.objective.value = small, large, share, objective
-        self._moving = False
-        return self._update()
+        return self._move(small=small, large=large, share=share, objective=objective)
 
     def _update(self) -> Advice:
         many = REQUESTS * self.share.value // 100
@@ -46,7 +36,7 @@ class TrafficPanel(Shown):
         traffic = Traffic.of({size: count for size, count in counts.items() if count}, "rows")
         advice = advise(self._measured.case, traffic, self.objective.value, measured=self._measured)
         figure = self._draw(advice)
-        self.image.value, self.image.alt = plots.png(figure), f"{figure.get_suptitle()}. {advice.recommendation}"
+        self._show(figure, f"{figure.get_suptitle()}. {advice.recommendation}")
         self.told.value = says(advice.recommendation)
         return advice
 
@@ -56,7 +46,7 @@ class TrafficPanel(Shown):
         figure = Figure(figsize=(8, 0.6 + 0.45 * len(policies)), layout="constrained")
         axes = figure.subplots()
         for place, policy in enumerate(policies):
-            mean, low, high = (float(value) for value in _with_interval(advice, place))
+            mean, low, high = advice.table.iloc[place][["mean_ms", "mean_ms_low", "mean_ms_high"]].astype(float)
             color = self._colours.setdefault(policy.name, COLOURS[len(self._colours) % len(COLOURS)])
             error = [[max(mean - low, 0)], [max(high - mean, 0)]]
             axes.barh(place, mean, xerr=error, color=color, ecolor="#444444", height=0.6)
@@ -67,13 +57,3 @@ class TrafficPanel(Shown):
         axes.margins(x=0.1)
         figure.suptitle(f"Best first, by {self.objective.value}", fontsize=10)
         return figure
-
-
-def _with_interval(advice: Advice, place: int) -> tuple[float, float, float]:
-    row = advice.table.iloc[place]
-    return row["mean_ms"], row["mean_ms_low"], row["mean_ms_high"]
-
-
-def traffic() -> TrafficPanel:
-    """A panel in which policies change places as the traffic does."""
-    return TrafficPanel()

@@ -1,38 +1,34 @@
 """Notebook 11: choose recordings, and see them side by side."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import ipywidgets as w
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tutorial_lib.experiments.recordings import Recorded, load
+from tutorial_lib.experiments.recordings import load
 from tutorial_lib.figures import plots
 from tutorial_lib.measure.sweep import EAGER
 from tutorial_lib.teach.lessons.nb11 import MODELS, PRECISIONS, rows
-from tutorial_lib.teach.shown import Shown, says
+from tutorial_lib.teach.panels.panel import Panel
+from tutorial_lib.teach.shown import says
 
 COLUMNS = {"milliseconds": "median_ms", "times as fast as eager": "speedup", "MB of a call": "peak_mb"}
 LINES = ("-", "--", ":")
 
 
-class RecordingsPanel(Shown):
-    """A curve for each machine and path; :meth:`choose` does what the controls do."""
+class RecordingsPanel(Panel):
+    """A curve for each path of the two GPUs whose recordings are in `folder`; :meth:`choose` is what controls do."""
 
-    def __init__(self, machines: Mapping[str, Recorded]) -> None:
-        self._machines = machines
+    def __init__(self, folder: str | Path = "recorded") -> None:
+        self._machines = {name.upper(): load(Path(folder, f"{name}.json")) for name in ("h100", "h200")}
         self.model = w.Dropdown(options=MODELS, description="model")
         self.precision = w.Dropdown(options=PRECISIONS, description="precision")
         self.column = w.Dropdown(options=COLUMNS, description="show")
-        self.machines = w.SelectMultiple(options=list(machines), value=tuple(machines), rows=2, description="machines")
-        self.told, self.image = w.HTML(), w.Image(format="png", layout={"max_width": "800px"})
-        self._moving = False
+        names = tuple(self._machines)
+        self.machines = w.SelectMultiple(options=names, value=names, rows=2, description="machines")
         controls = (self.model, self.precision, self.column, self.machines)
-        for control in controls:
-            control.observe(lambda _: None if self._moving else self._update(), "value")
-        super().__init__(w.VBox(controls), self.told, self.image, text="A panel: choose recordings.")
-        self._update()
+        super().__init__(*controls, text="A panel: choose recordings.")
 
     def choose(
         self,
@@ -42,11 +38,7 @@ class RecordingsPanel(Shown):
         machines: tuple[str, ...] = (),
     ) -> pd.DataFrame:
         """What is drawn, by size: a column for each machine and path."""
-        self._moving = True
-        self.model.value, self.precision.value, self.column.value = model, precision, column
-        self.machines.value = machines or tuple(self._machines)
-        self._moving = False
-        return self._update()
+        return self._move(model=model, precision=precision, column=column, machines=machines or tuple(self._machines))
 
     def _update(self) -> pd.DataFrame:
         series, warnings = {}, 0
@@ -63,7 +55,7 @@ class RecordingsPanel(Shown):
         self.told.value = says(f"{labels}.{count}" if labels else "Choose a machine.")
         if labels:
             figure = self._draw(table)
-            self.image.value, self.image.alt = plots.png(figure), f"{figure.get_suptitle()}. {labels}"
+            self._show(figure, f"{figure.get_suptitle()}. {labels}")
         return table
 
     def _draw(self, table: pd.DataFrame) -> Figure:
@@ -83,8 +75,3 @@ class RecordingsPanel(Shown):
         axes.legend(fontsize=8, ncols=2)
         figure.suptitle(f"{self.model.value}, {self.precision.value}, inductor, recorded", fontsize=10)
         return figure
-
-
-def recordings(folder: str | Path = "recorded") -> RecordingsPanel:
-    """The panel for the two GPUs whose recordings are in `folder`."""
-    return RecordingsPanel({name.upper(): load(Path(folder, f"{name}.json")) for name in ("h100", "h200")})

@@ -19,9 +19,8 @@ QUESTIONS = {
     "engines": Question(
         "How many engines will `jit` have for batch from 1 and length from 8?",
         answer=2,
-        why="Only batch includes 1, so there is one engine more. Each dimension that starts at 1 doubles their "
-        "number; ahead "
-        "of time it stays one.",
+        why="Only batch includes 1, so there is one engine more. Each dimension that starts at 1 doubles their number; "
+        "ahead of time it stays one.",
     ),
     "broadcast": Question(
         "Four bad calls: a mask that is too short, a mask with one row for four sentences, a batch above max, a "
@@ -35,8 +34,7 @@ QUESTIONS = {
         "A vision transformer with patches of 16 gets an image of height 40. How many of its rows reach the model?",
         answer=32,
         unit="rows",
-        why="The convolution drops what does not fill a patch, without a word. A refusal is better than an image "
-        "that is cut in "
-        "secret, so declare the step.",
+        why="The convolution drops what does not fill a patch, without a word. A refusal is better than an image that "
+        "is cut in secret, so declare the step.",
     ),
 }

@@ -8,9 +8,8 @@ QUESTIONS = {
         "does it take?",
         answer=28,
         tolerance=0.2,
-        why="Up to a border a larger batch is free: the GPU was not full, and eight samples take about the time "
-        "of one. Beyond "
-        "it, twice the batch takes twice the time.",
+        why="Up to a border a larger batch is free: the GPU was not full, and eight samples take about the time of "
+        "one. Beyond it, twice the batch takes twice the time.",
     ),
     "host": Question(
         "A model with one operator that matters, and a transformer with dozens. For which does a compiled "
@@ -22,9 +21,8 @@ QUESTIONS = {
         "With dozens, each costs eager a trip through Python; a compiled program launches fewer kernels, from C++.",
     ),
     "precision": Question(
-        "The H100's tensor cores multiply in bf16 an order of magnitude faster than its other cores in fp32. For "
-        "how many of the "
-        "five models is bf16 more than 5 times as fast at 256 samples?",
+        "The H100's tensor cores multiply in bf16 an order of magnitude faster than its other cores in fp32. For how "
+        "many of the five models is bf16 more than 5 times as fast at 256 samples?",
         answer=1,
         why="The more of the time is products, the more of it arrives: `expand-reshape` is one large product and "
         "gains 10.7; `vit` "
@@ -39,13 +37,11 @@ QUESTIONS = {
         why="What is fused is never written. `expand-reshape`, one product, takes the same as before.",
     ),
     "machines": Question(
-        "The H200 is the same processor with a memory that is 1.43 times as fast. Among pairs without a warning, "
-        "what is the "
-        "largest factor between the two?",
+        "The H200 is the same processor with a memory that is 1.43 times as fast. Among pairs without a warning, what "
+        "is the largest factor between the two?",
         answer=1.15,
         tolerance=0.05,
-        why="These models are made of large products, and there the two GPUs are alike. Pairs with a warning say "
-        "0.62 to 2.17: "
-        "there two hosts are compared.",
+        why="These models are made of large products, and there the two GPUs are alike. Pairs with a warning say 0.62 "
+        "to 2.17: there two hosts are compared.",
     ),
 }
