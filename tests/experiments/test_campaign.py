@@ -263,7 +263,38 @@ def test_a_setting_that_always_kills_its_process_is_recorded_as_failed(file, ins
     assert rows["attempts"].tolist() == [3]
 
 
-def test_an_executor_that_breaks_leaves_a_file_that_resumes(file, instant):
+def test_an_executor_that_breaks_is_made_again_and_then_given_one_setting_at_a_time(file, instant):
+    made = []
+
+    def make():
+        breaks = {0: lambda number: BrokenExecutor("broke") if number > 2 else None}
+        made.append(Here(breaks.get(len(made), lambda number: None)))
+        return made[-1]
+
+    rows = run_all(MANY, file, make, **QUICK)
+    assert [one.calls for one in made] == [6, 4]
+    assert made[0].closed
+    assert rows["setting"].nunique() == 6
+    assert (rows["attempts"] == 1).all()  # of six at a time, nobody knows which one broke it
+
+
+def test_a_setting_that_breaks_every_executor_is_found(file, instant):
+    class Breaks(Here):
+        broken = False
+
+        def submit(self, call, /, *args):
+            self.broken = self.broken or args[1] == MANY[1]
+            self.outcome = lambda number: BrokenExecutor("it broke.") if self.broken else None
+            return super().submit(call, *args)
+
+    rows = run_all(MANY, file, Breaks, **QUICK)
+    (why,) = rows["error"].dropna()
+    assert why == "its process ended early 3 times: BrokenExecutor: it broke."
+    assert rows.loc[rows["error"].notna(), "setting"].tolist() == [key(MANY[1], "cpu", 0)]
+    assert rows["setting"].nunique() == 6
+
+
+def test_an_executor_that_breaks_and_cannot_be_made_again_leaves_a_file_that_resumes(file, instant):
     broken = Here(lambda number: BrokenExecutor("broke") if number > 2 else None)
     with pytest.raises(BrokenExecutor, match="goes on with what is left"):
         run_all(MANY, file, broken, **QUICK)

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -84,6 +85,13 @@ def test_a_setting_that_ends_its_process_every_time_is_a_row_that_names_the_sign
     assert by_model.loc["dies", "error"].startswith("its process ended early 2 times: ")
     assert "signal 9" in by_model.loc["dies", "error"]
     assert by_model["attempts"].to_dict() == {"dies": 2, "dies-once": 2, "tiny": 1}
+
+
+def test_a_pool_of_the_standard_library_that_breaks_is_made_again(tmp_path, log):
+    make = partial(ProcessPoolExecutor, 2, mp_context=get_context("spawn"))
+    rows = run_all([of("dies"), *some("tiny", 3)], tmp_path / "file", make, retries=1, **QUICK)
+    assert rows.groupby("model")["error"].first().notna().to_dict() == {"dies": True, "tiny": False}
+    assert rows["setting"].nunique() == 4
 
 
 def test_forks_are_refused(tmp_path, log):

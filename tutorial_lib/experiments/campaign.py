@@ -13,13 +13,13 @@ import os
 import platform
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, as_completed, wait
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -55,7 +55,7 @@ class NotAlone(RuntimeError):
 def run_all(
     settings: Iterable[Setting],
     file: str | Path,
-    executor: Executor | None = None,
+    executor: Executor | Callable[[], Executor] | None = None,
     *,
     cases: Mapping[str, Callable[[], Case]] = MODELS,
     device: str = "auto",
@@ -76,9 +76,11 @@ def run_all(
         What to measure. Equal ones are measured once.
     file : str or Path
         Where the results are written, a line as soon as each setting is done.
-    executor : Executor, optional
+    executor : Executor, or function that makes one, optional
         Any that runs in processes, such as Dask's ``client.get_executor()``. Default: one process for each
-        device (:class:`~tutorial_lib.experiments.processes.Processes`).
+        device (:class:`~tutorial_lib.experiments.processes.Processes`). If its processes break it as a whole, as
+        happens to a ``ProcessPoolExecutor``, a function is called for another one; it then gets one setting at a time,
+        so that a setting that ends its process is found.
     cases : mapping
         Importable functions that make the cases, by the names that the settings use.
     device : str
@@ -106,7 +108,7 @@ def run_all(
     NotAlone
         If it turns out to run two settings in one process, or in this one, or in a fork of this one.
     BrokenExecutor
-        If it broke. The file has what was done.
+        If it broke, and there is no function to make another. The file has what was done.
     ResultsFileError
         If the file is something else, or another campaign writes to it.
     """
@@ -186,49 +188,52 @@ class _Campaign:
     def __init__(
         self,
         work: Mapping[str, Sequence[Any]],
-        executor: Executor | None,
+        executor: Executor | Callable[[], Executor] | None,
         retries: int,
         end: float,
         save: Callable[[Line], None],
     ) -> None:
         self._work, self._retries, self._end, self._save = work, retries, end, save
-        self._own = Processes() if executor is None else None
-        self._executor: Any = executor or self._own
-        self._running = dict[Future[Any], str]()
+        self._is_ours = not isinstance(executor, Executor)
+        self._make_again = executor if callable(executor) else None
+        self._executor = executor if isinstance(executor, Executor) else (executor or Processes)()
+        self._waiting, self._running = deque(work), dict[Future[Any], str]()
         self._lost = Counter[str]()
+        self._most_running = len(work)
         self._broken: BaseException | None = None
 
     def run(self) -> None:
         """Until every setting has a result, or the time is up."""
         try:
-            for name in self._work:
-                self._submit(name)
-            while self._running:
+            while self._waiting or self._running:
+                self._submit()
                 left = None if self._end == math.inf else max(0.0, self._end - time.monotonic())
                 done = wait(self._running, left, FIRST_COMPLETED).done
-                if not done:
+                if self._running and not done:
                     raise _TimeUp
                 for future in [future for future in self._running if future in done]:
                     self._take(future, self._running.pop(future))
-                if self._broken:
-                    break
-            if self._broken:
-                raise BrokenExecutor(f"{sentence(self._broken)} Run it again, and it goes on with what is left.")
+                if self._broken and (self._waiting or self._running):
+                    self._replace_executor(self._broken)
         except BaseException:
             for future in self._running:
                 future.cancel()
-            if self._own:
-                self._own.kill()
+            if self._is_ours and isinstance(self._executor, Processes):
+                self._executor.kill()
             raise
         finally:
-            if self._own:
-                self._own.shutdown(wait=False, cancel_futures=True)
+            if self._is_ours:
+                self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _submit(self, name: str) -> None:
-        try:
-            self._running[self._executor.submit(_measured, *self._work[name], _process(), self._lost[name])] = name
-        except BrokenExecutor as error:
-            self._broken = error
+    def _submit(self) -> None:
+        while self._waiting and len(self._running) < self._most_running and not self._broken:
+            name = self._waiting.popleft()
+            submit = cast(Any, self._executor.submit)
+            try:
+                self._running[submit(_measured, *self._work[name], _process(), self._lost[name])] = name
+            except BrokenExecutor as error:
+                self._broken = error
+                self._run_again(name, error, is_to_blame=not self._running)
 
     def _take(self, future: Future[Any], name: str) -> None:
         """Save a result or an error, or let the setting run again."""
@@ -240,19 +245,33 @@ class _Campaign:
             raise error
         elif isinstance(error, BrokenExecutor):
             self._broken = error
+            self._run_again(name, error, is_to_blame=self._most_running == 1)  # of several, nobody knows which one
         elif isinstance(error, WorkerLost) or type(error).__name__ == "KilledWorker":  # Dask's, after its own retries
-            self._lost[name] += 1
-            lost = self._lost[name]
-            if lost > self._retries:
-                self._fail(name, f"its process ended early {lost} times: {sentence(error)}", lost)
-            else:
-                self._submit(name)
+            self._run_again(name, error, is_to_blame=True)
         else:
             self._fail(name, sentence(error), self._lost[name] + 1)
+
+    def _run_again(self, name: str, error: BaseException, is_to_blame: bool) -> None:
+        if is_to_blame:
+            self._lost[name] += 1
+        lost = self._lost[name]
+        if lost > self._retries:
+            self._fail(name, f"its process ended early {lost} times: {sentence(error)}", lost)
+        else:
+            self._waiting.append(name)
 
     def _fail(self, name: str, why: str, attempts: int) -> None:
         setting = self._work[name][1]
         self._save(Line(name, attempts, Result(setting, failures={"": Failure(why)})))
+
+    def _replace_executor(self, error: BaseException) -> None:
+        """Go on with another executor, one setting at a time, so that a setting that breaks it is found."""
+        if self._make_again is None:
+            raise BrokenExecutor(f"{sentence(error)} Run it again, and it goes on with what is left.")
+        self._waiting.extend(self._running.values())
+        self._running, self._most_running, self._broken = {}, 1, None
+        self._executor.shutdown(wait=False)
+        self._executor = self._make_again()
 
 
 # In the process that measures.
