@@ -12,7 +12,7 @@ from tutorial_lib.engines import EnginesUnavailable, Recording, install
 from tutorial_lib.studio import Studio
 from tutorial_lib.teach import check
 from tutorial_lib.teach.exercises.nb03 import ACTIVATION_MB
-from tutorial_lib.teach.panels.recorded import built
+from tutorial_lib.teach.panels.panel import built
 from tutorial_lib.teach.questions.nb03 import QUESTIONS
 
 QUICK = {"backend": "eager", "samples": 1, "budget": 0}
