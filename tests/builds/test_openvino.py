@@ -141,6 +141,20 @@ def test_each_call_has_memory_of_its_own_for_its_results(compute, path):
     assert_same(program(*program.case.example(4, seed=1)), tuple(before))
 
 
+@pytest.mark.parametrize("path", AHEAD_OF_TIME)
+def test_memory_of_results_is_used_again_once_nobody_has_them(path):
+    program = PATHS[path](case_of(lambda h, x, y: (h, x + 0)), "openvino")
+    inputs = program.case.example(8, seed=1)
+    places = {program(*inputs)[0].data_ptr() for _ in range(5)}
+    assert len(places) == 1
+    for part in (lambda result: result[1:, 2], lambda result: result.detach(), lambda result: result.numpy()):
+        held = part(program(*inputs)[1])
+        before = held.copy() if hasattr(held, "copy") else held.clone()
+        for size in (8, 16, 1):
+            program(*program.case.example(size, seed=2))
+        assert (held == before).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("path", PATHS)
 def test_a_program_does_not_change_with_the_weights_of_its_model(path, dtype):

@@ -32,6 +32,7 @@ import json
 import operator
 import sys
 import threading
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -170,7 +171,7 @@ def weights_copied() -> Iterator[None]:
 
 
 class OpenVINOModel:
-    """An ``ov.CompiledModel`` that takes tensors and returns a tuple of tensors, which share no memory with it.
+    """An ``ov.CompiledModel`` that takes tensors and returns a tuple of tensors, which no later call writes into.
 
     Attributes
     ----------
@@ -184,6 +185,7 @@ class OpenVINOModel:
         sources = [result.input_value(0).get_node() for result in compiled.get_runtime_model().get_results()]
         self._fills_tensors = all(_layer_type(source) != "Input" for source in sources)
         self._request = compiled.create_infer_request()
+        self._last: list[tuple[Any, weakref.ref[Any]]] = []  # for each result of the last call its ov.Tensor and array
         self._lock = threading.Lock()  # a request serves one call at a time
 
     def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -194,17 +196,29 @@ class OpenVINOModel:
         with self._lock:
             for index, value in enumerate(values):
                 self._request.set_input_tensor(index, value)
-            results = [_empty(output) for output in self.compiled.outputs] if self._fills_tensors else []
+            if not self._fills_tensors:
+                self._request.infer()
+                return tuple(_as_torch(result, result.data).clone() for result in self._request.output_tensors)
+            results = self._memory_for_results()
             for index, result in enumerate(results):
                 self._request.set_output_tensor(index, result)
             self._request.infer()
-            if not self._fills_tensors:
-                return tuple(_as_torch(result).clone() for result in self._request.output_tensors)
-        return tuple(map(_as_torch, results))
+            arrays = [result.data for result in results]
+            self._last = list(zip(results, map(weakref.ref, arrays), strict=True))
+            return tuple(map(_as_torch, results, arrays))
+
+    def _memory_for_results(self) -> list[Any]:
+        """An ``ov.Tensor`` for each result: those of the last call, unless somebody still has what it returned.
+
+        A torch tensor on the memory of an array, and every view of that tensor, keeps the array alive.
+        """
+        if self._last and all(array() is None for _, array in self._last):
+            return [result for result, _ in self._last]
+        return [_empty(output) for output in self.compiled.outputs]
 
 
 def _empty(output: Any) -> Any:
-    """An ``ov.Tensor`` for one result of one call: OpenVINO gives it its size, and the result need not be copied."""
+    """An ``ov.Tensor`` for one result, which OpenVINO gives its size."""
     ov = upstream()
     shape = output.partial_shape
     if shape.rank.is_dynamic:
@@ -212,9 +226,9 @@ def _empty(output: Any) -> Any:
     return ov.Tensor(output.element_type, ov.Shape([size.get_length() if size.is_static else 0 for size in shape]))
 
 
-def _as_torch(tensor: Any) -> torch.Tensor:
-    """A tensor on the memory of an ``ov.Tensor``, which it keeps alive."""
-    shared = torch.from_numpy(tensor.data)
+def _as_torch(tensor: Any, array: Any) -> torch.Tensor:
+    """A torch tensor on the memory of an ``ov.Tensor``, whose data is `array`; it keeps both alive."""
+    shared = torch.from_numpy(array)
     # NumPy has no bfloat16, and OpenVINO calls such an array float16
     return shared.view(torch.bfloat16) if tensor.element_type.get_type_name() == "bf16" else shared
 
