@@ -101,17 +101,3 @@ def remembered(name: str, key: str, compute: Callable[[], Any]) -> Any:
             with contextlib.suppress(OSError):  # without a cache folder it is computed again next time
                 save(memo, json.dumps(answers, indent=1))
         return answers[key]
-
-
-def lock(file: IO[Any]) -> None:
-    """Lock an open file until it is closed, on systems that have such locks.
-
-    Raises
-    ------
-    OSError
-        If another process has locked it.
-    """
-    with contextlib.suppress(ImportError):
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

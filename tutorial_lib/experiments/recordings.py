@@ -169,7 +169,7 @@ class Recorded:
         """The measured results that fit, labelled as recorded."""
         fitting = []
         for result in (line.result for line in self.runs):
-            if result.sweep and _facts(result).items() >= choice.items():
+            if result.sweep and result.facts.items() >= choice.items():
                 provenance = {**result.sweep.provenance, "recorded": self.label}
                 fitting.append(replace(result, sweep=replace(result.sweep, provenance=provenance), recorded=self.label))
         return fitting
@@ -323,16 +323,6 @@ def _text(content: Mapping[str, Any]) -> str:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"it holds {constant}, which is neither JSON nor a measured number")
-
-
-def _facts(result: Result) -> dict[str, str | None]:
-    setting = result.setting
-    return {
-        "model": setting.model,
-        "backend": result.backend,
-        "precision": setting.precision,
-        "ranges": setting.ranges_text,
-    }
 
 
 def _together(conditions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

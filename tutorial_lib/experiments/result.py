@@ -10,7 +10,7 @@ from tutorial_lib.builds.report import Build, Repr
 from tutorial_lib.core.errors import sentence
 from tutorial_lib.core.plain_values import read
 from tutorial_lib.engines import EngineReport
-from tutorial_lib.experiments.setting import Setting
+from tutorial_lib.experiments.setting import Setting, show_options
 from tutorial_lib.measure.sweep import SCHEMA as SWEEP_SCHEMA
 from tutorial_lib.measure.sweep import Sweep
 
@@ -78,6 +78,18 @@ class Result:
     def backend(self) -> str:
         """The backend that was used."""
         return self.builds[0].backend if self.builds else self.setting.backend
+
+    @property
+    def facts(self) -> dict[str, str | None]:
+        """What tells it from other results in a table."""
+        setting = self.setting
+        return {
+            "model": setting.model,
+            "ranges": setting.ranges_text,
+            "precision": setting.precision,
+            "options": show_options(setting.options),
+            "backend": self.backend,
+        }
 
     @property
     def label(self) -> str:
@@ -185,13 +197,7 @@ def _without_title(report: Object) -> Object:
 
 
 def from_schema_1(run: Any, where: str) -> Object:
-    """What :meth:`Result.to_dict` would have given of a run that was written by the first schema.
-
-    Raises
-    ------
-    ValueError
-        If it lacks something.
-    """
+    """What :meth:`Result.to_dict` would have given of a run of the first schema; a ValueError if it lacks something."""
     try:
         sweep = run["sweep"]
         return {

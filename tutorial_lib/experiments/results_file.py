@@ -18,9 +18,8 @@ from typing import IO, Any
 import pandas as pd
 
 from tutorial_lib.core import plain_values
-from tutorial_lib.core.files import lock
 from tutorial_lib.experiments.result import SCHEMA, Result, from_schema_1
-from tutorial_lib.experiments.setting import Setting, show_options
+from tutorial_lib.experiments.setting import Setting
 from tutorial_lib.measure.latency import MIN_SECONDS
 
 HEADER = {"tutorial_lib": "campaign", "schema": SCHEMA}
@@ -119,7 +118,11 @@ def opened(path: Path) -> Iterator[ResultsFile]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         try:
-            lock(file)
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # this system has no such locks
         except OSError:
             raise ResultsFileError(
                 f"{path} is being written to by another campaign; wait for it, or give another file."
@@ -177,14 +180,7 @@ def rows_of(lines: Sequence[Line]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for line in lines:
         result, setting = line.result, line.result.setting
-        requested = {
-            "setting": line.key,
-            "model": setting.model,
-            "ranges": setting.ranges_text,
-            "precision": setting.precision,
-            "options": show_options(setting.options),
-            "backend": result.backend,
-        }
+        requested = {"setting": line.key, **result.facts}
         host = {"host": line.host} if line.host else {}
         environment = {**host, **result.where, "attempts": line.attempts}
         if result.sweep:

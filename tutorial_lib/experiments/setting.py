@@ -69,7 +69,7 @@ class Setting:
     def label(self) -> str:
         """The ranges for people, named if there are several: ``1 / 4 / 32``; several profiles one after the other."""
         if self.profiles:
-            return "; ".join(map(show_profile, self.profiles))
+            return self.ranges_text
         ranges = {dim.name: f"{dim.min} / {dim.opt} / {dim.max}" for dim in self.ranges}
         return ", ".join(f"{name} {text}" if len(ranges) > 1 else text for name, text in ranges.items())
 

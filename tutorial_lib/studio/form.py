@@ -71,16 +71,11 @@ class Form:
         }
 
     def read(self, values: Values | None = None) -> Setting:
-        """`values`, or what is typed now, as a settled setting.
-
-        Raises
-        ------
-        ShapeError, BackendUnavailable, PrecisionError, OptionError, EnginesUnavailable
-            If it cannot be built.
-        """
+        """`values`, or what is typed now, as a settled setting; raises one of :data:`INVALID` if it cannot be built."""
         values = values or self.values()
         case = self._case(values)
-        read = {
+        fields = {name: value for name, value in values.items() if name != "race"}
+        fields |= {
             "ranges": tuple(case.dims.values()),
             "profiles": case.profiles,
             "sizes": read_sizes(values["sizes"]),
@@ -89,9 +84,7 @@ class Form:
         }
         if values["engines"]:
             install.located()
-        return self._runs.settled(
-            Setting(**{name: value for name, value in {**values, **read}.items() if name != "race"})
-        )
+        return self._runs.settled(Setting(**fields))
 
     def _case(self, values: Values) -> Case:
         """The case with the profiles that are typed, or with the one range."""
@@ -105,13 +98,7 @@ class Form:
         self._panel.profiles.value = f"{typed}; {added}" if typed else added
 
     def race(self, values: Values | None = None) -> Setting | None:
-        """The same for the backend that is to run beside it, if there is one: measurements alone, without options.
-
-        Raises
-        ------
-        ShapeError, BackendUnavailable, PrecisionError, OptionError, EnginesUnavailable
-            If either cannot be built.
-        """
+        """The same for the backend that is to run beside it, if there is one: measurements alone, without options."""
         values = values or self.values()
         setting = self.read(values)
         if values["race"] in ("", setting.backend):

@@ -45,17 +45,8 @@ READY = "Ready: press Build, or Enter in an entry."
 EMPTY = '<p class="tl-empty">Nothing is built yet. Choose min, opt and max, and press Build.</p>'
 VERY_WIDE = 4.0
 """Upper over lower end of an interval above which its numbers say nothing: two rounds that differ, for instance."""
-NUMBERS = (
-    "engine",
-    "operators",
-    "seconds",
-    "size",
-    "plan",
-    "activation memory",
-    "weights in the plan",
-    "weights as inputs",
-)
-"""Columns of the table of engines that are aligned to the right."""
+TEXTS = ("input", "typed", "real min/opt/max", "opt from", "when")
+"""Columns of the table of engines that are aligned to the left."""
 
 
 def figure(result: Result, pinned: Pinned = ()) -> Figure | None:
@@ -257,7 +248,7 @@ def engine_rows(engines: Sequence[Engine], typed: Mapping[str, str]) -> tuple[li
             }
             rows.append(of_input | (of_engine if each is inputs[0] else dict.fromkeys(of_engine, "")))
     names = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
-    return rows, {name: "number" if name in NUMBERS else "text" for name in names}
+    return rows, {name: "text" if name in TEXTS else "number" for name in names}
 
 
 def _mb(count: int) -> str:

@@ -162,7 +162,6 @@ class Worker:
         while True:
             with self._change:
                 self._running = None
-                while not self._waiting:
-                    self._change.wait()
+                self._change.wait_for(lambda: self._waiting)
                 self._running = self._waiting.pop(next(iter(self._waiting)))
             self._running.run()
