@@ -13,7 +13,7 @@ eager     anywhere                                the same capture, range checks
 
 import difflib
 import importlib.util
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +126,7 @@ def settings(
     if not isinstance(options, Mapping | None):
         raise OptionError(f"options is {options!r}; give a dictionary of option names and values.")
     options = dict(options or {})
-    names = {
+    names: dict[str, Callable[[], Collection[str]]] = {
         "tensorrt": tensorrt.option_names,
         "inductor": inductor.option_names,
         "openvino": openvino.option_names,
