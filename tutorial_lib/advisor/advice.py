@@ -107,12 +107,6 @@ class Advice:
         The case, and the measurement that everything is predicted from.
     policies : list of Policy
         What was compared.
-    figures : mapping
-        For each policy what :meth:`expect` returns.
-    table : pandas.DataFrame
-        A row for each policy, best first, with 90 % intervals (columns ``..._low`` and ``..._high``).
-    best : Policy
-        The recommended one.
     replayed : Replay or None
         The replay that the recommendation takes into account (:meth:`after`).
     """
@@ -137,7 +131,7 @@ class Advice:
 
     @functools.cached_property
     def figures(self) -> dict[Policy, dict[str, Array]]:
-        """All figures of all policies."""
+        """What :meth:`expect` returns, for each policy."""
         return {policy: self.expect(policy) for policy in self.policies}
 
     def expect(self, policy: Policy) -> dict[str, Array]:
@@ -236,7 +230,7 @@ class Advice:
 
     @property
     def table(self) -> pd.DataFrame:
-        """All figures of all policies, best first."""
+        """A row for each policy, best first, with 90 % intervals (columns ``..._low`` and ``..._high``)."""
         rows = []
         roles = {policy: role for role, policy in self.baselines.items()}
         for policy in self.ranked:

@@ -21,28 +21,14 @@ Build = Callable[[Case, str], EngineReport]
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to lay out the engines of one policy, with what TensorRT built for it.
+    """A way to lay out the engines of one policy, with what TensorRT built for it."""
 
-    Attributes
-    ----------
-    name : str
-        Such as ``one engine, 2 profiles``.
-    policy : Policy
-        Who is served by what; engines and profiles of the same ranges have the same one.
-    mean_ms, p99_ms : float
-        Predicted from measurements of the advice's backend.
-    plans : tuple of Plan
-        One for each engine.
-    failed : str or None
-        Why TensorRT built nothing.
-    """
-
-    name: str
-    policy: Policy
-    mean_ms: float
+    name: str  # such as "one engine, 2 profiles"
+    policy: Policy  # engines and profiles of the same ranges have the same one
+    mean_ms: float  # predicted from measurements of the advice's backend, as is the next
     p99_ms: float
-    plans: tuple[Plan, ...]
-    failed: str | None = None
+    plans: tuple[Plan, ...]  # one for each engine
+    failed: str | None = None  # why TensorRT built nothing
 
     @property
     def plan_bytes(self) -> int:
@@ -57,20 +43,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Layouts:
-    """What was compared.
-
-    Attributes
-    ----------
-    layouts : tuple of Layout
-        One range, several profiles, several engines and, where the model can be padded, fixed sizes.
-    measured_with : str
-        The backend and path that latencies are predicted from.
-    built_by : str
-        Who built the plans.
-    """
+    """What was compared: one range, several profiles, several engines and, where a model can be padded, fixed sizes."""
 
     layouts: tuple[Layout, ...]
-    measured_with: str
+    measured_with: str  # the backend and path that latencies are predicted from
     built_by: str
 
     @property

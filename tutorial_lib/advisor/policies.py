@@ -120,19 +120,10 @@ def predict(policy: Policy, model: LatencyModel, sizes: Array, point: bool = Fal
 
 
 def partition(cost: Array, groups: int) -> tuple[float, list[tuple[int, int]]]:
-    """Cut a sequence into `groups` contiguous groups so that the sum of their costs is smallest.
+    """Cut a sequence into exactly `groups` contiguous groups so that the sum of their costs is smallest.
 
-    Parameters
-    ----------
-    cost : array
-        ``cost[i, j]`` is the cost of a group from `i` to `j`, both included; infinite if it is not allowed.
-    groups : int
-        How many, exactly.
-
-    Returns
-    -------
-    float, list of tuple of int
-        The total, and (first, last) of each group; an infinite total and no groups if it is impossible.
+    ``cost[i, j]`` is the cost of a group from `i` to `j`, both included; infinite if it is not allowed. Returns the
+    total, and (first, last) of each group; an infinite total and no groups if it is impossible.
     """
     count = len(cost)
     cost = np.where(np.tri(count, dtype=bool).T, cost, np.inf)
@@ -155,16 +146,7 @@ def partition(cost: Array, groups: int) -> tuple[float, list[tuple[int, int]]]:
 class Search:
     """Finds the policies worth comparing for one traffic, given a latency model.
 
-    Parameters
-    ----------
-    traffic : Traffic
-        The requests.
-    model : LatencyModel
-        What calls cost.
-    dims : mapping
-        The ranges that have to be served, by name.
-    percent : float, optional
-        The percentile of latency that boundaries minimize. Default: the mean.
+    `dims` are the ranges that have to be served. Boundaries minimize the percentile `percent` of latency, or its mean.
     """
 
     def __init__(
@@ -206,14 +188,11 @@ class Search:
         """One engine for most requests; what is larger along the first dimension runs in eager."""
         dim, policies = self.dims[0], []
         for limit in (self.traffic.quantile(share) for share in ENGINE_SHARES):
-            if not dim.min < limit < dim.max:
-                continue
-            options = []
-            for opt in self._opts:
-                if opt[0] <= limit:
-                    engine = self._whole_range_but(opt, 0, (dim.min, opt[0], limit))
-                    options.append(Policy(f"eager beyond {self.names[0]} {limit}", self.names, (engine,), eager=True))
-            if options:
+            opts = [opt for opt in self._opts if opt[0] <= limit]
+            if opts and dim.min < limit < dim.max:
+                engines = [self._whole_range_but(opt, 0, (dim.min, opt[0], limit)) for opt in opts]
+                name = f"eager beyond {self.names[0]} {limit}"
+                options = [Policy(name, self.names, (engine,), eager=True) for engine in engines]
                 policies.append(min(options, key=self._expected))
         return policies
 

@@ -27,17 +27,7 @@ Builder = Callable[[Case], Compiled]
 
 
 class Router:
-    """One callable for all sizes of a policy.
-
-    Parameters
-    ----------
-    case : Case
-        The model, with the range that has to be served.
-    policy : Policy
-        Which engines there are, and who is served by which.
-    programs : sequence of Compiled
-        The engines of the policy, in its order.
-    """
+    """One callable for all sizes of a policy, in the range of `case`; `programs` are its engines, in its order."""
 
     def __init__(self, case: Case, policy: Policy, programs: Sequence[Compiled]) -> None:
         if len(programs) != len(policy.engines):
@@ -45,10 +35,8 @@ class Router:
         self.case, self.policy, self.programs = case, policy, tuple(programs)
         self._input_axes = [input_axes(case)[name][0] for name in policy.dims]
         self._output_axes = output_axes(case, policy.dims) if policy.padded else {}
-        self._rules = []
-        for engine, program in zip(policy.engines, programs, strict=True):
-            lows, _, highs = zip(*engine, strict=True)
-            self._rules.append((lows, highs, program))
+        corners = [zip(*engine, strict=True) for engine in policy.engines]  # all mins, all opts, all maxes
+        self._rules = [(lows, highs, program) for (lows, _, highs), program in zip(corners, programs, strict=True)]
 
     def __call__(self, *inputs: torch.Tensor) -> Any:
         """Run the request on its engine.

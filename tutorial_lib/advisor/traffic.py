@@ -25,15 +25,6 @@ MOST_REQUESTS = 10**9
 class Traffic:
     """Requests by size, for one or two dynamic dimensions.
 
-    Attributes
-    ----------
-    dims : tuple of str
-        Names of the dimensions.
-    sizes : tuple of tuple of int
-        The distinct sizes in ascending order, one number for each dimension.
-    counts : tuple of int
-        How many requests had each size.
-
     Examples
     --------
     >>> traffic = Traffic.of([1, 1, 1, 8])
@@ -48,8 +39,8 @@ class Traffic:
     """
 
     dims: tuple[str, ...]
-    sizes: tuple[tuple[int, ...], ...]
-    counts: tuple[int, ...]
+    sizes: tuple[tuple[int, ...], ...]  # distinct and ascending, with a number for each dimension
+    counts: tuple[int, ...]  # how many requests had each size
 
     @classmethod
     def of(cls, requests: Any, dims: str | Sequence[str] = "batch") -> "Traffic":

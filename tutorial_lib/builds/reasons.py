@@ -28,13 +28,8 @@ def explain_failure(error: Exception, case: Case, path: str) -> Explanation:
     of_model = None if explanation.kind in UPSTREAM_IS_RIGHT else explain_range(case, knows_steps=path == "export")
     in_steps = next((dim for dim in case.dims.values() if dim.step > 1), None)
     if in_steps and path != "export" and "multiple" in (explanation.kind, of_model.kind if of_model else ""):
-        return replace(
-            explanation,
-            kind="multiple",
-            cause=f"{in_steps.name} is in steps of {in_steps.step}, which only the export path can be told.",
-            fix="Take the export path.",
-            fix_here="",
-        )
+        cause = f"{in_steps.name} is in steps of {in_steps.step}, which only the export path can be told."
+        return Explanation("multiple", cause, "Take the export path.", explanation.quote)
     if of_model and not (explanation.kind == "fixed size" and of_model.kind == "range"):
         return replace(of_model, quote=explanation.quote)
     layer = next((type(module).__name__ for module in case.model.modules() if isinstance(module, nn.RNNBase)), None)

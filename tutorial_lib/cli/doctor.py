@@ -43,7 +43,7 @@ from tutorial_lib.builds import backends
 from tutorial_lib.builds.backends import cpp_compiler, openvino, preference, tensorrt
 from tutorial_lib.builds.job import BuildError
 from tutorial_lib.builds.plan import show_activation, show_bytes
-from tutorial_lib.cli.arguments import FAILED
+from tutorial_lib.cli.arguments import FAILED, error
 from tutorial_lib.core import inductor_cache
 from tutorial_lib.core.errors import system_reason
 from tutorial_lib.core.files import cache_folder
@@ -574,12 +574,10 @@ def run(args: argparse.Namespace) -> int:
 
         try:
             preference.remember(compare_backends())
-        except (backends.BackendUnavailable, BuildError) as error:
-            print(f"error: inductor and openvino cannot be compared here: {error}", file=sys.stderr)
-            return FAILED
-        except OSError as error:
-            print(f"error: the result could not be kept ({system_reason(error)}); {SET_CACHE}", file=sys.stderr)
-            return FAILED
+        except (backends.BackendUnavailable, BuildError) as problem:
+            return error(f"inductor and openvino cannot be compared here: {problem}", FAILED)
+        except OSError as problem:
+            return error(f"the result could not be kept ({system_reason(problem)}); {SET_CACHE}", FAILED)
     report = diagnose()
     if args.plan:
         report = replace(report, checks=(*report.checks, check_plan(args.plan)))

@@ -82,24 +82,12 @@ class Choices:
 
 @dataclass(frozen=True)
 class Machine:
-    """What matters here of a machine.
+    """What matters here of a machine."""
 
-    Attributes
-    ----------
-    has_gpu : bool
-        Whether NVIDIA's driver sees a GPU.
-    cards : tuple of str
-        Compute capabilities, such as ``("8.9",)``; empty where they are not known.
-    is_linux_x86 : bool
-        Whether TensorRT for RTX can build engines here.
-    uv : str or None
-        Where uv is, which is used in place of pip.
-    """
-
-    has_gpu: bool
-    cards: tuple[str, ...]
-    is_linux_x86: bool
-    uv: str | None
+    has_gpu: bool  # as NVIDIA's driver sees it
+    cards: tuple[str, ...]  # compute capabilities, such as "8.9"; empty where they are not known
+    is_linux_x86: bool  # where TensorRT for RTX can build engines
+    uv: str | None  # where uv is, which is used in place of pip
 
     @property
     def runs_rtx(self) -> bool:
@@ -135,17 +123,7 @@ def find_python() -> list[str] | None:
 
 
 class Environment:
-    """The virtual environment at `folder`, which is made and filled.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where it is.
-    machine : Machine
-        What it is for.
-    offline : pathlib.Path, optional
-        A wheelhouse that everything comes from.
-    """
+    """The virtual environment at `folder`, which is made and filled: from the wheelhouse `offline`, if there is one."""
 
     def __init__(self, folder: Path, machine: Machine, offline: Path | None = None) -> None:
         self.folder = folder
@@ -176,12 +154,8 @@ class Environment:
 
     @staticmethod
     def _content(choices: Choices) -> dict[str, Any]:
-        files = [
-            ROOT / "pyproject.toml",
-            *sorted(ROOT.glob("constraints*.txt")),
-            *sorted(ROOT.glob("requirements-*.txt")),
-        ]
-        files += sorted((ROOT / "tutorial_lib/engines").glob("requirements-*.txt"))
+        names = ("pyproject.toml", "constraints*.txt", "requirements-*.txt", "tutorial_lib/engines/requirements-*.txt")
+        files = [file for name in names for file in sorted(ROOT.glob(name))]
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         return {"choices": asdict(choices), "inputs": digest}
 
@@ -384,13 +358,10 @@ def _setup(args: argparse.Namespace) -> int:
     if args.installer == "pip":
         machine = replace(machine, uv=None)
     environment = Environment(args.venv.absolute(), machine, args.offline)
-    choices = environment.remembered()
-    if args.tensorrt:
-        choices = replace(choices, tensorrt=args.tensorrt)
+    typed = {"tensorrt": args.tensorrt, "torch": args.torch}
     if args.engines:
-        choices = replace(choices, engines=args.engines == "1")
-    if args.torch:
-        choices = replace(choices, torch=args.torch)
+        typed["engines"] = args.engines == "1"
+    choices = replace(environment.remembered(), **{name: value for name, value in typed.items() if value is not None})
     if not environment.is_ready(choices):
         environment.install(choices)
     if args.group:

@@ -110,9 +110,10 @@ def prepare(
         case.sizes(size)  # a typing error need not wait for a process
     engines_process = worker()
     options = dict(options) if options else None
-    cannot_be_sent, saved = "", b""
+    cannot_be_sent, saved = "", io.BytesIO()
     try:
-        saved = _saved(case)
+        with _sending(case.name):  # classes of a notebook go along by value
+            torch.save(case if case.device.type == "cpu" else case.to("cpu"), saved, pickle_module=cloudpickle)
     except CannotBeSent as error:
         cannot_be_sent = str(error)
     of_all = (tuple(calls), options, target, mode, keep_plans, torch.backends.cuda.matmul.allow_tf32, _folders())
@@ -121,7 +122,7 @@ def prepare(
         failed = cannot_be_sent
         if not failed:
             try:
-                task = _pickled(BuildTask(saved, path, *of_all), case.name)
+                task = _pickled(BuildTask(saved.getvalue(), path, *of_all), case.name)
                 answer: EngineReport = engines_process.ask(task, seconds, progress)
                 return answer
             except ProcessEnded as error:
@@ -176,15 +177,6 @@ def run_inside(function: Callable[..., Any], *args: Any, seconds: float = SECOND
         return worker().ask(pickle.dumps(task), seconds)
     except ProcessEnded as error:
         raise EngineProcessError(f"the process that ran {name} {error}.") from None
-
-
-def _saved(case: Case) -> bytes:
-    """A case on the CPU, as ``torch.save`` writes it; classes of a notebook go along by value."""
-    buffer = io.BytesIO()
-    with _sending(case.name):
-        on_cpu = case if case.device.type == "cpu" else case.to("cpu")
-        torch.save(on_cpu, buffer, pickle_module=cloudpickle)
-    return buffer.getvalue()
 
 
 def _pickled(value: Any, name: str) -> bytes:

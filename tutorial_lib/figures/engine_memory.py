@@ -4,7 +4,7 @@ TensorRT says how much memory a plan needs for intermediate results when it buil
 Show the figure with :func:`tutorial_lib.figures.plots.show`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -23,8 +23,8 @@ SIZE = (8.0, 4.8)
 ROOM_ABOVE, ROOM_BELOW, ROOM_BESIDE = 3.0, 2.5, 1.8
 """Factors by which the axes extend beyond the data, so that labels have room."""
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markersize": 8, "markeredgewidth": 1.6}
-ABOVE: dict[str, Any] = {"xytext": (-7, 5), "ha": "right", "va": "bottom"}
-BELOW: dict[str, Any] = {"xytext": (7, -5), "ha": "left", "va": "top"}
+ABOVE: dict[str, Any] = {"textcoords": "offset points", "xytext": (-7, 5), "ha": "right", "va": "bottom", "fontsize": 9}
+BELOW: dict[str, Any] = {"textcoords": "offset points", "xytext": (7, -5), "ha": "left", "va": "top", "fontsize": 9}
 """Places of labels: above the line that ends highest, below the others."""
 RING: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "markeredgewidth": 1.4}
 """Round the engines of the current setting."""
@@ -99,10 +99,16 @@ def memory(
         _draw(axes, points, style)
         side = ABOVE if (case, path) == highest else BELOW
         same = [each for of, each in lines if of == case and _line(lines[of, each]) == _line(points)]
-        _label_line(axes, points, f"{case}, {_and(same)}", style["color"], side, labelled)
+        labels = [(point, text, side) for point, text in _line_labels(points, f"{case}, {_and(same)}")]
         for point in points:
-            same = [each for of, each in lines if of == case and any(map(point.lies_on, lines[of, each]))]
-            _label_alone(axes, point, f"{case}, {_and(same)}", style["color"], labelled)
+            if point.alone:
+                same = [each for of, each in lines if of == case and any(map(point.lies_on, lines[of, each]))]
+                labels.append((point, *_lone_label(point, f"{case}, {_and(same)}")))
+        for point, text, place in labels:
+            marker = point.max, point.activation_bytes
+            if marker not in labelled:
+                labelled.add(marker)
+                axes.annotate("\n".join(text), marker, color=style["color"], **place)
     points = [point for line in lines.values() for point in line]
     amounts = [point.activation_bytes for point in points]
     amounts += _mark(axes, lines, current, axis)
@@ -160,7 +166,7 @@ def _mark(
         if is_new:
             end = (sizes[-1], by_max[sizes[-1]])
             text = f"weights\n{show_bytes(end[1])}"
-            axes.annotate(text, end, textcoords="offset points", fontsize=9, color=color, **BELOW)
+            axes.annotate(text, end, color=color, **BELOW)
         amounts += by_max.values()
     return amounts
 
@@ -179,38 +185,20 @@ def _draw(axes: Axes, points: Sequence[Point], style: dict[str, Any]) -> None:
             axes.plot(point.max, point.activation_bytes, **{**style, "linestyle": "", **marker})
 
 
-def _label_line(
-    axes: Axes,
-    points: Sequence[Point],
-    name: str,
-    color: str,
-    side: dict[str, Any],
-    labelled: set[tuple[int, int]],
-) -> None:
+def _line_labels(points: Sequence[Point], name: str) -> Iterator[tuple[Point, list[str]]]:
     """The memory at each max, and the name of the line at its end."""
     line = sorted((point for point in points if not point.alone), key=lambda point: point.max)
     for size, group in groupby(line, key=lambda point: point.max):
         engines = list(group)
         end = [name] if size == line[-1].max else []
-        _write(axes, engines[0], [*end, *_memory_by_opt(engines)], color, side, labelled)
+        yield engines[0], [*end, *_memory_by_opt(engines)]
 
 
-def _label_alone(axes: Axes, point: Point, name: str, color: str, labelled: set[tuple[int, int]]) -> None:
-    """What an engine is that stands alone."""
+def _lone_label(point: Point, name: str) -> tuple[list[str], dict[str, Any]]:
+    """What an engine is that stands alone, and where that is written."""
     if point.built_by_a_call:
-        _write(axes, point, [f"{name}: built by a call out of range", point.memory], color, ABOVE, labelled)
-    elif point.alone:
-        _write(axes, point, [f"{name}: only {point.max}", point.memory], color, BELOW, labelled)
-
-
-def _write(
-    axes: Axes, point: Point, text: list[str], color: str, side: dict[str, Any], labelled: set[tuple[int, int]]
-) -> None:
-    """A label, unless the same memory is labelled."""
-    marker = point.max, point.activation_bytes
-    if marker not in labelled:
-        labelled.add(marker)
-        axes.annotate("\n".join(text), marker, textcoords="offset points", fontsize=9, color=color, **side)
+        return [f"{name}: built by a call out of range", point.memory], ABOVE
+    return [f"{name}: only {point.max}", point.memory], BELOW
 
 
 def _and(words: Sequence[str]) -> str:

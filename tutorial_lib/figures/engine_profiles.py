@@ -43,16 +43,11 @@ class DynamicAxis(NamedTuple):
 
 
 def profiles(reports: Sequence[EngineReport]) -> Figure:
-    """The range that was typed against the real optimization profile of every engine, path by path.
+    """The range that was typed against the real optimization profile of every engine, for reports of one case.
 
     One row of panels for each path, one column for each dynamic axis. Engines that a call built are
     hatched and name the call; a cross marks a size that was refused. Where TensorRT built an engine, its activation
     memory stands beside its range.
-
-    Parameters
-    ----------
-    reports : sequence of EngineReport
-        Of one case, such as :func:`~tutorial_lib.engines.build_all` returns.
     """
     dynamic = dynamic_axes(reports[0])
     rows = [1 + max(1, len(report.engines)) for report in reports]
