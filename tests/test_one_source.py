@@ -77,7 +77,12 @@ def calls_written_down(backend):
     def compiled_for(model, device_name, config): ...
 
     converted = SimpleNamespace(reshape=written("reshape", None, lambda partial_shape: None))
-    compiled = written("compile_model", SimpleNamespace(outputs=(), create_infer_request=lambda: None), compiled_for)
+    built = SimpleNamespace(
+        outputs=(),
+        create_infer_request=lambda: None,
+        get_runtime_model=lambda: SimpleNamespace(get_results=list),
+    )
+    compiled = written("compile_model", built, compiled_for)
     openvino = SimpleNamespace(
         PartialShape=lambda bounds: ("PartialShape", shown(bounds)),
         convert_model=written("convert_model", converted, converted_from),
