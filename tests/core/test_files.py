@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tutorial_lib.core.files import remembered, save
+from tutorial_lib.core.files import FolderError, out_folder, remembered, save
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +84,14 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
         save(tmp_path / "pipe", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
     assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+
+
+def test_a_folder_for_results_need_not_be_there_yet_and_nothing_is_left_in_its_parent(tmp_path):
+    assert out_folder(str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="this system has no folder that even root cannot write to")
+def test_a_folder_that_even_root_cannot_write_to_is_refused_before_anything_is_built():
+    with pytest.raises(FolderError, match=r"^--out /proc/nowhere: /proc cannot be written to \(.+\)"):
+        out_folder("/proc/nowhere")

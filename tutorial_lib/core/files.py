@@ -4,12 +4,15 @@ import contextlib
 import errno
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock
+
+from tutorial_lib.core.errors import system_reason
 
 
 def cache_folder() -> Path:
@@ -41,8 +44,11 @@ def out_folder(text: str) -> Path:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise FolderError(f"--out {text}: {existing} is a file; give a folder.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise FolderError(f"--out {text}: {existing} cannot be written to; give another folder.")
+    try:
+        tempfile.TemporaryDirectory(prefix=".tutorial_lib-", dir=existing).cleanup()
+    except OSError as error:
+        why = system_reason(error)
+        raise FolderError(f"--out {text}: {existing} cannot be written to ({why}); give another folder.") from None
     return folder
 
 
