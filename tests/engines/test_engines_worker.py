@@ -152,8 +152,16 @@ def test_a_cancelled_build_ends_at_once_and_the_process_stays_or_is_replaced(war
     assert works()
 
 
+@pytest.fixture
+def keyboard():
+    """Interrupts raise KeyboardInterrupt, also where a shell started the tests in the background, without them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
-def test_an_interrupt_at_the_keyboard_ends_the_build_and_the_next_one_works(warm):
+def test_an_interrupt_at_the_keyboard_ends_the_build_and_the_next_one_works(warm, keyboard):
     timer = threading.Timer(1.0, _thread.interrupt_main)
     timer.start()
     start = time.monotonic()
