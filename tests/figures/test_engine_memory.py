@@ -105,3 +105,34 @@ def test_reports_without_plans_and_models_with_other_than_one_dynamic_dimension_
         memory([report()], "batch")
     with pytest.raises(ValueError, match="2 dynamic dimensions"):
         memory([report(engine(1, 4, 32, 1), patches=(49, 196, 576))], "batch")
+
+
+def at(*amounts):
+    """A report for each amount of activation memory, with max 8, 16 and so on."""
+    return [report(engine(2, 4, 8 * 2**index, amount)) for index, amount in enumerate(amounts)]
+
+
+@pytest.mark.parametrize(
+    ("amounts", "finding"),
+    [
+        ((1_000_000, 2_000_000), "Activation memory grows with the max of the batch"),
+        ((0, 2_000_000), "Activation memory grows with the max of the batch"),
+        ((2_000_000, 2_000_000), "Activation memory does not grow with the max of the batch"),
+        ((2_000_000,), "Activation memory at one max of the batch"),
+        ((0, 0), "None of these engines needs activation memory"),
+        ((0,), "None of these engines needs activation memory"),
+    ],
+)
+def test_the_title_says_what_the_numbers_show(amounts, finding):
+    assert memory(at(*amounts), "batch").get_suptitle().splitlines()[0] == finding
+
+
+def test_an_engine_that_needs_no_memory_is_in_sight():
+    figure = memory(at(0, 2_000_000), "batch")
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    assert low < 0 < 2_000_000 < high
+    assert (8, 0) in markers(axes)
+    figure.canvas.draw()
+    shown = [label.get_text() for label in axes.get_yticklabels() if label.get_text()]
+    assert shown[:2] == ["0 bytes", "1 kB"]

@@ -22,6 +22,8 @@ SIZE = (8.0, 4.8)
 """Inches; legible at the width of a notebook."""
 ROOM_ABOVE, ROOM_BELOW, ROOM_BESIDE = 3.0, 2.5, 1.8
 """Factors by which the axes extend beyond the data, so that labels have room."""
+LINEAR_BELOW = 1000
+"""Bytes below which the axis is linear where an engine needs no memory, which has no logarithm."""
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markersize": 8, "markeredgewidth": 1.6}
 ABOVE: dict[str, Any] = {"textcoords": "offset points", "xytext": (-7, 5), "ha": "right", "va": "bottom", "fontsize": 9}
 BELOW: dict[str, Any] = {"textcoords": "offset points", "xytext": (7, -5), "ha": "left", "va": "top", "fontsize": 9}
@@ -62,7 +64,9 @@ def memory(
     axis: tuple[str, int] | None = None,
     current: Sequence[EngineReport] = (),
 ) -> Figure:
-    """Activation memory of every engine over the largest size that it takes; both axes are logarithmic.
+    """Activation memory of every engine over the largest size that it takes.
+
+    Both axes are logarithmic; where an engine needs none, the one of memory is linear from 0 to :data:`LINEAR_BELOW`.
 
     One line for each model and path, in the colour of the path. An engine for a single size, and one that a call built
     (hollow), stand alone. Where engines of one line have the same max, their label tells what opt does to their memory.
@@ -116,9 +120,21 @@ def memory(
     axes.set_xlabel(f"max of the {name}")
     axes.set_ylabel("GPU memory" if current else "activation memory of the engine")
     version = next(report.versions[BUILDER] for report in reports if report.plans)
-    title = f"Activation memory grows with the max of the {name}\nEngines built by TensorRT for RTX {version}, not run"
+    title = f"{_finding(list(lines.values()), name)}\nEngines built by TensorRT for RTX {version}, not run"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure
+
+
+def _finding(lines: Sequence[Sequence[Point]], name: str) -> str:
+    """What the lines say of memory and max."""
+    if not any(point.activation_bytes for line in lines for point in line):
+        return "None of these engines needs activation memory"
+    ordered = [sorted((point.max, point.activation_bytes) for point in line if not point.alone) for line in lines]
+    if all(len({size for size, _ in line}) < 2 for line in ordered):
+        return f"Activation memory at one max of the {name}"
+    if any(line[-1][1] > line[0][1] for line in ordered if line):
+        return f"Activation memory grows with the max of the {name}"
+    return f"Activation memory does not grow with the max of the {name}"
 
 
 def _points(report: EngineReport, axis: tuple[str, int] | None) -> list[Point]:
@@ -217,11 +233,19 @@ def _memory_by_opt(engines: Sequence[Point]) -> list[str]:
 
 def _scale(axes: Axes, sizes: Sequence[int], amounts: Sequence[int]) -> None:
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
     axes.set_xlim(sizes[0] / ROOM_BESIDE, sizes[-1] * ROOM_BESIDE)
-    axes.set_ylim(min(amounts) / ROOM_BELOW, max(amounts) * ROOM_ABOVE)
+    if min(amounts) > 0:
+        least_label = 0
+        axes.set_yscale("log")
+        axes.set_ylim(min(amounts) / ROOM_BELOW, max(amounts) * ROOM_ABOVE)
+    else:
+        least_label = LINEAR_BELOW
+        axes.set_yscale("symlog", linthresh=LINEAR_BELOW)
+        axes.set_ylim(-LINEAR_BELOW / 4, max(*amounts, LINEAR_BELOW) * ROOM_ABOVE)
     label_sizes(axes, sizes)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show_bytes(int(value))))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: "" if 0 < value < least_label else show_bytes(int(value)))
+    )
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(True, alpha=0.25)
     axes.set_axisbelow(True)
