@@ -140,6 +140,19 @@ def test_where_a_path_is_built_soon_its_curve_comes_before_the_engines(seed, mon
     assert events[:2] == ["look at jit", "engines"]
 
 
+def test_tensorrt_is_not_asked_by_a_run_that_ends_before_its_turn(seed, monkeypatch):
+    monkeypatch.setattr(module, "SOON", ("eager",))
+    asked = []
+    monkeypatch.setattr(engines, "prepare", lambda *args: lambda path, progress: asked.append(path))
+
+    def build(setting, case, path):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(of(engines=True, paths=("jit", "export")), seed, build=build, look_after=0, min_seconds=0)
+    assert asked == []
+
+
 def test_engines_are_built_where_no_path_can_be(seed, monkeypatch):
     monkeypatch.setattr(module, "SOON", ("eager",))
     monkeypatch.setattr(engines, "prepare", lambda *args: lambda path, progress: path)

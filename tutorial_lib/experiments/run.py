@@ -189,18 +189,17 @@ class _Run:
             self._engines_text = f"{path}: {step.text}{percent}"
 
         def of_path(path: str) -> EngineReport:
-            self._engines_may_start.wait()
-            start = time.perf_counter()
-            report = build(path, functools.partial(tell, path))
-            self._seconds["engines"] = self._seconds.get("engines", 0.0) + time.perf_counter() - start
-            return report
+            while not self._engines_may_start.wait(0.1):
+                if ended.is_set():  # before TensorRT was asked
+                    raise Cancelled
+            with self._timed("engines"):
+                return build(path, functools.partial(tell, path))
 
         try:
             self._asked = [pool.submit(of_path, path) for path in self._setting.paths]
             yield
         finally:
             ended.set()
-            self._engines_may_start.set()
             pool.shutdown(cancel_futures=True)
 
     def wait_for_engines(self) -> None:

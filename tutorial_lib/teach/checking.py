@@ -205,9 +205,9 @@ def call(function: Callable[..., Any], *args: Any, shown: str = "") -> Any:
     return result
 
 
-def by_case(table: pd.DataFrame, wrong: Sequence[str], right: str) -> Feedback:
+def by_case(table: pd.DataFrame, wrong: Sequence[str], right: str, figure: Figure | None = None) -> Feedback:
     """Feedback with a table of all cases: the first of the sentences in `wrong`, or `right` where there are none."""
-    return Feedback(not wrong, wrong[0] if wrong else right, table=table)
+    return Feedback(not wrong, wrong[0] if wrong else right, table, figure)
 
 
 def _short(value: Any) -> str:

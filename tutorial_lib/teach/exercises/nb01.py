@@ -10,6 +10,7 @@ from torch import nn
 from tutorial_lib import paths
 from tutorial_lib.builds.report import Build
 from tutorial_lib.checks.range_check import OutOfRange
+from tutorial_lib.core.errors import first_line
 from tutorial_lib.core.models import Case, expand_reshape
 from tutorial_lib.core.nets import ExpandReshapeModel
 from tutorial_lib.explain.recompiles import forget
@@ -78,8 +79,8 @@ def _answered(
     try:
         result = program(x)
     except Exception as error:
-        line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        return f"your program, called with a batch of {len(x)}, raised {type(error).__name__}: {line}"
+        why = f"{type(error).__name__}: {first_line(error)}"
+        return f"your program, called with a batch of {len(x)}, raised {why}"
     graph = numbered.graphs[numbered.answered[-1] - 1] if numbered.answered else ("none",)
     rows.append((len(x), len(numbered.graphs), "; ".join(map(str, graph))))
     if not isinstance(result, torch.Tensor) or result.shape != right.shape:

@@ -132,7 +132,7 @@ def memory_for_any_max(answer: Any) -> Feedback:
         columns=["max", "TensorRT's engine", "yours"],
     )
     right = "a little that is always there, and the same amount for each image that you promise."
-    return Feedback(not wrong, wrong[0] if wrong else right, table, _over_max(yours))
+    return by_case(table, wrong, right, _over_max(yours))
 
 
 def _over_max(yours: Mapping[int, float]) -> Figure:
