@@ -14,7 +14,6 @@ process of its own, and every check has a time limit, so that a check that fails
 
 import argparse
 import ctypes
-import html
 import importlib.metadata
 import json
 import os
@@ -47,6 +46,7 @@ from tutorial_lib.cli.arguments import FAILED, error
 from tutorial_lib.core import inductor_cache
 from tutorial_lib.core.errors import system_reason
 from tutorial_lib.core.files import cache_folder
+from tutorial_lib.core.markup import with_code
 from tutorial_lib.engines import EnginesUnavailable, install, targets
 from tutorial_lib.engines.errors import PlanError
 from tutorial_lib.engines.files import fits, read
@@ -143,13 +143,13 @@ class Report:
         left = 'style="text-align:left"'
         heads = "".join(f'<th scope="col" {left}>{head}</th>' for head in ("What", "State", "Found, and what to do"))
         rows = "".join(
-            f'<tr><th scope="row" {left}>{_html(c.name)}</th><td {left}>{_html(c.state)}</td>'
-            f"<td {left}>{_html(c.found)}{'<br>' if c.fix else ''}{_html(c.fix)}</td></tr>"
+            f'<tr><th scope="row" {left}>{with_code(c.name)}</th><td {left}>{with_code(c.state)}</td>'
+            f"<td {left}>{with_code(c.found)}{'<br>' if c.fix else ''}{with_code(c.fix)}</td></tr>"
             for c in self.checks
         )
         caption = f"<caption {left}>What works on this machine</caption>"
         table = f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-        return f"{table}<p>{_html(self.verdict)}</p>"
+        return f"{table}<p>{with_code(self.verdict)}</p>"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
@@ -520,10 +520,6 @@ def _problem_and_fix(sentence: str) -> tuple[str, str]:
     """The two halves of a sentence of this package that ends with what to do."""
     problem, *fix = re.split(r"; (?=install |set |run |on a Linux |use |build |`)", sentence.rstrip("."), maxsplit=1)
     return problem, "".join(f"{words}." for words in fix)
-
-
-def _html(text: str) -> str:
-    return re.sub("`(.+?)`", r"<code>\1</code>", html.escape(text))
 
 
 CHECKS: dict[str, Callable[[str], Check]] = {

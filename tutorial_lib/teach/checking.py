@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tutorial_lib.core.markup import code_marked, with_code
 from tutorial_lib.core.shapes import DynamicDim, ShapeError
 from tutorial_lib.teach.pictures import picture
 from tutorial_lib.teach.prediction import KEY, as_number
-from tutorial_lib.teach.shown import code_marked, with_code
 
 LARGEST_SIZE = 4096
 """A range of an exercise goes no further, so that no answer, however absurd, fills the memory."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import ipywidgets as w
 
-from tutorial_lib.teach.shown import Shown, says, with_code
+from tutorial_lib.core.markup import with_code
+from tutorial_lib.teach.shown import Shown, says
 
 Answer = float | str
 KEY = re.compile(r"(\d\d)\.([\w-]+)")

@@ -1,11 +1,12 @@
 """What every widget of the course shares: its style, and what stands in its place where no kernel runs."""
 
 import html
-import re
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
+
+from tutorial_lib.core.markup import with_code
 
 STYLE = (Path(__file__).parent / "style.css").read_text()
 """For what stands in an element of class ``tl-live``."""
@@ -62,13 +63,3 @@ def says(sentence: str, good: bool | None = None) -> str:
         return ""
     mark = {True: "tl-good", False: "tl-notyet", None: "tl-plain"}[good]
     return f'<div class="tl-says {mark}" role="status">{with_code(sentence)}</div>'
-
-
-def with_code(text: str) -> str:
-    """Text as HTML, with what stands between backticks as code."""
-    return code_marked(html.escape(text, quote=False))
-
-
-def code_marked(escaped: str) -> str:
-    """HTML that was escaped, in which what stands between backticks, without a tag in between, becomes code."""
-    return re.sub(r"`([^`<>]+)`", r"<code>\1</code>", escaped)

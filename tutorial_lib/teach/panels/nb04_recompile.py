@@ -7,9 +7,10 @@ import ipywidgets as w
 import torch
 from torch import nn
 
+from tutorial_lib.core.markup import with_code
 from tutorial_lib.explain import recompiles
 from tutorial_lib.explain.recompiles import Compile, forget
-from tutorial_lib.teach.shown import Shown, says, with_code
+from tutorial_lib.teach.shown import Shown, says
 
 DTYPES = ("float32", "bfloat16")
 
