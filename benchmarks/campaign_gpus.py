@@ -123,19 +123,22 @@ def verdict(content: dict[str, Any]) -> str:
 
 
 def figure(content: dict[str, Any]) -> Figure:
-    """Each latency: how far the runs alone are apart, and what it is beside the other GPUs."""
-    frame = compared(content["alone"], content["beside"]).sort_values("ratio")
-    drawn = Figure(figsize=(8, 0.2 * len(frame) + 1.2), layout="constrained")
+    """Each latency that moves or does not repeat: how far the runs alone are apart, and what it is beside others."""
+    every = compared(content["alone"], content["beside"]).sort_values("ratio")
+    frame = every[~every["repeats"] | ((every["ratio"] - 1).abs() > WITHIN)]
+    drawn = Figure(figsize=(8, 0.25 * len(frame) + 1.4), layout="constrained")
     axes, places = drawn.subplots(), range(len(frame))
     axes.axvspan(1 - WITHIN, 1 + WITHIN, color="0.9", label=f"within {WITHIN:.0%} of those alone")
     half = (1 + frame["spread"]) ** 0.5
     axes.hlines(places, 1 / half, half, color="tab:green", linewidth=5, alpha=0.3, label="how far runs alone are apart")
     axes.plot(frame["ratio"], places, "o", color="tab:green", label="beside the other GPUs")
-    axes.margins(y=0.01)
-    axes.set_yticks(range(len(frame)), frame.index, fontsize=7)
+    axes.margins(y=0.02)
+    axes.set_yticks(range(len(frame)), frame.index)
     axes.set_xlabel("latency / median of those alone")
-    axes.set_title(f"{content['device']}, {content['beside']['gpus']} GPUs of one host", fontsize=10)
-    axes.legend(loc="lower right", fontsize=8)
+    steady = f"{len(every) - len(frame)} of {len(every)} latencies repeat alone, and stay beside others"
+    title = f"{content['device']}, {content['beside']['gpus']} GPUs of one host\n{steady}, within {WITHIN:.0%}"
+    drawn.suptitle(f"{title}; these do not", fontsize=10)
+    axes.legend(loc="lower right")
     return drawn
 
 
