@@ -53,6 +53,9 @@ from tutorial_lib.core.models import Case
 HOW_TO_GET_IT = "`pip install openvino`"
 PACKAGES = ("openvino",)
 """Packages whose versions decide what is built."""
+HELD = 2
+"""Results of so many calls of a program may be in use at a time without a copy. OpenVINO writes results into memory of
+the request that computes them, so each of these needs a request of its own; a further one copies its results."""
 HINTS = {"bf16": ("BF16", "bf16"), "fp16": ("FP16", "f16")}
 """By precision: the capability that a CPU needs for it, and OpenVINO's name for it."""
 PYTHON_NUMBERS: dict[str, Callable[[Any], Any]] = {"bool": bool, "int": int, "float": float, "complex": complex}
@@ -181,12 +184,11 @@ class OpenVINOModel:
 
     def __init__(self, compiled: Any) -> None:
         self.compiled = compiled
-        # where a result is an input as it came, OpenVINO fills none of the tensors that it is given for results
         sources = [result.input_value(0).get_node() for result in compiled.get_runtime_model().get_results()]
-        self._fills_tensors = all(_layer_type(source) != "Input" for source in sources)
-        self._request = compiled.create_infer_request()
-        self._last: list[tuple[Any, weakref.ref[Any]]] = []  # for each result of the last call its ov.Tensor and array
-        self._lock = threading.Lock()  # a request serves one call at a time
+        self._returns_constants = any(_layer_type(source) == "Const" for source in sources)
+        self._requests: list[Any] = []
+        self._in_use: list[list[weakref.ref[Any]]] = []  # for each request the arrays of its last results
+        self._lock = threading.Lock()  # OpenVINO runs one request of a program at a time
 
     def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run the model on tensors of a CPU, one for each of its inputs."""
@@ -194,36 +196,36 @@ class OpenVINOModel:
         ordered = [tensor.detach().resolve_neg().contiguous() for tensor in inputs]
         values = [_as_openvino(tensor) for tensor in ordered]
         with self._lock:
+            number = self._free_request()
+            request = self._requests[number]
             for index, value in enumerate(values):
-                self._request.set_input_tensor(index, value)
-            if not self._fills_tensors:
-                self._request.infer()
-                return tuple(_as_torch(result, result.data).clone() for result in self._request.output_tensors)
-            results = self._memory_for_results()
-            for index, result in enumerate(results):
-                self._request.set_output_tensor(index, result)
-            self._request.infer()
-            arrays = [result.data for result in results]
-            self._last = list(zip(results, map(weakref.ref, arrays), strict=True))
-            return tuple(map(_as_torch, results, arrays))
+                request.set_input_tensor(index, value)
+            request.infer()
+            found = request.output_tensors
+            arrays = [tensor.data for tensor in found]
+            results = tuple(map(_as_torch, found, arrays))
+            if number == HELD or self._returns_constants or _share_memory(results, ordered):
+                return tuple(result.clone() for result in results)
+            self._in_use[number] = list(map(weakref.ref, arrays))
+            return results
 
-    def _memory_for_results(self) -> list[Any]:
-        """An ``ov.Tensor`` for each result: those of the last call, unless somebody still has what it returned.
+    def _free_request(self) -> int:
+        """The number of a request whose results nobody has any more: the next call writes where they lie.
 
         A torch tensor on the memory of an array, and every view of that tensor, keeps the array alive.
         """
-        if self._last and all(array() is None for _, array in self._last):
-            return [result for result, _ in self._last]
-        return [_empty(output) for output in self.compiled.outputs]
+        for number, arrays in enumerate(self._in_use):
+            if all(array() is None for array in arrays):
+                return number
+        self._requests.append(self.compiled.create_infer_request())
+        self._in_use.append([])
+        return len(self._requests) - 1
 
 
-def _empty(output: Any) -> Any:
-    """An ``ov.Tensor`` for one result, which OpenVINO gives its size."""
-    ov = upstream()
-    shape = output.partial_shape
-    if shape.rank.is_dynamic:
-        return ov.Tensor(output.element_type, ov.Shape([0]))
-    return ov.Tensor(output.element_type, ov.Shape([size.get_length() if size.is_static else 0 for size in shape]))
+def _share_memory(results: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]) -> bool:
+    """Whether a result lies in the memory of an input."""
+    ends = [(x.data_ptr(), x.data_ptr() + x.nbytes) for x in inputs]
+    return any(low <= result.data_ptr() < high for result in results for low, high in ends)
 
 
 def _as_torch(tensor: Any, array: Any) -> torch.Tensor:
