@@ -186,12 +186,6 @@ def test_graphs_are_traced_at_opt_and_never_at_one(masked):
     assert masked.with_ranges(batch=(1, 1, 1)).traced == {"batch": 1, "length": 5}
 
 
-def test_inputs_have_their_specs_dtype_and_the_models_device(seed):
-    assert {x.device for x in seed.example()} == {seed.device}
-    case = Case("half", nn.Linear(4, 4).bfloat16(), (TensorSpec("input", (2, 4), torch.bfloat16),))
-    assert case.example()[0].dtype == torch.bfloat16
-
-
 def test_moving_a_case_leaves_the_original_where_it_was(seed):
     moved = seed.to("meta")
     assert moved.device.type == "meta"

@@ -153,18 +153,6 @@ def test_the_three_dialects_describe_the_same_ranges(rows, columns, data):
             assert hints.get(axis) == (tensor.shape[axis] if dynamic else None)
 
 
-@given(ranges.filter(lambda triple: 2 < triple[-1] > triple[0]))
-def test_the_largest_sizes_reach_all_three_dialects_unchanged(triple):
-    spec = TensorSpec("x", (DynamicDim("batch", *triple), 4))
-    low, _, high = triple
-    marks = dict(spec.marks(torch.empty(1, 4).expand(max(2, low), 4)))  # a view of four numbers, however large
-    args = spec.input_args()
-    assert (args["min_shape"], args["max_shape"]) == ((low, 4), (high, 4))
-    assert (marks[0]["min"], marks[0]["max"]) == (max(2, low), high)
-    for dims in (export_dims([spec]), range_dims([spec])):
-        assert (dims["x"][0].min, dims["x"][0].max) == (low, high)
-
-
 @pytest.mark.parametrize("translate", [export_dims, range_dims])
 def test_a_dim_shared_by_name_is_one_object_as_torch_export_takes_it(translate):
     class Scale(torch.nn.Module):
@@ -259,8 +247,3 @@ def test_sizes_that_a_step_or_a_limit_does_not_allow_are_refused(triple, more, s
 def test_the_limit_itself_and_a_single_step_as_the_only_size_are_allowed():
     assert DynamicDim("length", 1, 2, 512, limit=512).max == 512
     assert export_dims([TensorSpec("x", (DynamicDim("height", 16, 16, 16, step=16),))]) == {"x": {}}
-
-
-def test_a_dim_is_written_as_it_was_typed():
-    stepped = DynamicDim("height", *IMAGE, step=16, limit=512)
-    assert repr(stepped) == "DynamicDim(name='height', min=96, opt=224, max=320, step=16, limit=512)"
