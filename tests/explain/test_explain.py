@@ -384,9 +384,6 @@ def test_writing_where_one_may_not():
 
     assert told(lambda: model(writes)(R(1, 4).expand(4, 4))).kind == "in-place"
     assert told(lambda: model(parameter)(R(4, 4))).kind == "in-place"
-    given = torch.zeros(3, 4)
-    export(writes, R(4, 4), x=batch()).module()(given)  # no error: the program writes into its input as well
-    assert given[0, 0] == 1
 
 
 # ---- calls ------------------------------------------------------------------------------------------------------
@@ -777,11 +774,10 @@ def test_it_shows_as_three_lines_and_as_escaped_html():
     assert "a &lt;= b" in page
 
 
-def test_every_rule_is_told_apart_by_a_type_and_fills_its_templates():
+def test_every_rule_is_told_apart_by_a_type():
     for rule in (*RULES, *READ, *OTHERWISE):
         assert rule.types
         assert not {"Exception", "BaseException"} & set(rule.types.split())
-        assert rule.fix.endswith((".", ")."))
 
 
 class UserError(Exception):
