@@ -258,51 +258,38 @@ def test_every_fix_names_a_command_also_where_nothing_is_installed(monkeypatch, 
     assert "these work here: eager on " in report.verdict
 
 
-@pytest.fixture
-def caches(monkeypatch, tmp_path):
-    """``caches(folder)``: what is found where both caches are in `folder`; the tutorial's first."""
-
-    def find(folder):
-        for variable in ("TUTORIAL_LIB_CACHE", "TORCHINDUCTOR_CACHE_DIR"):
-            monkeypatch.setenv(variable, str(folder))
-        return look("cache of the tutorial"), look("cache of Inductor")
-
-    return find
+CACHES = {"cache of the tutorial": "TUTORIAL_LIB_CACHE", "cache of Inductor": "TORCHINDUCTOR_CACHE_DIR"}
 
 
-def test_a_cache_that_cannot_be_written_is_not_ok(caches, tmp_path):
+@pytest.mark.parametrize("name", CACHES)
+def test_a_cache_that_cannot_be_written_is_not_ok(monkeypatch, tmp_path, name):
     (tmp_path / "file").write_text("mine")
-    for check in caches(tmp_path / "file" / "cache"):  # refused to root too
-        assert check.state == NOT_OK
-        assert "cannot be written" in check.found
-        variable = "TUTORIAL_LIB_CACHE" if check.name == "cache of the tutorial" else "TORCHINDUCTOR_CACHE_DIR"
-        assert f"export {variable}=" in check.fix
+    monkeypatch.setenv(CACHES[name], str(tmp_path / "file" / "cache"))  # refused to root too
+    look(name, NOT_OK, found="cannot be written", fix=f"export {CACHES[name]}=")
 
 
 @on_posix
-@pytest.mark.parametrize(("mode", "states"), [(0o775, [NOT_OK, BUT]), (0o777, [NOT_OK, NOT_OK])])
-def test_a_cache_that_others_may_write_to_is_said(caches, tmp_path, mode, states):
+@pytest.mark.parametrize(("mode", "tutorial", "inductor"), [(0o775, NOT_OK, BUT), (0o777, NOT_OK, NOT_OK)])
+def test_a_cache_that_others_may_write_to_is_said(monkeypatch, tmp_path, mode, tutorial, inductor):
     shared = tmp_path / "a folder"
     shared.mkdir()
     shared.chmod(mode)
-    checks = caches(shared)
-    assert [check.state for check in checks] == states
-    assert f"chmod go-w '{shared}'" in checks[1].fix
+    for name, state in zip(CACHES, (tutorial, inductor), strict=True):
+        monkeypatch.setenv(CACHES[name], str(shared))
+        look(name, state, fix=f"chmod go-w '{shared}'")
 
 
 @on_posix
-def test_a_cache_of_another_user_is_not_ok(caches, monkeypatch, tmp_path):
+def test_a_cache_of_another_user_is_not_ok(monkeypatch, tmp_path):
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
-    check, _ = caches(tmp_path)
-    assert check.state == NOT_OK
-    assert "belongs to another user" in check.found
+    look("cache of the tutorial", NOT_OK, found="belongs to another user")
 
 
-def test_a_disk_that_is_nearly_full_is_said_and_nothing_is_broken(caches, monkeypatch, tmp_path):
+def test_a_disk_that_is_nearly_full_is_said_and_nothing_is_broken(monkeypatch, tmp_path):
+    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path))
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=2**29))
-    check, _ = caches(tmp_path)
-    assert check.state == BUT
-    assert "0.5 GB free" in check.found
+    look("cache of the tutorial", BUT, found="0.5 GB free")
 
 
 @on_posix
@@ -318,6 +305,7 @@ def test_inductors_cache_is_made_so_that_only_this_user_may_write(monkeypatch, t
         ("jupyterlab", "4.6.6", OK),
         ("jupyterlab", "3.6.8", NOT_OK),
         ("ipywidgets", "7.8.5", NOT_OK),
+        ("jupyterlab_widgets", "1.1.11", NOT_OK),
         ("matplotlib", None, NOT_OK),
         ("nbval", None, ABSENT),
     ],
