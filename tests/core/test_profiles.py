@@ -107,6 +107,12 @@ def test_what_is_wrong_with_a_set_of_profiles_is_told_in_one_sentence(profiles, 
     assert message(*profiles).startswith(f"net: {said}")
 
 
+def test_profiles_may_adjoin_overlap_and_come_in_any_order():
+    ranges = [(9, 9, 12), (1, 2, 5), (5, 6, 8)]
+    read = read_profiles("net", {"batch": BATCH}, [{"batch": triple} for triple in ranges])
+    assert [holding(read, {"batch": size}) for size in (4, 5, 6, 9)] == [1, 1, 2, 0]
+
+
 @pytest.mark.parametrize(
     ("batch", "profiles", "said"),
     [(BATCH, {"batch": (1, 2, 3)}, "give a list"), (2, [{"batch": (1, 2, 3)}], "no dynamic dimension")],
