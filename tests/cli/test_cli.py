@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from tutorial_lib.cli import commands
 from tutorial_lib.cli.commands import main
 
 QUICK = ["--min-samples", "3", "--min-seconds", "0.001"]
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
 
 def run(*arguments):
@@ -36,14 +36,8 @@ def test_compare_prints_builds_table_and_verdict_and_writes_three_files(tmp_path
 def test_ranges_that_are_not_typed_follow_the_ones_that_are(capsys):
     assert run("--backend", "eager", "--paths", "export", "--max", "2") == 0
     assert "[1/2/2, 196, 768]" in capsys.readouterr().out
-    assert run("--backend", "eager", "--paths", "export", "--min", "3", "--max", "3") == 0
-    assert "[3, 196, 768]" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_second_model_runs_too(capsys):
-    assert run("--model", "vit", "--backend", "eager", "--paths", "export", "--max", "2", "--batches", "1,2") == 0
-    assert "images [1/2/2, 3, 224, 224]" in capsys.readouterr().out
+    assert run("--model", "perceptron", "--backend", "eager", "--paths", "export", "--min", "3", "--max", "3") == 0
+    assert "x [3, 256]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -60,6 +54,7 @@ def test_the_second_model_runs_too(capsys):
         (["--device", "cuda:99"], "cuda:99"),
         (["--out", __file__], "is a file; give a folder"),
         (["--model", "gpt"], "there is no model 'gpt'; use expand-reshape, vit"),
+        pytest.param(["--backend", "tensorrt"], "requirements-tensorrt.txt", marks=without_gpu),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_two(arguments, said, capsys):
@@ -71,26 +66,18 @@ def test_bad_input_is_one_sentence_and_exit_code_two(arguments, said, capsys):
     assert not printed.out
 
 
-@pytest.mark.parametrize("arguments", [["--batches", "1;2"], ["--min", "one"], ["--backend", "xla"], []])
-def test_arguments_that_cannot_be_read_are_refused_with_exit_code_two(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["compare", *arguments] if arguments else [])
-    assert stopped.value.code == 2
-    assert "Traceback" not in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("command", "options"),
     [
         (["compare"], {"--min-samples": ["0", "-5", "1.5"], "--min-seconds": ["nan", "-1", "1e30"]}),
-        (["compare"], {"--budget": ["nan", "-1"]}),
+        (["compare"], {"--budget": ["nan", "-1"], "--batches": ["1;2"]}),
         (["advise", "--traffic", "x.csv"], {"--seconds": ["nan", "-1", "inf"]}),
         (["record", "--out", "x.json"], {"--samples": ["0"], "--min-seconds": ["nan"], "--minutes": ["-1"]}),
         (["record", "--out", "x.json"], {"--ahead": ["0", "-1", "many", "1.5"]}),
         (["engines"], {"--seconds": ["0", "nan", "soon"]}),
     ],
 )
-def test_a_number_that_makes_no_sense_is_refused_before_anything_is_loaded(command, options, capsys, monkeypatch):
+def test_what_makes_no_sense_is_refused_before_anything_is_loaded(command, options, capsys, monkeypatch):
     monkeypatch.setattr(commands, "load", lambda *_: pytest.fail("a model was loaded"))
     for option, values in options.items():
         for value in values:
@@ -98,22 +85,6 @@ def test_a_number_that_makes_no_sense_is_refused_before_anything_is_loaded(comma
                 main([*command, option, value])
             assert stopped.value.code == 2
             assert f"argument {option}: '{value}' is not a" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_tensorrt_on_a_machine_without_it_says_what_is_missing_and_how_to_get_it(capsys):
-    assert run("--backend", "tensorrt") == 2
-    printed = capsys.readouterr()
-    assert "needs an NVIDIA GPU" in printed.err
-    assert "requirements-tensorrt.txt" in printed.err
-    assert "Traceback" not in printed.err
-
-
-@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, capsys):
-    tmp_path.chmod(0o500)
-    assert run("--backend", "eager", "--out", str(tmp_path / "out")) == 2
-    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_paths_that_differ_are_exit_code_one(monkeypatch, capsys):

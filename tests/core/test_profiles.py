@@ -20,8 +20,8 @@ triple = st.lists(st.integers(1, 12), min_size=3, max_size=3).map(sorted).map(tu
 two_dims = st.lists(st.fixed_dictionaries({"batch": triple, "new": triple}), min_size=1, max_size=4)
 
 
-def case(*profiles, model=None):
-    return Case("net", model or torch.nn.Linear(3, 2), (TensorSpec("x", (BATCH, NEW, 3)),), profiles=profiles)
+def case(*profiles):
+    return Case("net", torch.nn.Linear(3, 2), (TensorSpec("x", (BATCH, NEW, 3)),), profiles=profiles)
 
 
 def message(*profiles, dims=DIMS):
@@ -72,52 +72,39 @@ def test_profiles_are_read_as_they_are_shown(profiles):
 
 
 @pytest.mark.parametrize(
-    "text", ["batch", "batch 1/2", "1/2/3", "batch 1/2/x", "batch 1/2/3, batch 1/2/3", "batch -1/2/3"]
+    ("text", "said"),
+    [
+        *((text, f"'{text}' in the profiles is no range") for text in ("batch", "batch 1/2", "1/2/3", "batch 1/2/x")),
+        ("batch -1/2/3", "'batch -1/2/3' in the profiles is no range"),
+        ("batch 1/2/3, batch 4/5/6", "'batch 4/5/6' in the profiles is there twice"),
+    ],
 )
-def test_what_is_typed_and_is_no_range_is_quoted(text):
-    with pytest.raises(
-        ShapeError, match=rf"^'{text.rpartition(', ')[2]}' in the profiles is (no range|there twice); write"
-    ):
+def test_what_is_typed_and_is_no_range_is_quoted(text, said):
+    with pytest.raises(ShapeError, match=f"^{said}"):
         read_text(text)
 
 
 @pytest.mark.parametrize(
-    ("profiles", "sentence"),
+    ("profiles", "said"),
     [
-        (
-            [PREFILL, {"batch": (1, 2, 4)}],
-            "net: profile 1 has no range for new; a profile gives one for each of batch,",
-        ),
-        (
-            [{**PREFILL, "past": (1, 2, 3)}],
-            "net: profile 0 has a range for 'past', which net has not; it has batch, new.",
-        ),
-        ([{**PREFILL, "new": (8, 4, 16)}], "net: profile 0: new: opt is 4, below min 8; use 1 <= min <= opt <= max."),
-        (
-            [{**PREFILL, "new": (8, 16)}],
-            "net: profile 0: new: (8, 16) is not a range; give three sizes (min, opt, max).",
-        ),
-        ([{**PREFILL, "new": (1, 4, 513)}], "net: profile 0: new: max is 513, and the model takes 512 at most."),
-        (
-            [{**PREFILL, "new": (0, 4, 8)}],
-            "net: profile 0: new: min is 0, and torch makes a constant of an empty dimension, which TensorRT does",
-        ),
-        ([3], "net: profile 0 is 3; give a dictionary with a range for each of batch, new."),
-        ([PREFILL, PREFILL], "net: profile 1 (batch 1/1/4, new 2/64/512) lies inside profile 0 (batch 1/1/4, new"),
-        (
-            [PREFILL, {"batch": (2, 2, 3), "new": (2, 8, 9)}],
-            "net: profile 1 (batch 2/2/3, new 2/8/9) lies inside profile 0 (batch 1/1/4, new 2/64/512), which serves "
-            "all of its sizes first; put it before that, or leave it out.",
-        ),
+        ([PREFILL, {"batch": (1, 2, 4)}], "profile 1 has no range for new"),
+        ([{**PREFILL, "past": (1, 2, 3)}], "profile 0 has a range for 'past'"),
+        ([{**PREFILL, "new": (8, 4, 16)}], "profile 0: new: opt is 4, below min 8"),
+        ([{**PREFILL, "new": (8, 16)}], "profile 0: new: (8, 16) is not a range"),
+        ([{**PREFILL, "new": (1, 4, 513)}], "profile 0: new: max is 513, and the model takes 512 at most"),
+        ([{**PREFILL, "new": (0, 4, 8)}], "profile 0: new: min is 0"),
+        ([3], "profile 0 is 3; give a dictionary"),
+        ([PREFILL, PREFILL], "profile 1 (batch 1/1/4, new 2/64/512) lies inside profile 0"),
+        ([PREFILL, {"batch": (2, 2, 3), "new": (2, 8, 9)}], "profile 1 (batch 2/2/3, new 2/8/9) lies inside profile 0"),
         (
             [PREFILL, {"batch": (7, 8, 9), "new": (1, 1, 1)}],
-            "net: batch 5 to 6 is in no profile; begin profile 1 at 5, since a lower min takes no more memory.",
+            "batch 5 to 6 is in no profile; begin profile 1 at 5",
         ),
-        ([{**PREFILL, "new": (3, 8, 9)}, DECODE], "net: new 2 is in no profile; begin profile 0 at 2, since a lower"),
+        ([{**PREFILL, "new": (3, 8, 9)}, DECODE], "new 2 is in no profile; begin profile 0 at 2"),
     ],
 )
-def test_what_is_wrong_with_a_set_of_profiles_is_told_in_one_sentence(profiles, sentence):
-    assert message(*profiles).startswith(sentence)
+def test_what_is_wrong_with_a_set_of_profiles_is_told_in_one_sentence(profiles, said):
+    assert message(*profiles).startswith(f"net: {said}")
 
 
 def test_profiles_may_adjoin_overlap_and_come_in_any_order():
@@ -126,22 +113,24 @@ def test_profiles_may_adjoin_overlap_and_come_in_any_order():
     assert [holding(read, {"batch": size}) for size in (4, 5, 6, 9)] == [1, 1, 2, 0]
 
 
-def test_profiles_need_a_list_and_a_dynamic_dimension():
-    with pytest.raises(ShapeError, match=r"^net: profiles is \{.*\}; give a list with a dictionary for each, as \[\{"):
-        Case("net", torch.nn.Linear(3, 2), (TensorSpec("x", (BATCH, 3)),), profiles={"batch": (1, 2, 3)})
-    with pytest.raises(ShapeError, match="net has no dynamic dimension, so it has no profiles; leave them out"):
-        Case("net", torch.nn.Linear(3, 2), (TensorSpec("x", (2, 3)),), profiles=[{"batch": (1, 2, 3)}])
+@pytest.mark.parametrize(
+    ("batch", "profiles", "said"),
+    [(BATCH, {"batch": (1, 2, 3)}, "give a list"), (2, [{"batch": (1, 2, 3)}], "no dynamic dimension")],
+)
+def test_profiles_need_a_list_and_a_dynamic_dimension(batch, profiles, said):
+    with pytest.raises(ShapeError, match=f"^net.* {said}"):
+        Case("net", torch.nn.Linear(3, 2), (TensorSpec("x", (batch, 3)),), profiles=profiles)
 
 
 def test_all_profiles_keep_the_steps_of_the_model():
     dims = {"height": DynamicDim("height", 32, 64, 128, step=16)}
     assert "height: max is 100, which is no multiple of 16" in message({"height": (32, 48, 100)}, dims=dims)
     coarse = (DynamicDim("height", 64, 64, 128, step=32),)
-    assert message(coarse, dims=dims) == "net: profile 0: height is in steps of 32; use 16, as the model."
+    assert "height is in steps of 32; use 16" in message(coarse, dims=dims)
     adjoining = read_profiles("net", dims, [{"height": (32, 48, 64)}, {"height": (80, 80, 128)}])
     assert envelope(adjoining)["height"] == DynamicDim("height", 32, 48, 128, step=16)
     gap = message({"height": (32, 48, 64)}, {"height": (96, 96, 128)}, dims=dims)
-    assert gap.startswith("net: height 80 is in no profile; begin profile 1 at 80")
+    assert "height 80 is in no profile; begin profile 1 at 80" in gap
 
 
 def test_a_case_has_the_range_that_holds_its_profiles_and_gives_it_up_for_one_range():

@@ -15,8 +15,10 @@ import torch._inductor
 import torch._inductor.config
 import torch._inductor.cpu_vec_isa
 from torch import nn
+from torch._C._dynamo.guards import assert_size_stride
 from torch.export import Dim
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, ShapeError, TensorSpec, status
 from tutorial_lib.builds import backends
@@ -44,6 +46,13 @@ def error_of(call, *arguments):
 
 def told(call, *arguments):
     return explain(error_of(call, *arguments))
+
+
+def says(found, kind, *cause, fix=""):
+    """Fail unless an explanation is of this kind, with these words in its cause and its fix."""
+    assert found.kind == kind
+    assert all(words in found.cause for words in cause), found.cause
+    assert fix in found.fix, found.fix
 
 
 def model(forward):
@@ -75,35 +84,36 @@ def batch(low=1, high=32, name="b"):
 # ---- ranges that the model does not keep ------------------------------------------------------------------------
 
 
+BOTH = R(4, 4), R(4, 4)
+
+
 def linear(self, x):
     return self.linear(x)
 
 
-def test_an_example_of_batch_one_becomes_a_constant():
-    for call in (lambda: export(linear, R(1, 4), x=batch()), lambda: jit(linear, R(1, 4))):
-        found = told(call)
-        assert found.kind == "traced at one"
-        assert "size 1 in" in found.cause
-        assert "2 or more" in found.fix
-        assert "specialized it to be a constant (1)" in found.quote
-    fixed = export(linear, R(2, 4), x=batch())
-    assert fixed.module()(R(1, 4)).shape == (1, 4)
+def pairs(self, x):
+    return x.view(-1, 8) * 1
 
 
-def test_a_dim_times_two_with_an_example_of_one_step():
-    def pairs(self, x):
-        return x.view(-1, 8) * 1
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        (lambda: export(linear, R(1, 4), x=batch()), "b"),
+        (lambda: jit(linear, R(1, 4)), "dimension 0 of x"),
+        (lambda: export(pairs, R(2, 4), x={0: 2 * Dim("h", min=1, max=8)}), "h"),
+        (lambda: export(linear, R(1, 4), x={0: Dim.DYNAMIC}), "dimension 0 of x"),
+    ],
+    ids=["export", "jit", "times two", "Dim.DYNAMIC"],
+)
+def test_an_example_of_size_one_becomes_a_constant(call, where):
+    found = told(call)
+    says(found, "traced at one", f"size 1 in {where}", fix="2 or more")
+    assert "specialized" in found.quote
 
-    found = told(lambda: export(pairs, R(2, 4), x={0: 2 * Dim("h", min=1, max=8)}))
-    assert found.kind == "traced at one"
-    assert "size 1 in h" in found.cause
+
+def test_what_the_fix_of_an_example_of_size_one_says_works():
+    assert export(linear, R(2, 4), x=batch()).module()(R(1, 4)).shape == (1, 4)
     export(pairs, R(4, 4), x={0: 2 * Dim("h", min=1, max=8)})
-
-
-def test_dim_dynamic_with_an_example_of_one():
-    found = told(lambda: export(linear, R(1, 4), x={0: Dim.DYNAMIC}))
-    assert found.kind == "traced at one"
-    assert "dimension 0 of x" in found.cause
 
 
 TIED = {
@@ -119,35 +129,28 @@ TIED = {
 @pytest.mark.parametrize("how", TIED)
 def test_a_model_that_needs_one_size(how):
     found = told(lambda: export(TIED[how], R(4, 4), x=batch()))
-    assert found.kind == "fixed size"
-    assert "b became the constant 4" in found.cause
-    assert "do not mark" in found.fix
+    says(found, "fixed size", "b became the constant 4", fix="do not mark")
     assert "2 or more" not in found.fix  # which would be the fix of a look-alike
 
 
-@pytest.mark.parametrize("how", ["reshape", "branch", "len", "parameter"])
+@pytest.mark.parametrize("how", ["branch", "parameter"])
 def test_jit_names_the_line_that_ties_a_size(how):
     found = told(lambda: jit(TIED[how], R(4, 4)))
-    assert found.kind == "fixed size"
-    assert "test_explain.py:" in found.cause
+    says(found, "fixed size", "test_explain.py:")
     assert f'"{how}": lambda' in found.cause
     assert "To see the line" not in found.fix
 
 
 def test_an_input_beside_it_that_is_not_marked():
     found = told(lambda: export(lambda self, x, y: x + y, R(5, 4), R(5, 4), x=batch(), y=None))
-    assert found.kind == "fixed size"
-    assert "unmarked input" in found.fix
+    says(found, "fixed size", fix="unmarked input")
     both = batch()
     export(lambda self, x, y: x + y, R(5, 4), R(5, 4), x=both, y=both)
 
 
 def test_two_dims_that_are_one():
     found = told(lambda: export(lambda self, x, y: x + y, R(5, 4), R(5, 4), x=batch(name="bx"), y=batch(name="by")))
-    assert found.kind == "equal dims"
-    for part in ("bx (dimension 0 of x)", "by (dimension 0 of y)"):
-        assert part in found.cause
-    assert "same Dim" in found.fix
+    says(found, "equal dims", "bx (dimension 0 of x)", "by (dimension 0 of y)", fix="same Dim")
 
 
 def test_a_dim_that_is_another_plus_one():
@@ -155,8 +158,7 @@ def test_a_dim_that_is_another_plus_one():
         return x[1:] + y
 
     found = told(lambda: export(shifted, R(6, 4), R(5, 4), x=batch(name="bx"), y=batch(name="by")))
-    assert found.kind == "related dims"
-    assert "Put by + 1 where bx is" in found.fix
+    says(found, "related dims", fix="Put by + 1 where bx is")
     y = Dim("by", min=1, max=31)
     export(shifted, R(6, 4), R(5, 4), x={0: y + 1}, y={0: y})
 
@@ -166,14 +168,10 @@ def test_sizes_that_must_be_multiples():
         return x.reshape(x.shape[0] // 4, 4, 4) * 1
 
     found = told(lambda: export(groups, R(8, 4), x=batch()))
-    assert found.kind == "multiple"
-    assert "multiples of 4 in b" in found.cause
-    assert "_b = Dim('_b', min=1, max=8), and 4*_b where b is" in found.fix
+    says(found, "multiple", "multiples of 4 in b", fix="_b = Dim('_b', min=1, max=8), and 4*_b where b is")
     export(groups, R(8, 4), x={0: 4 * Dim("_b", min=1, max=8)})
-    by_jit = told(lambda: jit(lambda self, x: x.view(-1, 8) + 1, R(8, 4)))
-    assert by_jit.kind == "multiple"
-    assert "multiples of 2 in dimension 0 of x" in by_jit.cause
-    assert "torch.export" in by_jit.fix
+    found = told(lambda: jit(lambda self, x: x.view(-1, 8) + 1, R(8, 4)))
+    says(found, "multiple", "multiples of 2 in dimension 0 of x", fix="torch.export")
 
 
 def test_the_dim_that_must_be_a_multiple_is_the_one_that_is_named():
@@ -181,37 +179,27 @@ def test_the_dim_that_must_be_a_multiple_is_the_one_that_is_named():
         return x + 1 if x.shape[0] < 10 else x, y.view(-1, 8) + 1
 
     found = told(lambda: export(groups, R(4, 4), R(6, 4), x=batch(), y=batch(name="tokens")))
-    assert found.kind == "multiple"
-    assert "multiples of 2 in tokens" in found.cause
-    assert "2*_tokens where tokens is" in found.fix
+    says(found, "multiple", "multiples of 2 in tokens", fix="2*_tokens where tokens is")
 
 
 def test_a_table_of_positions_that_is_shorter_than_the_range():
     def positions(self, x):
         return x + self.table[: x.shape[0]]
 
-    found = told(lambda: export(positions, R(5, 4), x=batch()))
-    assert found.kind == "range"
-    assert "takes b only up to 8" in found.cause
-    assert "b <= 32" in found.cause
-    assert "table" in found.fix
+    says(told(lambda: export(positions, R(5, 4), x=batch())), "range", "takes b only up to 8", "b <= 32", fix="table")
     export(positions, R(5, 4), x=batch(high=8))
 
 
 def test_a_branch_on_a_size_limits_the_range_from_below():
     found = told(lambda: export(lambda self, x: x + 1 if x.shape[0] > 3 else x - 1, R(5, 4), x=batch()))
-    assert found.kind == "range"
-    assert "only from 4 to 32" in found.cause
-    by_jit = told(lambda: jit(lambda self, x: x + 1 if x.shape[0] < 10 else x - 1, R(5, 4)))
-    assert by_jit.kind == "range"
-    assert "dimension 0 of x only up to 9" in by_jit.cause
+    says(found, "range", "only from 4 to 32")
+    found = told(lambda: jit(lambda self, x: x + 1 if x.shape[0] < 10 else x - 1, R(5, 4)))
+    says(found, "range", "dimension 0 of x only up to 9")
 
 
 def test_a_size_that_goes_through_a_fraction():
     found = told(lambda: export(lambda self, x: x[: math.floor(x.shape[0] / 2)], R(6, 4), x=batch()))
-    assert found.kind == "guard"
-    assert "math.floor(dimension 0 of x / 2)" in found.cause
-    assert "//" in found.fix
+    says(found, "guard", "math.floor(dimension 0 of x / 2)", fix="//")
     export(lambda self, x: torch.zeros(x.shape[0] // 2) + 1, R(6, 4), x=batch(low=4))
 
 
@@ -222,9 +210,7 @@ def test_a_guard_that_is_true_and_not_proven_is_no_multiple_though_upstream_sugg
     error = error_of(lambda: export(half, R(6, 4), x=batch(low=4)))
     assert "b = 2*_b" in str(error)
     found = explain(error)
-    assert found.kind == "guard"
-    assert "cannot show" in found.cause
-    assert "prefer_deferred_runtime_asserts_over_guards=True" in found.fix
+    says(found, "guard", "cannot show", fix="prefer_deferred_runtime_asserts_over_guards=True")
     assert "holds at every size" in found.fix_here
     deferred = torch.export.export(
         model(half), (R(6, 4),), dynamic_shapes={"x": batch(low=4)}, prefer_deferred_runtime_asserts_over_guards=True
@@ -251,21 +237,19 @@ def test_a_root_of_a_size_is_no_multiple_though_upstream_suggests_one():
 
 def test_a_model_in_pieces_cannot_keep_the_range():
     found = told(lambda: jit(lambda self, x, n: x[: n.max().item()] + 1, R(5, 4), torch.tensor([2, 3])))
-    assert found.kind == "graph break"
-    assert "fullgraph=True" in found.fix
+    says(found, "graph break", fix="fullgraph=True")
 
 
-def test_examples_that_contradict_the_dims():
-    outside = told(lambda: export(linear, R(40, 4), x=batch(2, 32)))
-    assert outside.kind == "example outside the range"
-    assert "size 40, outside the range 2 to 32" in outside.cause
-    assert told(lambda: jit(linear, R(40, 4))).kind == "example outside the range"
+def test_examples_and_dims_that_contradict_each_other():
+    found = told(lambda: export(linear, R(40, 4), x=batch(2, 32)))
+    says(found, "example outside the range", "size 40, outside the range 2 to 32")
+    says(told(lambda: jit(linear, R(40, 4))), "example outside the range")
     both = batch()
-    disagree = told(lambda: export(lambda self, x, y: (x + 1, y + 1), R(4, 4), R(5, 4), x=both, y=both))
-    assert disagree.kind == "examples disagree"
-    assert "5 and 4" in disagree.cause
-    no_multiple = told(lambda: export(linear, R(5, 4), x={0: 2 * Dim("h", min=1, max=8)}))
-    assert no_multiple.kind == "example not a multiple"
+    found = told(lambda: export(lambda self, x, y: (x + 1, y + 1), R(4, 4), R(5, 4), x=both, y=both))
+    says(found, "examples disagree", "5 and 4")
+    says(told(lambda: export(linear, R(5, 4), x={0: 2 * Dim("h", min=1, max=8)})), "example not a multiple")
+    found = told(lambda: export(lambda self, x, y: (x + 1, y + 1), *BOTH, x=batch(1, 8), y=batch(1, 16)))
+    says(found, "dim definition", "Dim('b', min=1, max=8) and Dim('b', min=1, max=16)")
 
 
 # ---- dynamic_shapes and inputs ----------------------------------------------------------------------------------
@@ -275,7 +259,6 @@ def add(self, x, y):
     return x + y
 
 
-BOTH = R(4, 4), R(4, 4)
 WRONG_SHAPES = {
     "name": lambda: export(linear, R(4, 4), y=batch()),
     "missing name": lambda: export(add, *BOTH, x=batch()),
@@ -289,30 +272,7 @@ WRONG_SHAPES = {
 
 @pytest.mark.parametrize("wrong", WRONG_SHAPES)
 def test_dynamic_shapes_that_do_not_fit_the_inputs(wrong):
-    found = told(WRONG_SHAPES[wrong])
-    assert found.kind == "dynamic_shapes"
-    if wrong == "name":
-        assert "['y']" in found.cause
-        assert "['x']" in found.cause
-
-
-def test_dims_that_cannot_be():
-    assert told(lambda: Dim("b", min=8, max=4)).kind == "dim definition"
-    assert told(lambda: Dim("my batch", min=1, max=4)).kind == "dim definition"
-    twice = told(lambda: export(lambda self, x, y: (x + 1, y + 1), *BOTH, x=batch(1, 8), y=batch(1, 16)))
-    assert twice.kind == "dim definition"
-    assert "Dim('b', min=1, max=8) and Dim('b', min=1, max=16)" in twice.cause
-
-
-def test_a_wrong_number_of_inputs():
-    exported = export(linear, R(4, 4)).module()
-    for call in (
-        lambda: export(add, R(4, 4)),
-        lambda: export(linear, *BOTH),
-        lambda: exported(*BOTH),
-        lambda: nn.Linear(4, 4)(*BOTH),
-    ):
-        assert told(call).kind == "number of inputs"
+    says(told(WRONG_SHAPES[wrong]), "dynamic_shapes", *(["['y']", "['x']"] if wrong == "name" else []))
 
 
 # ---- values, prints, writes -------------------------------------------------------------------------------------
@@ -347,21 +307,8 @@ def test_control_flow_that_depends_on_values(how, forward):
     else:
         with torch._dynamo.config.patch(capture_scalar_outputs=True, capture_dynamic_output_shape_ops=True):
             found = told(lambda: jit(forward, R(4, 4), mark=False, fullgraph=True))
-    assert found.kind == "data-dependent"
-    assert "test_explain.py:" in found.cause
-    assert ("pass it in" if forward is loop_over_value else "torch.cond") in found.fix
-
-
-def test_what_the_fixes_of_control_flow_say_works():
-    export(lambda self, x: torch.where(x.sum() > 0, x + 1, x), R(4, 4), x=batch())
-    export(lambda self, x: torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,)), R(4, 4), x=batch())
-
-    def promised(self, x):
-        found = x.nonzero()
-        torch._check(found.shape[0] > 3)
-        return found + 1 if found.shape[0] > 3 else found
-
-    export(promised, R(4, 4), x=batch())
+    fix = "pass it in" if forward is loop_over_value else "torch.cond"
+    says(found, "data-dependent", "test_explain.py:", fix=fix)
 
 
 def test_printing_and_logging():
@@ -373,17 +320,9 @@ def test_printing_and_logging():
         logging.getLogger("tutorial").warning("a")
         return x + 1
 
-    def silent_when_compiled(self, x):
-        if not torch.compiler.is_compiling():
-            print("a")
-        return x + 1
-
     for forward in (prints, logs):
-        found = told(lambda forward=forward: jit(forward, R(4, 4), fullgraph=True))
-        assert found.kind == "printing"
-        assert "is_compiling" in found.fix
+        says(told(lambda forward=forward: jit(forward, R(4, 4), fullgraph=True)), "printing", fix="is_compiling")
         export(forward, R(4, 4), x=batch())  # which runs it once, while tracing
-    jit(silent_when_compiled, R(4, 4), fullgraph=True)
 
 
 def test_other_code_that_dynamo_cannot_follow_is_no_print():
@@ -391,12 +330,8 @@ def test_other_code_that_dynamo_cannot_follow_is_no_print():
         return x + len(open(__file__).read())
 
     found = told(lambda: jit(opens, R(4, 4), fullgraph=True))
-    assert found.kind == "graph break"
+    says(found, "graph break")
     assert "print" not in found.cause + found.fix
-
-
-def test_code_that_leaves_torch():
-    assert told(lambda: export(lambda self, x: x + torch.from_numpy(x.numpy()), R(4, 4))).kind == "leaves torch"
 
 
 def test_an_operator_that_cannot_be_traced():
@@ -404,8 +339,7 @@ def test_an_operator_that_cannot_be_traced():
         return torch.fake_quantize_per_tensor_affine(x, 0.1, 0, 0, 255)
 
     found = told(lambda: export(quantizes, R(4, 4), x=batch()))
-    assert found.kind == "operator"
-    assert "aten.fake_quantize_per_tensor_affine_cachemask.default" in found.cause
+    says(found, "operator", "aten.fake_quantize_per_tensor_affine_cachemask.default")
 
 
 @dataclasses.dataclass
@@ -415,8 +349,7 @@ class Scores:
 
 def test_a_result_of_a_class_that_export_does_not_know():
     found = told(lambda: export(lambda self, x: Scores(self.linear(x)), R(4, 4)))
-    assert found.kind == "class of the result"
-    assert "returns a Scores," in found.cause
+    says(found, "class of the result", "returns a Scores,")
     torch.export.register_dataclass(Scores)  # what the fix says
     export(lambda self, x: Scores(self.linear(x)), R(4, 4))
 
@@ -428,22 +361,8 @@ class Moments(NamedTuple):
 @pytest.mark.slow
 def test_a_named_tuple_in_a_package():
     exported = export(lambda self, x: Moments(x.mean(dim=1)), R(4, 4))
-    found = told(torch._inductor.aoti_compile_and_package, exported)
-    assert found.kind == "class of the result"
-    assert "returns a Moments, a named tuple" in found.cause
-
-
-def test_another_dtype_than_was_captured():
-    of_bfloat16 = torch.ops.aten._assert_tensor_metadata.default
-    assert told(of_bfloat16, torch.ones(2), None, None, torch.bfloat16).kind == "dtype"
-
-
-def test_faults_of_inductor():
-    from torch._C._dynamo.guards import assert_size_stride
-    from torch.utils._sympy.value_ranges import ValueRanges
-
-    for fault in (lambda: ValueRanges(0, -1), lambda: assert_size_stride(torch.ones(4, 4).t(), (4, 4), (4, 1))):
-        assert told(fault).kind == "fault of Inductor"
+    found = told(lambda: torch._inductor.aoti_compile_and_package(exported))
+    says(found, "class of the result", "returns a Moments, a named tuple")
 
 
 def test_a_file_of_the_compilers_cache_that_was_cut_off(tmp_path):
@@ -465,10 +384,6 @@ def test_writing_where_one_may_not():
 
     assert told(lambda: model(writes)(R(1, 4).expand(4, 4))).kind == "in-place"
     assert told(lambda: model(parameter)(R(4, 4))).kind == "in-place"
-    mutating = export(writes, R(4, 4), x=batch()).module()  # no error: the program writes into its input as well
-    given = torch.zeros(3, 4)
-    mutating(given)
-    assert given[0, 0] == 1
 
 
 # ---- calls ------------------------------------------------------------------------------------------------------
@@ -482,24 +397,23 @@ def exported():
 
 @pytest.mark.parametrize("guards", [True, False])
 @pytest.mark.parametrize(
-    ("shape", "says"), [((33, 7, 4), "<= 32"), ((2, 7, 4), ">= 3"), ((4, 8, 4), "7"), ((4, 7), None)]
+    ("shape", "expected"), [((33, 7, 4), "<= 32"), ((2, 7, 4), ">= 3"), ((4, 8, 4), "7"), ((4, 7), None)]
 )
-def test_an_exported_program_called_with_another_size(exported, guards, shape, says):
+def test_an_exported_program_called_with_another_size(exported, guards, shape, expected):
     found = told(exported.module(check_guards=guards), R(shape))
-    if not says and guards:  # a bare IndexError of the code that checks
-        assert found.kind == "unknown"
+    if expected:
+        says(found, "call outside the range", expected)
+    elif guards:  # a bare IndexError of the code that checks
+        says(found, "unknown")
     else:
-        assert found.kind == ("call outside the range" if says else "number of dimensions")
-        assert (says or "dimensions") in found.cause
+        says(found, "number of dimensions", "dimensions")
 
 
 def test_a_guard_that_range_constraints_do_not_show():
     grid = {1: Dim("h", min=2, max=8), 2: Dim("w", min=2, max=8)}
     program = export(lambda self, x: x.flatten(1, 2) + self.table, R(2, 2, 4, 4), x=grid)
     assert str(list(program.range_constraints.values())) == "[VR[2, 8], VR[2, 8]]"
-    found = told(program.module(), R(2, 4, 4, 4))
-    assert found.kind == "hidden guard"
-    assert "x.size()[1] * x.size()[2] == 8" in found.cause
+    says(told(lambda: program.module()(R(2, 4, 4, 4))), "hidden guard", "x.size()[1] * x.size()[2] == 8")
 
 
 def test_a_number_that_breaks_a_promise():
@@ -510,9 +424,7 @@ def test_a_number_that_breaks_a_promise():
         return x[:k] + 1
 
     program = export(first, R(9, 4), torch.tensor(3)).module()
-    found = told(program, R(9, 4), torch.tensor(8))
-    assert found.kind == "call outside the range"
-    assert "torch._check" in found.fix
+    says(told(lambda: program(R(9, 4), torch.tensor(8))), "call outside the range", fix="torch._check")
 
 
 def forbidden(program, *inputs):
@@ -523,25 +435,19 @@ def forbidden(program, *inputs):
 def test_recompiling_where_it_is_forbidden():
     program = jit(lambda self, x: self.linear(x) + 1, R(4, 4))
     program(R(1, 4))  # an engine of its own, whose reasons are in the messages too
-    outside = told(forbidden, program, R(33, 4))
-    assert "not compiled for: 2 to 32" in outside.cause
-    fixed = told(forbidden, program, R(4, 5))
-    assert "x has 5 in dimension 1" in fixed.cause
-    assert "mark_dynamic(x, 1" in fixed.fix
+    says(told(forbidden, program, R(33, 4)), "recompile", "not compiled for: 2 to 32")
+    says(told(forbidden, program, R(4, 5)), "recompile", "x has 5 in dimension 1", fix="mark_dynamic(x, 1")
     with torch.enable_grad():
-        mode = told(forbidden, program, R(4, 4))
-    assert "mode (grad_mode)" in mode.cause
+        says(told(forbidden, program, R(4, 4)), "recompile", "mode (grad_mode)")
     dtype = told(forbidden, program, R(4, 4).double())
+    says(dtype, "recompile")
     assert "dtype mismatch" in dtype.quote
-    assert {one.kind for one in (outside, fixed, mode, dtype)} == {"recompile"}
 
 
 def test_recompiling_as_an_error_of_its_own():
     program = jit(lambda self, x: x + 1, R(4, 4), mark=False, dynamic=False)
     with torch._dynamo.config.patch(error_on_recompile=True):
-        found = told(program, R(5, 4))
-    assert found.kind == "recompile"
-    assert "x has 5 in dimension 0, and the program was compiled for 4" in found.cause
+        says(told(program, R(5, 4)), "recompile", "x has 5 in dimension 0, and the program was compiled for 4")
 
 
 @pytest.mark.parametrize("how", [{"fail_on_recompile_limit_hit": True}, {}])
@@ -549,9 +455,7 @@ def test_the_recompile_limit(how):
     forward = [lambda self, x: x + 1, lambda self, x: x + 2][len(how)]
     program = jit(forward, R(2, 4), mark=False, dynamic=False, fullgraph=not how)
     with torch._dynamo.config.patch(recompile_limit=2, **how):
-        found = told(lambda: [program(R(n, 4)) for n in range(3, 7)])
-    assert found.kind == "recompile limit"
-    assert "mark_dynamic" in found.fix
+        says(told(lambda: [program(R(n, 4)) for n in range(3, 7)]), "recompile limit", fix="mark_dynamic")
 
 
 def inductor_works():
@@ -607,12 +511,20 @@ def test_a_package_of_aotinductor_that_checks_its_inputs(tmp_path, monkeypatch):
 # ---- what is not about compiling --------------------------------------------------------------------------------
 
 
-def test_two_sizes_that_do_not_fit():
-    found = told(lambda: R(1, 401, 3) + R(1, 197, 3))
-    assert found.kind == "sizes"
-    assert "401 and 197 in dimension 1" in found.cause
-    assert "table" in found.fix
-    for call in (
+def test_two_sizes_that_do_not_fit_are_named():
+    says(told(lambda: R(1, 401, 3) + R(1, 197, 3)), "sizes", "401 and 197 in dimension 1")
+
+
+def test_ids_are_to_be_whole_numbers_and_not_of_the_models_dtype():
+    says(told(nn.Embedding(10, 4), R(3)), "dtype", fix="long()")
+    says(told(model(linear), R(4, 4).double()), "dtype", fix="model's dtype")
+
+
+CONVOLUTION = nn.Conv2d(3, 4, 3)
+META = torch.empty(8, 4, device="meta")
+OF_BFLOAT16 = torch.ops.aten._assert_tensor_metadata.default
+PROVOKED = {
+    "sizes": [
         lambda: export(lambda self, x: x + self.table, R(5, 4), x=batch()),
         lambda: jit(lambda self, x: x + self.table, R(5, 4)),
         lambda: export(linear, R(2, 5), x=batch()),
@@ -620,29 +532,43 @@ def test_two_sizes_that_do_not_fit():
         lambda: model(linear)(R(4, 5)),
         lambda: R(4, 5).view(7, -1),
         lambda: torch.cat([R(4, 5), R(4, 6)]),
-        lambda: nn.Conv2d(3, 4, 3)(R(1, 4, 8, 8)),
+        lambda: CONVOLUTION(R(1, 4, 8, 8)),
         lambda: nn.LayerNorm(5)(R(4, 6)),
         lambda: nn.LSTM(4, 4)(R(2, 3, 5)),
-    ):
-        assert told(call).kind == "sizes"
-
-
-def test_dtypes_that_differ():
-    convolution = nn.Conv2d(3, 4, 3)
-    for call in (
+    ],
+    "dtype": [
         lambda: model(linear)(R(4, 4).double()),
         lambda: jit(lambda self, x: self.linear(x) * 2, R(4, 4).half()),
-        lambda: convolution(R(2, 3, 8, 8).half()),
-        lambda: export(lambda self, x: convolution(x), R(2, 3, 8, 8).double()),
+        lambda: CONVOLUTION(R(2, 3, 8, 8).half()),
+        lambda: export(lambda self, x: CONVOLUTION(x), R(2, 3, 8, 8).double()),
         lambda: torch.bmm(R(2, 3, 4), R(2, 4, 5).double()),
         lambda: R(3, 4) @ torch.ones(4, 4, dtype=torch.long),
-    ):
-        found = told(call)
-        assert found.kind == "dtype"
-        assert "model's dtype" in found.fix
-    ids = told(lambda: nn.Embedding(10, 4)(R(3)))
-    assert ids.kind == "dtype"
-    assert "long()" in ids.fix  # and not the model's dtype
+        lambda: OF_BFLOAT16(torch.ones(2), None, None, torch.bfloat16),
+    ],
+    "device": [
+        lambda: export(linear, META),
+        lambda: jit(lambda self, x: x + self.table, META, mark=False),
+        lambda: model(linear)(META),
+    ],
+    "number of inputs": [
+        lambda: export(add, R(4, 4)),
+        lambda: export(linear, *BOTH),
+        lambda: export(linear, R(4, 4)).module()(*BOTH),
+        lambda: nn.Linear(4, 4)(*BOTH),
+    ],
+    "dim definition": [lambda: Dim("b", min=8, max=4), lambda: Dim("my batch", min=1, max=4)],
+    "leaves torch": [lambda: export(lambda self, x: x + torch.from_numpy(x.numpy()), R(4, 4))],
+    "fault of Inductor": [
+        lambda: ValueRanges(0, -1),
+        lambda: assert_size_stride(torch.ones(4, 4).t(), (4, 4), (4, 1)),
+    ],
+    "memory": [lambda: torch.empty(2**50)],
+}
+
+
+@pytest.mark.parametrize("kind", PROVOKED)
+def test_an_error_is_known_wherever_it_comes_from(kind):
+    assert [told(call).kind for call in PROVOKED[kind]] == [kind] * len(PROVOKED[kind])
 
 
 def test_a_guard_that_does_not_hold_is_not_called_unproven():
@@ -650,12 +576,9 @@ def test_a_guard_that_does_not_hold_is_not_called_unproven():
         return x.reshape(x.shape[0] // 4, 4, -1) * 1
 
     for name in ("b", "b2"):
-        groups = told(lambda name=name: export(fours, R(8, 12), x=batch(4, 32, name)))
-        assert groups.kind == "guard"
-        assert "It does not hold at 9, for one" in groups.fix
+        found = told(lambda name=name: export(fours, R(8, 12), x=batch(4, 32, name)))
+        says(found, "guard", fix="It does not hold at 9, for one")
     assert "It does not hold at 2, for one" in told(lambda: jit(fours, R(8, 12))).fix  # L['x'].size()[0] has digits
-    half = told(lambda: export(lambda self, x: x[: x.shape[0] // 2] * 1, R(16, 4), x=batch(4, 32)))
-    assert "It may hold all the same" in half.fix
 
 
 def test_no_guard_is_computed_but_arithmetic():
@@ -668,9 +591,7 @@ def test_no_guard_is_computed_but_arithmetic():
 
 
 def test_an_index_outside_its_table():
-    found = told(lambda: nn.Embedding(10, 4)(torch.tensor([3, 10])))
-    assert found.kind == "index"
-    assert "high=" in found.fix
+    says(told(lambda: nn.Embedding(10, 4)(torch.tensor([3, 10]))), "index", fix="high=")
 
 
 def test_a_line_of_a_notebook_is_a_line_of_the_cell(tmp_path):
@@ -684,18 +605,7 @@ def test_a_line_of_a_notebook_is_a_line_of_the_cell(tmp_path):
     assert "2890" not in cause
 
 
-def test_devices_that_differ():
-    for call in (
-        lambda: export(linear, torch.empty(4, 4, device="meta")),
-        lambda: jit(lambda self, x: x + self.table, torch.empty(8, 4, device="meta"), mark=False),
-        lambda: model(linear)(torch.empty(4, 4, device="meta")),
-    ):
-        assert told(call).kind == "device"
-
-
-def test_memory():
-    found = told(lambda: torch.empty(2**50))
-    assert found.kind == "memory"
+def test_memory_of_a_gpu_that_is_not_here():
     gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8 GiB")
     assert explain(gpu).kind == "memory"
     assert "20.00 GiB" in explain(gpu).cause
@@ -726,9 +636,7 @@ def compile_with():
 
 def test_no_compiler(compile_with):
     with compile_with("no-such-compiler"):
-        found = told(torch.compile(lambda x: x.sin() + 7), R(40, 41))
-    assert found.kind == "C++ compiler"
-    assert "doctor" in found.fix
+        says(told(torch.compile(lambda x: x.sin() + 7), R(40, 41)), "C++ compiler", fix="doctor")
 
 
 @inductor_works()
@@ -741,18 +649,14 @@ def test_a_compiler_that_fails(compile_with, tmp_path):
     broken.chmod(broken.stat().st_mode | stat.S_IEXEC)
     with compile_with(str(broken)):
         found = told(torch.compile(lambda x: x.sin() + 8), R(40, 41))
-    assert found.kind == "C++ compiler"
+    says(found, "C++ compiler", fix="python3-dev")
     assert "Python.h" in found.quote
-    assert "python3-dev" in found.fix
 
 
 # Messages as they stand in the source of Torch-TensorRT 2.11 to 2.14 and of TensorRT. None was seen here.
 READ_ONLY = {
     "tensorrt profile": [
-        RuntimeError(
-            "[Error thrown at core/runtime/execute_engine.cpp:147] Expected ctx->setInputShape(name.c_str(), dims) "
-            "to be true but got false\nError while setting the input shape"
-        ),
+        RuntimeError("Expected ctx->setInputShape(name.c_str(), dims) to be true but got false\nError while setting"),
         RuntimeError("Static dimension mismatch while setting input shape for x. Set dimensions are [4,9,768]."),
         RuntimeError("No optimization profile matches the input shapes (x: [64, 3])."),
         RuntimeError("Input x does not satisfy any optimization profiles."),
@@ -762,17 +666,9 @@ READ_ONLY = {
         AssertionError("Dtype mismatch for 0th input(x). Expect torch.float32, got torch.float16."),
     ],
     "device": [RuntimeError("Expected input tensors to have device cuda, found device cpu")],
-    "tensorrt target": [
-        RuntimeError(
-            "RuntimeError: \nIBuilder::buildSerializedNetwork: Error Code 9: Cannot compile operation "
-            "[MATRIX_MULTIPLY]-[linear] for Turing (SM75): FP32 GEMM is not supported"
-        )
-    ],
+    "tensorrt target": [RuntimeError("Cannot compile operation for Turing (SM75): FP32 GEMM is not supported")],
     "tensorrt option": [
-        AssertionError(
-            "use_explicit_typing was set to True, however found that enabled_precisions was also specified (saw: "
-            "{f16}, expected: dtype.f32, dtype.f4)."
-        )
+        AssertionError("use_explicit_typing was set to True, however found that enabled_precisions was also specified")
     ],
 }
 
@@ -814,33 +710,26 @@ def test_an_error_that_is_not_known_is_said_to_be_that():
         raise ValueError("\n  the backend is on fire\nand more")
 
     found = told(torch.compile(lambda x: x + 1, backend=burning), R(4))
-    assert found.kind == "unknown"
+    says(found, "unknown", "not known")
     assert not found.translated
     assert found.quote == "the backend is on fire"
-    assert "not known" in found.cause
     assert explain(KeyboardInterrupt()).quote == "KeyboardInterrupt"
 
 
-def test_an_error_says_what_it_was_raised_from():
-    def start():
+def test_what_an_error_was_raised_from_or_was_raised_over_is_explained_and_what_it_hides_is_not():
+    def start(how):
         try:
             export(linear, R(1, 4), x=batch())
         except Exception as error:
-            raise RuntimeError("the service could not start") from error
+            if how == "from":
+                raise RuntimeError("the service could not start") from error
+            if how == "over":
+                [][1]
+            raise KeyError("mine") from None
 
-    assert told(start).kind == "traced at one"
-
-
-def test_an_error_that_was_only_being_handled_is_said_to_be_that():
-    def start():
-        try:
-            export(linear, R(1, 4), x=batch())
-        except Exception:
-            [][1]
-
-    found = told(start)
-    assert found.kind == "traced at one"
-    assert found.cause.startswith("IndexError was raised while this was being handled: ")
+    says(told(start, "from"), "traced at one", "The example has size 1")
+    says(told(start, "over"), "traced at one", "IndexError was raised while this was being handled: ")
+    says(told(start, "hiding"), "unknown")
 
 
 def test_errors_of_this_package_explain_themselves(built, seed):
@@ -866,7 +755,7 @@ def test_a_build_error_has_the_cause_and_the_fix(path):
     assert isinstance(error, BuildError)
     found = explain(error)
     assert found is error.explanation
-    assert found.kind == "fixed size"
+    says(found, "fixed size")
     assert str(error).startswith(f"{path} with eager could not compile tied: While tracing, ")
     assert "\n" not in str(error)
     assert "became the constant 4" in str(error)
@@ -885,26 +774,14 @@ def test_it_shows_as_three_lines_and_as_escaped_html():
     assert "a &lt;= b" in page
 
 
-def test_every_rule_is_told_apart_by_a_type_and_fills_its_templates():
+def test_every_rule_is_told_apart_by_a_type():
     for rule in (*RULES, *READ, *OTHERWISE):
         assert rule.types
         assert not {"Exception", "BaseException"} & set(rule.types.split())
-        assert rule.fix.endswith((".", ")."))
 
 
 class UserError(Exception):
     """Upstream's errors are known by the names of their types."""
-
-
-def test_an_error_that_hides_the_one_being_handled_is_not_explained_by_that():
-    try:
-        try:
-            nn.functional.embedding(torch.tensor(7), torch.zeros(3, 2))
-        except IndexError:
-            raise KeyError("mine") from None
-    except KeyError as error:
-        found = explain(error)
-    assert "being handled" not in found.cause
 
 
 def test_the_first_size_that_breaks_a_guard_is_named():
@@ -919,9 +796,8 @@ def test_the_innermost_line_of_the_user_is_quoted():
         '  File "/home/me/inner.py", line 9, in forward\n    return x + self.bias\n'
     )
     message = "The size of tensor a (2) must match the size of tensor b (3) at non-singleton dimension 1"
-    assert (
-        "(inner.py:9: return x + self.bias)" in explain(RuntimeError(f"{message}\n\nfrom user code:\n{frames}")).cause
-    )
+    found = explain(RuntimeError(f"{message}\n\nfrom user code:\n{frames}"))
+    says(found, "sizes", "(inner.py:9: return x + self.bias)")
 
 
 def test_a_converter_that_fails_after_a_refused_layer_is_not_blamed():

@@ -114,6 +114,10 @@ def setting(base, backend="eager", **choices):
     return Setting(base.name, tuple(base.dims.values()), backend, **{"samples": 1, **choices})
 
 
+def written(base, backend="eager", **choices):
+    return script(base, setting(base, backend, **choices))
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(latency, "MIN_SECONDS", 0.002)
@@ -156,44 +160,42 @@ def loaded(tmp_path):
     return load
 
 
-def assert_same_numbers(rows, expected, within):
-    assert [(row["path"], row["size"]) for row in rows] == list(expected)
-    for row in rows:
-        ours = expected[row["path"], row["size"]]
+TUNED = (("freezing", False), ("max_autotune", True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "backend", "choices", "within"),
+    [
+        (two_inputs, "eager", {"sizes": (1, 3)}, 1e-9),
+        (past_and_next, "eager", {"sizes": (1, 3)}, 1e-9),
+        (small_text_encoder, "eager", {"sizes": (1, 4), "precision": "bf16"}, 1e-9),
+        (small_perceptron, "inductor", {"sizes": (3,), "paths": ("export",), "options": TUNED}, 1e-3),
+        (two_inputs, "openvino", {"sizes": (1, 3)}, 1e-3),
+        (past_and_next, "openvino", {"sizes": (1, 3)}, 1e-3),
+        (first_model, "openvino", {"sizes": (1, 8), "precision": "bf16"}, 1e-3),
+    ],
+)
+def test_a_script_finds_the_numbers_of_the_studio(run, make, backend, choices, within):
+    if not status(backend, "cpu").works:
+        pytest.skip(status(backend, "cpu").reason)
+    base = make()
+    selected = setting(base, backend, **choices)
+    case = selected.case(base)
+    printed, rows = run(script(base, selected))
+
+    paths = [path for path in selected.paths if (backend, path) != ("openvino", "jit")]
+    programs = {path: PATHS[path](case, backend, dict(selected.options)) for path in paths}
+    table = sweep(programs, selected.measured(case), min_samples=1, min_seconds=0).table
+    for row, ours in zip(rows, table.to_dict("records"), strict=True):
+        assert (row["path"], row["size"]) == (ours["path"], ours[next(iter(case.dims))])
         assert row["rms"] == pytest.approx(ours["rms"], rel=within)
         assert row["ratio"] == pytest.approx(ours["ratio"], rel=within)
         assert row["agrees"]
         assert row["median_ms"] > 0
         assert row["speedup"] > 0
-
-
-def swept(case, programs, sizes):
-    """Rows of a sweep by path and size, in the order of a script's table."""
-    table = sweep(programs, sizes, min_samples=1, min_seconds=0).table
-    first = next(iter(case.dims))
-    return {(row["path"], row[first]): row for row in table.to_dict("records")}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("make", "precision", "sizes"),
-    [
-        (first_model, "bf16", (1, 8)),
-        (two_inputs, "fp32", (1, 3)),
-        (past_and_next, "fp32", (1, 3)),
-        (small_text_encoder, "bf16", (1, 4)),
-    ],
-    ids=["expand-reshape", "two-inputs", "past-and-next", "text-encoder"],
-)
-def test_a_script_finds_the_numbers_of_the_studio(run, make, precision, sizes):
-    base = make()
-    selected = setting(base, precision=precision, sizes=sizes)
-    case = selected.case(base)
-    printed, rows = run(script(base, selected))
-    programs = {path: build(case, "eager") for path, build in PATHS.items()}
-    assert_same_numbers(rows, swept(case, programs, selected.measured(case)), within=1e-9)
     lines = printed.splitlines()
-    assert lines[0] == f"eager on cpu, torch {torch.__version__}, {precision}"
+    assert lines[0] == f"{backend} on cpu, torch {torch.__version__}, {selected.precision}"
     assert len(lines) == 2 + len(rows) + 1
     assert lines[-1] == "All paths agree with float64."
 
@@ -213,64 +215,16 @@ class ConvolutionAndGru(nn.Module):
 def test_a_script_compiles_convolutions_and_recurrent_layers_as_the_studio_does(run):
     inputs = (TensorSpec("x", (DynamicDim("batch", 1, 4, 32), 3, 8)),)
     base = Case("both", ConvolutionAndGru(), inputs, recipe="ConvolutionAndGru()")
-    text = script(base, setting(base, paths=("jit",), sizes=(1, 20, 32)))
+    text = written(base, paths=("jit",), sizes=(1, 20, 32))
     counted = "    counted = torch._dynamo.utils.counters\n    assert counted['stats']['unique_graphs'] == 2, counted\n"
     last = "    return 1 if wrong else 0\n"
     assert last in text
     run(text.replace(last, counted + last))
-    assert "allow_rnn" not in script(small_perceptron(), setting(small_perceptron()))
-
-
-@pytest.mark.slow
-def test_with_inductor_and_options_too(run, inductor):
-    base = small_perceptron()
-    options = (("freezing", False), ("max_autotune", True))
-    selected = setting(base, inductor, paths=("export",), sizes=(3,), options=options)
-    text = script(base, selected)
-    assert "torch._inductor.config.max_autotune = True" in text
-    _, rows = run(text)
-    case = selected.case(base)
-    program = PATHS["export"](case, inductor, dict(options))
-    assert_same_numbers(rows, swept(case, {"export": program}, (3,)), within=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not status("openvino", "cpu").works, reason=status("openvino", "cpu").reason)
-@pytest.mark.parametrize(
-    ("make", "precision", "sizes"),
-    [(first_model, "bf16", (1, 8)), (two_inputs, "fp32", (1, 3)), (past_and_next, "fp32", (1, 3))],
-    ids=["expand-reshape", "two-inputs", "past-and-next"],
-)
-def test_with_openvino_too_but_for_jit(run, make, precision, sizes):
-    base = make()
-    selected = setting(base, "openvino", precision=precision, sizes=sizes)
-    case = selected.case(base)
-    text = script(base, selected)
-    assert "A script cannot hold jit with openvino" in text
-    _, rows = run(text)
-    programs = {path: PATHS[path](case, "openvino") for path in ("input", "export")}
-    assert_same_numbers(rows, swept(case, programs, selected.measured(case)), within=1e-3)
-    with pytest.raises(ShapeError, match=r"cannot hold jit with openvino.*Choose the input or the export path\.$"):
-        script(base, replace(selected, paths=("jit",)))
-
-
-UPSTREAM = {
-    "jit": ("torch.compile(", "mark_dynamic", "set_stance", '"jit"'),
-    "input": ('torch.export.Dim("x_0", min=1, max=8)', '"input"'),
-    "export": ('torch.export.Dim("batch", min=1, max=8)', '"export"'),
-}
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_a_script_has_the_chosen_paths_only(path):
-    text = script(first_model(), setting(first_model(), paths=(path,)))
-    for name, calls in UPSTREAM.items():
-        assert [call in text for call in calls] == [name == path] * len(calls)
-    assert ("torch.export.export(" in text) == (path != "jit")
+    assert "allow_rnn" not in written(small_perceptron())
 
 
 def test_jit_marks_the_range_and_calls_at_opt_and_at_1():
-    text = script(first_model(), setting(first_model(), paths=("jit",)))
+    text = written(first_model(), paths=("jit",))
     first, second = "    program(*inputs)\n", "    program(*example(batch=1))\n"
     mark = "torch._dynamo.mark_dynamic(inputs[0], 0, min=2, max=8, hint_override=4)\n"
     assert f"inputs = example(batch=4)\n    {mark}{first}{second}    return program" in text
@@ -278,8 +232,7 @@ def test_jit_marks_the_range_and_calls_at_opt_and_at_1():
 
 def test_jit_compiles_each_combination_of_ones():
     dims = tuple(DynamicDim(name, 1, 2, 3) for name in "abcd")
-    base = Case("four", nn.Identity(), (TensorSpec("input", dims),), recipe="nn.Identity()")
-    text = script(base, setting(base))
+    text = written(Case("four", nn.Identity(), (TensorSpec("input", dims),), recipe="nn.Identity()"))
     assert text.count("example(a=") == 16 + 2 + 1
     assert "recompile_limit = 16" in text
     assert "SIZES = (1, 2, 3)" in text
@@ -288,27 +241,26 @@ def test_jit_compiles_each_combination_of_ones():
 
 def test_settings_are_the_resolved_ones_without_paths_of_this_machine(inductor, monkeypatch):
     monkeypatch.setattr("tutorial_lib.builds.backends.inductor.packing_gain", lambda threads: 2.0)
-    text = script(first_model(), setting(first_model(), inductor))
+    text = written(first_model(), inductor)
     assert "torch._inductor.config.freezing = True\n" in text
     assert 'torch._inductor.config.aot_inductor.compile_wrapper_opt_level = "O0"\n' in text
     for private in (compiler(), "cxx", str(Path.home()), sys.prefix, str(CONFIG.parent)):
         assert private not in text
     assert "cache_key_tag = str(RANGES)" in text
-    assert "aot_inductor" not in script(first_model(), setting(first_model(), inductor, paths=("jit",)))
+    assert "aot_inductor" not in written(first_model(), inductor, paths=("jit",))
 
 
 @pytest.mark.parametrize("make", [small_text_encoder, two_inputs, past_and_next])
 def test_a_script_has_the_same_inputs(loaded, make):
     base = make()
     sizes = {name: dim.max for name, dim in base.dims.items()}
-    inputs = loaded(script(base, setting(base)))["example"](**sizes)
-    for written, ours in zip(inputs, base.example(sizes), strict=True):
-        assert torch.equal(written, ours)
+    inputs = loaded(written(base))["example"](**sizes)
+    for given, ours in zip(inputs, base.example(sizes), strict=True):
+        assert torch.equal(given, ours)
 
 
 def test_a_script_computes_sizes_that_follow_from_others(loaded):
-    base = past_and_next()
-    text = script(base, setting(base))
+    text = written(past_and_next())
     assert '{"keys": {0: past}, "mask": {0: past + 1}}' in text
     names = loaded(text)
     keys, mask = names["example"](past=3)
@@ -319,13 +271,12 @@ def test_a_script_computes_sizes_that_follow_from_others(loaded):
 
 def test_examples_of_ones_own_are_left_to_the_reader(loaded):
     base = replace(first_model(), examples=lambda sizes: (torch.ones(sizes["batch"], 7, 48),))
-    with pytest.raises(SystemExit, match="example\\(\\) does not know your examples"):
-        loaded(script(base, setting(base)))["example"](batch=2)
+    with pytest.raises(SystemExit, match="does not know your examples"):
+        loaded(written(base))["example"](batch=2)
 
 
 def test_a_script_exports_steps_and_refuses_what_is_none(loaded):
-    base = small_vit_any_size()
-    text = script(base, setting(base))
+    text = written(small_vit_any_size())
     assert 'height_ = torch.export.Dim("height_", min=2, max=6)' in text
     assert '{"images": {0: batch, 2: 16 * height_, 3: 16 * width_}}' in text
     with pytest.raises(ValueError, match="images has size 72 in dim 3; the programs take multiples of 16"):
@@ -348,14 +299,13 @@ def gpu(monkeypatch):
 
 @pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True), ("fp16", False)])
 def test_on_a_gpu_a_script_sets_tf32_and_times_with_events(gpu, precision, allowed):
-    text = script(first_model(), setting(first_model(), "inductor", precision=precision))
+    text = written(first_model(), "inductor", precision=precision)
     assert f"torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = {allowed}\n" in text
     assert f'DEVICE, DTYPE = "cuda", torch.{"float16" if precision == "fp16" else "float32"}\n' in text
     assert "torch.cuda.Event" in text
     assert "timeit" not in text
     assert "freezing" not in text
-    for_tensorrt = script(first_model(), setting(first_model(), "tensorrt", precision=precision))
-    assert f'"disable_tf32": {not allowed}' in for_tensorrt
+    assert f'"disable_tf32": {not allowed}' in written(first_model(), "tensorrt", precision=precision)
 
 
 def ruff(folder, *command):
@@ -379,7 +329,7 @@ def test_scripts_are_formatted_and_clean(tmp_path, device, request, monkeypatch)
                     continue
                 options = (("post_grad_fusion_options", long),) if backend == "inductor" else ()
                 sizes = tuple(range(1, 65)) if paths == ("jit",) and make is small_perceptron else ()
-                text = script(base, setting(base, backend, paths=paths, options=options, sizes=sizes))
+                text = written(base, backend, paths=paths, options=options, sizes=sizes)
                 Path(tmp_path, f"{make.__name__}_{backend}_{len(list(tmp_path.iterdir()))}.py").write_text(text)
     ruff(tmp_path, "check", "--no-cache", "--ignore", "D")
     ruff(tmp_path, "format", "--no-cache", "--check")
@@ -406,7 +356,7 @@ def wrong_inputs():
 
 
 def test_a_script_refuses_what_its_programs_were_not_built_for(loaded):
-    names = loaded(script(two_inputs(), setting(two_inputs())))
+    names = loaded(written(two_inputs()))
     right = names["example"](batch=4, length=9)
     assert names["check"](*right) == right
     for message, inputs in wrong_inputs().items():
@@ -415,8 +365,7 @@ def test_a_script_refuses_what_its_programs_were_not_built_for(loaded):
 
 
 def test_a_script_ends_with_1_where_a_path_differs(loaded, capsys, monkeypatch):
-    base = small_perceptron()
-    names = loaded(script(base, setting(base, paths=("export",), sizes=(2, 64))))
+    names = loaded(written(small_perceptron(), paths=("export",), sizes=(2, 64)))
     monkeypatch.setattr(sys, "argv", ["exported.py"])
     broken = names["export"]
     names["PATHS"]["export"] = lambda model: lambda x: broken(model)(x) * (1 + 1e-4 * (x.shape[0] > 2))
@@ -430,7 +379,7 @@ def test_a_script_ends_with_1_where_a_path_differs(loaded, capsys, monkeypatch):
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
 def test_numbers_that_are_not_finite_differ(loaded, wrong):
-    names = loaded(script(small_perceptron(), setting(small_perceptron())))
+    names = loaded(written(small_perceptron()))
     exact = torch.ones(3, dtype=torch.float64)
     for outputs in ([exact + wrong, exact], [exact, exact + wrong]):
         assert not names["compare"](outputs, [exact, exact], [exact, exact])[2]
@@ -439,7 +388,7 @@ def test_numbers_that_are_not_finite_differ(loaded, wrong):
 def test_a_model_of_the_readers_own_is_left_to_the_reader(loaded, monkeypatch, capsys):
     ours = small_perceptron()
     base = Case("mine", copy.deepcopy(ours.model), ours.inputs)
-    text = script(base, setting(base, paths=("export",), sizes=(2,)))
+    text = written(base, paths=("export",), sizes=(2,))
     assert "class Perceptron" not in text
     names = loaded(text)
     with pytest.raises(SystemExit, match=r"return it there, with the weights that were compiled\.$"):
@@ -451,13 +400,13 @@ def test_a_model_of_the_readers_own_is_left_to_the_reader(loaded, monkeypatch, c
 
 
 def test_what_a_model_needs_is_defined_before_it():
-    text = script(two_inputs(), setting(two_inputs()))
+    text = written(two_inputs())
     order = ["import math\n", "SCALE = 0.5\n", "def halved(", "class Embedded(", "class TwoInputs(", "def make_model("]
     places = [text.index(piece) for piece in order]
     assert places == sorted(places)
     assert "ShapeError" not in text
     assert 'raise ValueError("x has three dimensions.")' in text
-    vit_text = script(small_vit(), setting(small_vit()))
+    vit_text = written(small_vit())
     assert vit_text.index("class Block(") < vit_text.index("class VisionTransformer(")
 
 
@@ -465,20 +414,18 @@ def test_what_cannot_be_written_down_is_said_in_a_sentence(inductor):
     model = type("Made", (nn.Identity,), {"__module__": __name__})()
     inputs = first_model().inputs
     for recipe, message in (
-        ("Made()", r"the source of Made cannot be read .*write it in a file and import it from there\."),
-        ("Mad()", r"the recipe Mad\(\) uses Mad, which is not to be found in test_exported_script; define it there\."),
-        ("Made(", r"the recipe Made\( is not Python: .*"),
-        ("first_model(**CONFIG)", r"PosixPath.* cannot be written in a script; use plain values.*\."),
+        ("Made()", "the source of Made cannot be read"),
+        ("Mad()", "uses Mad, which is not to be found in test_exported_script"),
+        ("Made(", "is not Python"),
+        ("first_model(**CONFIG)", "cannot be written in a script"),
     ):
-        base = Case("made", model, inputs, recipe=recipe)
-        with pytest.raises(ShapeError, match=f"^{message}$"):
-            script(base, setting(base))
+        with pytest.raises(ShapeError, match=message):
+            written(Case("made", model, inputs, recipe=recipe))
     with pytest.raises(ShapeError, match="cannot be written in a script"):
-        script(first_model(), setting(first_model(), inductor, options=(("cpp.threads", CONFIG),)))
+        written(first_model(), inductor, options=(("cpp.threads", CONFIG),))
 
 
 def test_a_setting_that_cannot_be_built_has_no_script():
-    base = first_model()
     for choices, error in (
         ({"paths": ()}, ShapeError),
         ({"sizes": (9,)}, ShapeError),
@@ -486,16 +433,20 @@ def test_a_setting_that_cannot_be_built_has_no_script():
         ({"options": settings.freeze({"freezing": True})}, OptionError),
     ):
         with pytest.raises(error):
-            script(base, setting(base, **choices))
+            written(first_model(), **choices)
 
 
-@pytest.mark.parametrize("path", PATHS)
+def test_jit_with_openvino_has_no_script(monkeypatch):
+    monkeypatch.setattr(Setting, "settled", lambda setting, base: setting)
+    with pytest.raises(ShapeError, match="cannot hold jit with openvino"):
+        written(first_model(), "openvino", paths=("jit",))
+
+
+@pytest.mark.parametrize("path", ["jit", "export"])
 def test_a_script_for_a_backend_without_profiles_says_what_to_write_instead(path):
     base = first_model()
     several = replace(
         setting(base, paths=(path,)), profiles=base.with_profiles({"batch": (1, 2, 4)}, {"batch": (4, 8, 16)}).profiles
     )
-    with pytest.raises(
-        ShapeError, match=r"one engine of TensorRT, .*; write one for each profile, with its ranges alone"
-    ):
+    with pytest.raises(ShapeError, match="write one for each profile"):
         script(base, several)
