@@ -120,24 +120,6 @@ def embedding_bag():
 
 
 @zoo
-def graph_convolution():
-    class Graph(nn.Module):
-        """Messages along edges, summed and averaged at their targets."""
-
-        def __init__(self):
-            super().__init__()
-            self.message, self.update = nn.Linear(12, 8), nn.Linear(14, 6)
-
-        def forward(self, nodes, source, target):
-            messages = self.message(torch.cat([nodes[source], nodes[target]], dim=1)).relu()
-            sums = torch.zeros(nodes.shape[0], 8).index_add(0, target, messages)
-            degree = torch.zeros(nodes.shape[0]).index_add(0, target, torch.ones(target.shape[0]))
-            return self.update(torch.cat([nodes, sums / degree.clamp(min=1)[:, None]], dim=1))
-
-    return _graph_case("graph_convolution", Graph())
-
-
-@zoo
 def graph_attention():
     class Attention(nn.Module):
         """A softmax over the edges that arrive at a node."""

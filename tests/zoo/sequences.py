@@ -1,6 +1,5 @@
 """Language, audio, recurrent layers, and other sequences, from PyTorch's own layers."""
 
-import math
 
 import torch
 from registry import batch, ids, length, zoo
@@ -46,29 +45,6 @@ def position_table_too_short():
             return self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
 
     return Short(), ids((batch(), length()), 30)  # refused: 40 positions, and a table of 32
-
-
-@zoo
-def cross_attention():
-    class CrossAttention(nn.Module):
-        def __init__(self, width=16, heads=2):
-            super().__init__()
-            self.heads = heads
-            self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
-            self.out, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
-
-        def forward(self, queries, memory):
-            q = self._split(self.query(queries))
-            k, v = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
-            x = functional.scaled_dot_product_attention(q, k, v)
-            return self.norm(queries + self.out(x.transpose(1, 2).flatten(2)))
-
-        def _split(self, x):
-            return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    rows = batch()
-    queries = TensorSpec("queries", (rows, DynamicDim("queries", 1, 5, 9), 16))
-    return CrossAttention(), queries, TensorSpec("memory", (rows, length(1), 16))
 
 
 @zoo
@@ -285,28 +261,6 @@ def spectrum_and_back():
 
 
 @zoo
-def wave_encoder():
-    class WaveEncoder(nn.Module):
-        """Strided convolutions over the wave, then a transformer: as wav2vec does it."""
-
-        def __init__(self):
-            super().__init__()
-            self.first, self.norm = nn.Conv1d(1, 16, 10, stride=5, bias=False), nn.GroupNorm(16, 16)
-            self.second = nn.Conv1d(16, 16, 3, stride=2, bias=False)
-            self.positions = nn.utils.parametrizations.weight_norm(nn.Conv1d(16, 16, 8, padding=4, groups=4), dim=2)
-            self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
-
-        def forward(self, wave):
-            wave = (wave - wave.mean(dim=1, keepdim=True)) / (wave.var(dim=1, keepdim=True) + 1e-5).sqrt()
-            x = functional.gelu(self.norm(self.first(wave[:, None])))
-            x = functional.gelu(self.second(x))  # [batch, 16, frames]
-            x = x + functional.gelu(self.positions(x)[:, :, :-1])
-            return self.block(x.transpose(1, 2))
-
-    return WaveEncoder(), TensorSpec("wave", (batch(1, 2, 5), DynamicDim("samples", 200, 400, 1000)))
-
-
-@zoo
 def linear_attention():
     class Linear(nn.Module):
         def __init__(self):
@@ -320,27 +274,6 @@ def linear_attention():
             return torch.einsum("bld,blde->ble", q, sums) / (q * k.cumsum(dim=1)).sum(dim=-1, keepdim=True)
 
     return Linear(), TensorSpec("x", (batch(), length(1), 8))
-
-
-@zoo
-def relative_positions():
-    class Relative(nn.Module):
-        """A learned bias for each distance between two positions, in buckets as T5 has them."""
-
-        def __init__(self):
-            super().__init__()
-            self.bias = nn.Embedding(8, 2)
-
-        def forward(self, x):
-            places = torch.arange(x.shape[1], device=x.device)
-            distance = (places[None, :] - places[:, None]).abs()
-            far = 4 + (torch.log(distance.float().clamp(min=1) / 4) / math.log(8) * 4).long()
-            bucket = torch.where(distance < 4, distance, far.clamp(4, 7))
-            bias = self.bias(bucket).permute(2, 0, 1)  # [heads, length, length]
-            q = x.unflatten(-1, (2, 4)).transpose(1, 2)
-            return functional.scaled_dot_product_attention(q, q, q, attn_mask=bias)
-
-    return Relative(), TensorSpec("x", (batch(), length(), 8))
 
 
 @zoo
