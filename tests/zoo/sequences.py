@@ -1,6 +1,5 @@
 """Language, audio, recurrent layers, and other sequences, from PyTorch's own layers."""
 
-
 import torch
 from registry import batch, ids, length, zoo
 from torch import nn
