@@ -131,19 +131,15 @@ def test_a_package_lists_its_modules(package):
 @pytest.mark.slow
 def test_the_python_examples_of_the_readme_and_the_docs_run(tmp_path):
     text = "\n".join(file.read_text() for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
-    examples = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)).replace('"inductor"', '"eager"')
-    done = subprocess.run(
-        [sys.executable, "-c", examples], capture_output=True, text=True, timeout=300, cwd=tmp_path, env=here()
-    )
+    examples = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
+    for theirs, quick in {'"inductor"': '"eager"', "reshape(batch": "reshape(embed_dim=48, tokens=7, batch"}.items():
+        assert theirs in examples
+        examples = examples.replace(theirs, quick)
+    command, environment = [sys.executable, "-c", examples], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert "All paths agree" in done.stdout
     assert (tmp_path / "model.dynpt").exists()
-
-
-def here():
-    """The environment of a process that imports this checkout."""
-    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
 # ---- which TensorRT a machine gets ------------------------------------------------------------------------------
@@ -189,8 +185,7 @@ def setup_with(tmp_path, monkeypatch):
 def test_make_hands_the_choices_to_setup():
     command = ["make", "--no-print-directory", "-n", "VENV=here", "TENSORRT=rtx", "ENGINES=0", "here/.ready"]
     recipe = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
-    words = recipe.split()
-    assert words[words.index("setup") :] == ["setup", *"--venv here --tensorrt rtx --engines 0 --no-lab".split()]
+    assert " ".join(recipe.split()).endswith(" setup --venv here --tensorrt rtx --engines 0 --no-lab")
 
 
 def test_the_engine_builder_comes_and_is_left_out_where_that_is_asked(setup_with):
