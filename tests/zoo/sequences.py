@@ -44,6 +44,29 @@ def position_table_too_short():
 
 
 @zoo
+def cross_attention():
+    class CrossAttention(nn.Module):
+        def __init__(self, width=16, heads=2):
+            super().__init__()
+            self.heads = heads
+            self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+            self.out, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
+
+        def forward(self, queries, memory):
+            q = self._split(self.query(queries))
+            k, v = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
+            x = functional.scaled_dot_product_attention(q, k, v)
+            return self.norm(queries + self.out(x.transpose(1, 2).flatten(2)))
+
+        def _split(self, x):
+            return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    rows = batch()
+    queries = TensorSpec("queries", (rows, DynamicDim("queries", 1, 5, 9), 16))
+    return CrossAttention(), queries, TensorSpec("memory", (rows, length(1), 16))
+
+
+@zoo
 def causal_decoder():
     class Decoder(nn.Module):
         def __init__(self):
