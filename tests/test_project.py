@@ -135,11 +135,17 @@ def test_the_python_examples_of_the_readme_and_the_docs_run(tmp_path):
     for theirs, quick in {'"inductor"': '"eager"', "reshape(batch": "reshape(embed_dim=48, tokens=7, batch"}.items():
         assert theirs in examples
         examples = examples.replace(theirs, quick)
-    command, environment = [sys.executable, "-c", examples], {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment)
+    command = [sys.executable, "-c", examples]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=here())
     assert done.returncode == 0, done.stderr
     assert "All paths agree" in done.stdout
     assert (tmp_path / "model.dynpt").exists()
+
+
+def here():
+    """The environment of a process that imports this checkout."""
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
 # ---- which TensorRT a machine gets ------------------------------------------------------------------------------

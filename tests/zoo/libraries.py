@@ -45,6 +45,12 @@ def torchvision_vit():
 
 
 @zoo
+def torchvision_swin():
+    model = load("torchvision.models").SwinTransformer([2, 2], 8, [2, 2], [2, 2], [4, 4], num_classes=5)
+    return model, images()
+
+
+@zoo
 def swin_of_any_size():
     model = load("torchvision.models").SwinTransformer([2, 2], 8, [2, 2], [2, 2], [4, 4], num_classes=5)
     return model, images_of_any_size(step=8)

@@ -9,6 +9,22 @@ from tutorial_lib import DynamicDim, TensorSpec
 
 
 @zoo
+def cnn_of_any_size():
+    class Cnn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Sequential(
+                nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3)
+            )
+            self.classifier = nn.Linear(16, 10)
+
+        def forward(self, x):
+            return self.classifier(self.features(x).mean(dim=(2, 3)))
+
+    return Cnn(), images_of_any_size()
+
+
+@zoo
 def separable_with_squeeze_and_excitation():
     class Separable(nn.Module):
         def __init__(self):
@@ -90,6 +106,23 @@ def patches_by_reshape():
             return self.linear(patches.flatten(1, 2))
 
     return Patches(linear=nn.Linear(3 * 4 * 4, 16)), images_of_any_size(step=4)
+
+
+@zoo
+def interpolated_position_table():
+    class Vit(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv2d(3, 16, 8, stride=8)
+            self.positions = nn.Parameter(torch.randn(1, 16, 4, 4))
+            self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+        def forward(self, x):
+            x = self.patches(x)
+            x = x + functional.interpolate(self.positions, size=x.shape[-2:], mode="bicubic", antialias=True)
+            return self.block(x.flatten(2).transpose(1, 2)).mean(dim=1)
+
+    return Vit(), images_of_any_size()
 
 
 @zoo
