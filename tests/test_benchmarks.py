@@ -1,6 +1,5 @@
 """The tables of docs/benchmarks.md are what the benchmarks found, as benchmarks/recorded/ keeps it."""
 
-import importlib.util
 import json
 import re
 import runpy
@@ -19,17 +18,22 @@ PAGE = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def tables():
-    """``benchmarks/tables.py``."""
-    return SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks/tables.py")))
+def script(monkeypatch):
+    """``script(name)``: what is in a file of benchmarks/."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return lambda name: SimpleNamespace(**runpy.run_path(str(ROOT / f"benchmarks/{name}.py")))
+
+
+@pytest.fixture
+def tables(script):
+    return script("tables")
 
 
 def test_the_tables_of_the_page_are_what_was_recorded(tables):
     assert tables.with_tables(PAGE) == PAGE, "run `python benchmarks/tables.py`"
     marked = {file for mark in re.findall(r"<!-- table of (.+) -->", PAGE) for file in mark.split()}
-    assert marked == {
-        f"benchmarks/recorded/{name}" for name, content in CONTENTS.items() if tables.TABLES.keys() & content.keys()
-    }
+    drawn = [name for name, content in CONTENTS.items() if tables.TABLES.keys() & content.keys()]
+    assert marked == {f"benchmarks/recorded/{name}" for name in drawn}
 
 
 def test_a_table_of_paths_takes_a_model_from_the_first_file_that_has_it(tables):
@@ -64,26 +68,6 @@ def test_a_recorded_benchmark_says_what_it_was_measured_on_and_by_which_command(
 # ---- the studio -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def script(monkeypatch):
-    """A file of benchmarks/ as a module."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-
-    def loaded(name):
-        spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", ROOT / f"benchmarks/{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return loaded
-
-
-@pytest.fixture
-def studio(script):
-    """``benchmarks/studio.py``."""
-    return script("studio")
-
-
 def run(seconds, engines=True):
     """A repeat in which every click took so many seconds."""
     steps = {"first curve": seconds / 2, "done": seconds, "parts": {}} | ({"engines": seconds / 4} if engines else {})
@@ -108,19 +92,19 @@ def test_the_table_of_clicks_has_medians_of_the_repeats_and_leaves_out_what_was_
     assert len(others) == 7
 
 
-def test_runs_go_on_only_with_those_of_the_same_machine_and_versions(studio, tmp_path):
-    file, common = tmp_path / "a.json", {"device": "a CPU", "versions": {"torch": "2"}}
-    assert studio.read(file, common) == {**common, "cases": []}
+def test_runs_go_on_only_with_those_of_the_same_machine_and_versions(script, tmp_path):
+    file, common, read = tmp_path / "a.json", {"device": "a CPU", "versions": {"torch": "2"}}, script("studio").read
+    assert read(file, common) == {**common, "cases": []}
     file.write_text(json.dumps({**common, **CONTENT}))
-    assert studio.read(file, common)["cases"] == CONTENT["cases"]
-    with pytest.raises(SystemExit, match="was measured with another versions; give another file"):
-        studio.read(file, {**common, "versions": {"torch": "3"}})
+    assert read(file, common)["cases"] == CONTENT["cases"]
+    with pytest.raises(SystemExit, match="another versions"):
+        read(file, {**common, "versions": {"torch": "3"}})
 
 
-def test_a_click_is_timed_from_its_start_to_engines_first_curve_and_end(studio):
-    panel = Studio()
+def test_a_click_is_timed_from_its_start_to_engines_first_curve_and_end(script):
+    panel, click = Studio(), script("studio").click
     panel.set(model="perceptron", backend="eager", paths=("export",), sizes=(1, 4), samples=1, budget=0, engines=False)
-    first, again = studio.click(panel), studio.click(panel)
+    first, again = click(panel), click(panel)
     panel.close()
     assert set(first) == {"first curve", "done", "parts"}
     assert 0 < first["first curve"] <= first["done"]

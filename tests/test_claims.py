@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-import textwrap
 
 import pytest
 import torch
 
 from tutorial_lib import ExpandReshapeModel, status
 
-BARE = """
+BARE_PACKAGE = """
 import sys, torch
 from tutorial_lib import expand_reshape
 from tutorial_lib.builds.backends import inductor
@@ -22,30 +21,21 @@ with torch.no_grad():
     exported = torch.export.export(case.model, case.example(), dynamic_shapes=shapes.export_dims(case.inputs))
     with inductor.patched(inductor.settings(case.device, {})):
         program = package(exported, "inductor", case.device, str(Path(sys.argv[1]) / "bare.pt2"))
-    {call}
-"""
-
-
-def bare(call: str, folder) -> subprocess.CompletedProcess[str]:
-    """Run `call` on an unguarded package in a process of its own, which may not survive it."""
-    code = textwrap.dedent(BARE).replace("{call}", call)
-    return subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=300)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not status("inductor", "cpu").works, reason=status("inductor", "cpu").reason)
-def test_a_bare_package_accepts_a_tensor_that_is_too_small_and_returns_garbage(tmp_path):
-    call = """
-    small = torch.randn(4, 32, 48)                      # 32 tokens, and the program is built for 64
+    small = torch.randn(4, 32, 48)  # 32 tokens, and the program is built for 64
     try:
         out = program(small)
     except Exception as error:
         print("refused", error)
     else:
-        right = case.model(small)
-        print("ran", tuple(out.shape), tuple(right.shape))
-    """
-    done = bare(textwrap.dedent(call).replace("\n", "\n    "), tmp_path)
+        print("ran", tuple(out.shape), tuple(case.model(small).shape))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not status("inductor", "cpu").works, reason=status("inductor", "cpu").reason)
+def test_a_bare_package_accepts_a_tensor_that_is_too_small_and_returns_garbage(tmp_path):
+    command = [sys.executable, "-c", BARE_PACKAGE, str(tmp_path)]  # a process of its own, which may not survive it
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert "refused" not in done.stdout
     assert done.returncode < 0 or done.stdout.startswith("ran (4, 65, 3, 12, 4) (4, 33, 3, 12, 4)"), done.stderr
 

@@ -116,7 +116,7 @@ def test_every_function_and_attribute_exists(file):
 
 
 @each_text
-def test_every_command_exists(file):
+def test_every_command_and_option_exists(file, capsys):
     targets = (ROOT / "Makefile").read_text()
     for line in commands(file):
         words = line.split()
@@ -127,19 +127,9 @@ def test_every_command_exists(file):
             with pytest.raises(SystemExit) as left:
                 cli.main([words[3], "--help"])
             assert left.value.code == 0, line
+            told = capsys.readouterr().out
+            assert all(word in told for word in words if word.startswith("--")), line
         elif words[1] == "-m":
             assert importlib.util.find_spec(words[2]), line
         else:
             assert (ROOT / words[1]).exists(), line
-
-
-@each_text
-def test_every_option_of_a_command_exists(file, capsys):
-    for line in commands(file):
-        words = line.split()
-        if words[1:3] != ["-m", "tutorial_lib"]:
-            continue
-        with pytest.raises(SystemExit):
-            cli.main([words[3], "--help"])
-        told = capsys.readouterr().out
-        assert all(word in told for word in words if word.startswith("--")), line

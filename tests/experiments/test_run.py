@@ -1,7 +1,6 @@
 """One experiment from its setting to its result: what fails, what is told, and what is never timed beside a build."""
 
 import contextlib
-import math
 import threading
 import time
 from importlib import import_module
@@ -23,20 +22,17 @@ def of(**more):
     return Setting("seed", RANGE, **{"backend": "eager", "samples": 2, "sizes": (1, 4), **more})
 
 
+BOTH = {"engines": True, "paths": ("jit", "export")}
+
+
 @pytest.fixture
-def reports(monkeypatch):
-    """What TensorRT would build, as `path at sizes`, and when it was asked."""
-    asked = []
+def tensorrt(monkeypatch):
+    """``tensorrt(ask)``: the engines of a path are what ``ask(path, progress)`` returns."""
 
-    def prepare(case, paths, calls, options):
-        def build(path, progress):
-            asked.append(f"{path} at {calls} with {options}")
-            return asked[-1]
+    def replaced_by(ask):
+        monkeypatch.setattr(engines, "prepare", lambda case, paths, calls, options: ask)
 
-        return build
-
-    monkeypatch.setattr(engines, "prepare", prepare)
-    return asked
+    return replaced_by
 
 
 @pytest.mark.slow
@@ -55,27 +51,35 @@ def test_a_result_has_all_that_is_needed_to_trust_it(seed):
 
 def test_what_cannot_be_built_is_refused_before_anything_is(seed, monkeypatch):
     monkeypatch.setitem(PATHS, "jit", lambda *_: pytest.fail("it was built"))
-    with pytest.raises(ShapeError, match="batch 9 cannot be measured"):
+    with pytest.raises(ShapeError, match="batch 9"):
         run(of(sizes=(9,)), seed)
     with pytest.raises(ShapeError, match="nothing is asked for"):
         run(of(measure=False), seed)
-    for seconds in (math.nan, -1, math.inf):
-        with pytest.raises(ShapeError, match="min_seconds is"):
+    for seconds in (float("nan"), -1, float("inf")):
+        with pytest.raises(ShapeError, match="min_seconds"):
             run(of(), seed, min_seconds=seconds)
 
 
-def test_a_path_that_fails_is_in_the_result_with_its_traceback(seed, monkeypatch):
-    def fails(*_):
-        raise BuildError("the path is closed")
+def test_a_path_that_fails_is_in_the_result_with_its_traceback(seed):
+    errors = {"jit": BuildError("the path is closed"), "input": RuntimeError("the compiler\ngave up")}
 
-    monkeypatch.setitem(PATHS, "input", fails)
-    result = run(of(paths=("input", "export")), seed, min_seconds=0)
-    assert result.failures["input"].sentence == "the path is closed"
+    def build(setting, case, path):
+        if path in errors:
+            raise errors[path]
+        return module.build(setting, case, path)
+
+    result = run(of(), seed, build=build, min_seconds=0)
+    sentences = {path: failure.sentence for path, failure in result.failures.items()}
+    assert sentences == {"jit": "the path is closed", "input": "RuntimeError: the compiler"}
     assert "Traceback" in result.failures["input"].details
     assert set(result.sweep.table["path"]) == {EAGER, "export"}
 
 
-def test_engines_alone_build_and_measure_nothing_here(seed, reports, monkeypatch):
+def test_engines_alone_build_and_measure_nothing_here(seed, monkeypatch):
+    def prepare(case, paths, calls, options):
+        return lambda path, progress: f"{path} at {calls} with {options}"
+
+    monkeypatch.setattr(engines, "prepare", prepare)
     monkeypatch.setitem(PATHS, "export", lambda *_: pytest.fail("it was built"))
     result = run(of(engines=True, measure=False, calls=(1, 33), paths=("export",)), seed)
     assert result.engines == ("export at (1, 33) with None",)
@@ -83,7 +87,7 @@ def test_engines_alone_build_and_measure_nothing_here(seed, reports, monkeypatch
     assert result.builds == ()
 
 
-def test_engines_are_built_beside_the_programs_and_nothing_is_timed_beside_either(seed, monkeypatch):
+def test_engines_are_built_beside_the_programs_and_nothing_is_timed_beside_either(seed, monkeypatch, tensorrt):
     events, measure, look = [], module.sweep, module.latencies
     monkeypatch.setattr(module, "sweep", lambda *args, **more: events.append("measure") or measure(*args, **more))
     monkeypatch.setattr(module, "latencies", lambda *args, **more: events.append("look") or look(*args, **more))
@@ -95,13 +99,10 @@ def test_engines_are_built_beside_the_programs_and_nothing_is_timed_beside_eithe
         yield
         events.append("resumed")
 
-    def prepare(case, paths, calls, options):
-        def ask(path, progress):
-            assert built.wait(60), "no program was built beside it"
-            events.append(f"engines of {path}")
-            return path
-
-        return ask
+    def ask(path, progress):
+        assert built.wait(60), "no program was built beside it"
+        events.append(f"engines of {path}")
+        return path
 
     def build(setting, case, path):
         program = module.build(setting, case, path)
@@ -110,15 +111,15 @@ def test_engines_are_built_beside_the_programs_and_nothing_is_timed_beside_eithe
         return program
 
     monkeypatch.setattr(engines, "paused", paused)
-    monkeypatch.setattr(engines, "prepare", prepare)
-    result = run(of(engines=True, paths=("jit", "export")), seed, build=build, look_after=0, min_seconds=0)
+    tensorrt(ask)
+    result = run(of(**BOTH), seed, build=build, look_after=0, min_seconds=0)
     assert result.engines == ("jit", "export")
     assert events[-1] == "measure"
     assert sorted(events[-3:-1]) == ["engines of export", "engines of jit"]
     assert events[:-3] == ["paused", "look", "resumed"] * 2
 
 
-def test_where_a_path_is_built_soon_its_curve_comes_before_the_engines(seed, monkeypatch):
+def test_where_a_path_is_built_soon_its_curve_comes_before_the_engines(seed, monkeypatch, tensorrt):
     monkeypatch.setattr(module, "SOON", ("eager",))
     events, look = [], module.latencies
 
@@ -126,75 +127,62 @@ def test_where_a_path_is_built_soon_its_curve_comes_before_the_engines(seed, mon
         events.append(f"look at {', '.join(programs)}")
         return look(case, programs, *args, **more)
 
-    def prepare(case, paths, calls, options):
-        def ask(path, progress):
-            events.append("engines")
-            return path
-
-        return ask
-
     monkeypatch.setattr(module, "latencies", looks)
-    monkeypatch.setattr(engines, "prepare", prepare)
-    result = run(of(engines=True, paths=("jit", "export")), seed, look_after=60.0, min_seconds=0)
-    assert result.engines == ("jit", "export")
+    tensorrt(lambda path, progress: events.append("engines"))
+    run(of(**BOTH), seed, look_after=60.0, min_seconds=0)
     assert events[:2] == ["look at jit", "engines"]
 
 
-def test_tensorrt_is_not_asked_by_a_run_that_ends_before_its_turn(seed, monkeypatch):
+def raising(error):
+    def build(setting, case, path):
+        raise error
+
+    return build
+
+
+def test_tensorrt_is_not_asked_by_a_run_that_ends_before_its_turn(seed, monkeypatch, tensorrt):
     monkeypatch.setattr(module, "SOON", ("eager",))
     asked = []
-    monkeypatch.setattr(engines, "prepare", lambda *args: lambda path, progress: asked.append(path))
-
-    def build(setting, case, path):
-        raise KeyboardInterrupt
-
+    tensorrt(lambda path, progress: asked.append(path))
     with pytest.raises(KeyboardInterrupt):
-        run(of(engines=True, paths=("jit", "export")), seed, build=build, look_after=0, min_seconds=0)
+        run(of(**BOTH), seed, build=raising(KeyboardInterrupt()), look_after=0, min_seconds=0)
     assert asked == []
 
 
-def test_engines_are_built_where_no_path_can_be(seed, monkeypatch):
+def test_engines_are_built_where_no_path_can_be(seed, monkeypatch, tensorrt):
     monkeypatch.setattr(module, "SOON", ("eager",))
-    monkeypatch.setattr(engines, "prepare", lambda *args: lambda path, progress: path)
-
-    def build(setting, case, path):
-        raise ValueError("not this one")
-
-    result = run(of(engines=True, paths=("jit", "export")), seed, build=build, look_after=0, min_seconds=0)
-    assert result.engines == ("jit", "export")
-    assert set(result.failures) == {"jit", "export"}
+    tensorrt(lambda path, progress: path)
+    result = run(of(**BOTH), seed, build=raising(ValueError("not this one")), look_after=0, min_seconds=0)
+    assert result.engines == tuple(result.failures) == ("jit", "export")
 
 
-def test_a_run_that_is_cancelled_or_fails_ends_the_build_of_engines(seed, monkeypatch):
+def test_a_run_that_is_cancelled_ends_the_build_of_engines(seed, tensorrt):
     ended = []
 
-    def prepare(case, paths, calls, options):
-        def ask(path, progress):
-            try:
-                while True:
-                    progress(Progress("building", 0, None, "TensorRT chooses tactics"))
-                    time.sleep(0.01)
-            except Cancelled:
-                ended.append(path)
-                raise
-
-        return ask
+    def ask(path, progress):
+        try:
+            while True:
+                progress(Progress("building", 0, None, "TensorRT chooses tactics"))
+                time.sleep(0.01)
+        except Cancelled:
+            ended.append(path)
+            raise
 
     def cancel(step):
         raise Cancelled
 
-    monkeypatch.setattr(engines, "prepare", prepare)
+    tensorrt(ask)
     for setting in (of(engines=True), of(engines=True, measure=False)):
         with pytest.raises(Cancelled):
             run(setting, seed, progress=cancel)
     assert ended == ["jit", "jit"], "the others were not begun"
 
 
-def test_what_the_engines_process_raises_ends_the_run(seed, monkeypatch):
+def test_what_the_engines_process_raises_ends_the_run(seed, tensorrt):
     def ask(path, progress):
         raise OptionError("there is no such setting")
 
-    monkeypatch.setattr(engines, "prepare", lambda *_: ask)
+    tensorrt(ask)
     with pytest.raises(OptionError, match="no such setting"):
         run(of(engines=True, paths=("export",)), seed, min_seconds=0)
 
@@ -205,18 +193,15 @@ def test_without_a_watcher_nothing_is_looked_at_before_it_is_measured(seed, monk
 
 
 @pytest.mark.parametrize("both", [False, True])
-def test_the_share_that_is_done_rises_from_zero_and_stays_below_one(seed, reports, both):
+def test_the_share_that_is_done_rises_from_zero_and_stays_below_one(seed, tensorrt, both):
+    tensorrt(lambda path, progress: path)
     setting, steps = of(engines=both, paths=("jit", "export")), []
     run(setting, seed, progress=steps.append, look_after=0, min_seconds=0)
     shares = [share(step, setting) for step in steps]
     assert shares == sorted(shares)
     assert 0 <= shares[0] < 0.5 < shares[-1] < 1
-    assert list(dict.fromkeys(step.stage for step in steps)) == [
-        "first look",
-        "building",
-        "comparing",
-        "measuring",
-    ]
+    stages = list(dict.fromkeys(step.stage for step in steps))
+    assert stages == ["first look", "building", "comparing", "measuring"]
 
 
 def test_the_model_s_own_dtypes_are_kept_without_a_precision(seed):

@@ -175,14 +175,6 @@ def bert_whole_result():
 
 
 @zoo
-def distilbert():
-    from_library = load("transformers")
-    sizes = {"dim": 32, "n_layers": 1, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 64}
-    config = from_library.DistilBertConfig(vocab_size=50, **sizes, **EAGER)
-    return _WithMask(from_library.DistilBertForSequenceClassification(config), "logits"), *_ids_and_mask()
-
-
-@zoo
 def gpt2():
     from_library = load("transformers")
     config = from_library.GPT2Config(vocab_size=50, n_positions=64, n_embd=32, n_layer=1, n_head=4, **EAGER)
@@ -254,13 +246,6 @@ def wav2vec():
     config = from_library.Wav2Vec2Config(**SMALL, **sizes, **positions, **EAGER)
     wave = TensorSpec("x", (batch(1, 2, 5), DynamicDim("samples", 200, 400, 1000)))
     return _One(from_library.Wav2Vec2Model(config), "last_hidden_state"), wave
-
-
-@zoo
-def clip_vision():
-    from_library = load("transformers")
-    config = from_library.CLIPVisionConfig(image_size=32, patch_size=8, projection_dim=16, **SMALL, **EAGER)
-    return _One(from_library.CLIPVisionModelWithProjection(config), "image_embeds"), images()
 
 
 @zoo

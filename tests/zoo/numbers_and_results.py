@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 import torch
-from registry import batch, ids, images_of_any_size, length, side, zoo
+from registry import Layers, batch, ids, images_of_any_size, length, side, zoo
 from torch import nn
 from torch.nn import functional
 
@@ -51,16 +51,12 @@ def dynamically_quantized():
 
 @zoo
 def fake_quantized():
-    class FakeQuantized(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(16, 8)
-
+    class FakeQuantized(Layers):
         def forward(self, x):
             x = torch.fake_quantize_per_tensor_affine(x, 0.05, 0, -128, 127)
             return self.linear(x)
 
-    return FakeQuantized(), rows(16)
+    return FakeQuantized(linear=nn.Linear(16, 8)), rows(16)
 
 
 class _Expert(nn.Sequential):
@@ -70,29 +66,22 @@ class _Expert(nn.Sequential):
 
 @zoo
 def mixture_of_experts():
-    class Mixture(nn.Module):
+    class Mixture(Layers):
         """All experts see all tokens, and the two best count."""
-
-        def __init__(self):
-            super().__init__()
-            self.gate, self.experts = nn.Linear(8, 4), nn.ModuleList(_Expert() for _ in range(4))
 
         def forward(self, x):
             best, chosen = self.gate(x).topk(2, dim=-1)
             weights = torch.zeros(*x.shape[:-1], 4).scatter(-1, chosen, best.softmax(dim=-1))
             return sum(weights[..., i, None] * expert(x) for i, expert in enumerate(self.experts))
 
-    return Mixture(), TensorSpec("x", (batch(), length(1), 8))
+    model = Mixture(gate=nn.Linear(8, 4), experts=nn.ModuleList(_Expert() for _ in range(4)))
+    return model, TensorSpec("x", (batch(), length(1), 8))
 
 
 @zoo
 def mixture_that_sends_tokens():
-    class Routed(nn.Module):
+    class Routed(Layers):
         """Each expert sees its own tokens, as many as the data say."""
-
-        def __init__(self):
-            super().__init__()
-            self.gate, self.experts = nn.Linear(8, 3), nn.ModuleList(_Expert() for _ in range(3))
 
         def forward(self, x):
             chosen = self.gate(x).argmax(dim=-1)
@@ -102,49 +91,25 @@ def mixture_that_sends_tokens():
                 result = result.index_add(0, mine, expert(x[mine]))
             return result
 
-    return Routed(), TensorSpec("x", (DynamicDim("tokens", 2, 12, 40), 8))
+    model = Routed(gate=nn.Linear(8, 3), experts=nn.ModuleList(_Expert() for _ in range(3)))
+    return model, TensorSpec("x", (DynamicDim("tokens", 2, 12, 40), 8))
 
 
 @zoo
 def embedding_bag():
-    class Bag(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.bag, self.head = nn.EmbeddingBag(40, 8, mode="mean"), nn.Linear(8 + 3, 1)
-
+    class Bag(Layers):
         def forward(self, ids, dense):
             return self.head(torch.cat([self.bag(ids), dense], dim=1)).sigmoid().squeeze(1)
 
     many = batch()
-    return Bag(), ids((many, length(1)), 40), TensorSpec("dense", (many, 3))
-
-
-@zoo
-def graph_convolution():
-    class Graph(nn.Module):
-        """Messages along edges, summed and averaged at their targets."""
-
-        def __init__(self):
-            super().__init__()
-            self.message, self.update = nn.Linear(12, 8), nn.Linear(14, 6)
-
-        def forward(self, nodes, source, target):
-            messages = self.message(torch.cat([nodes[source], nodes[target]], dim=1)).relu()
-            sums = torch.zeros(nodes.shape[0], 8).index_add(0, target, messages)
-            degree = torch.zeros(nodes.shape[0]).index_add(0, target, torch.ones(target.shape[0]))
-            return self.update(torch.cat([nodes, sums / degree.clamp(min=1)[:, None]], dim=1))
-
-    return _graph_case("graph_convolution", Graph())
+    model = Bag(bag=nn.EmbeddingBag(40, 8, mode="mean"), head=nn.Linear(8 + 3, 1))
+    return model, ids((many, length(1)), 40), TensorSpec("dense", (many, 3))
 
 
 @zoo
 def graph_attention():
-    class Attention(nn.Module):
+    class Attention(Layers):
         """A softmax over the edges that arrive at a node."""
-
-        def __init__(self):
-            super().__init__()
-            self.project, self.score = nn.Linear(6, 8), nn.Linear(16, 1)
 
         def forward(self, nodes, source, target):
             x = self.project(nodes)
@@ -155,7 +120,7 @@ def graph_attention():
             sums = torch.zeros(count).index_add(0, target, weights)
             return torch.zeros(count, 8).index_add(0, target, x[source] * (weights / sums[target])[:, None])
 
-    return _graph_case("graph_attention", Attention())
+    return _graph_case("graph_attention", Attention(project=nn.Linear(6, 8), score=nn.Linear(16, 1)))
 
 
 def _graph_case(name, model):
@@ -171,13 +136,8 @@ def _graph_case(name, model):
 
 @zoo
 def fourier_operator():
-    class Fourier(nn.Module):
+    class Fourier(Layers):
         """The low frequencies of a field times complex weights."""
-
-        def __init__(self):
-            super().__init__()
-            self.weights = nn.Parameter(torch.randn(4, 4, 5, 5, dtype=torch.complex64) / 4)
-            self.skip = nn.Conv2d(4, 4, 1)
 
         def forward(self, x):
             spectrum = torch.fft.rfft2(x)
@@ -185,7 +145,8 @@ def fourier_operator():
             padding = (0, spectrum.shape[3] - 5, 0, spectrum.shape[2] - 5)
             return functional.gelu(torch.fft.irfft2(functional.pad(low, padding), s=x.shape[-2:]) + self.skip(x))
 
-    return Fourier(), images_of_any_size(channels=4)
+    model = Fourier(weights=nn.Parameter(torch.randn(4, 4, 5, 5, dtype=torch.complex64) / 4), skip=nn.Conv2d(4, 4, 1))
+    return model, images_of_any_size(channels=4)
 
 
 @zoo
@@ -229,15 +190,11 @@ def cache_in_a_buffer():
 
 @zoo
 def statistics_in_training():
-    class Training(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm = nn.BatchNorm1d(6)
-
+    class Training(Layers):
         def forward(self, x):
             return functional.batch_norm(x, self.norm.running_mean, self.norm.running_var, training=True)
 
-    return Training(), TensorSpec("x", (batch(2), 6))  # refused: keeps state
+    return Training(norm=nn.BatchNorm1d(6)), TensorSpec("x", (batch(2), 6))  # refused: keeps state
 
 
 @zoo
@@ -260,16 +217,12 @@ def dropout_left_on():
 
 @zoo
 def integers_and_booleans():
-    class Labels(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(8, 5)
-
+    class Labels(Layers):
         def forward(self, x):
             scores = self.linear(x)
             return scores.argmax(dim=1), scores.amax(dim=1) > 0.5, (scores > 0).sum(dim=1, dtype=torch.int32)
 
-    return Labels(), rows(8)
+    return Labels(linear=nn.Linear(8, 5)), rows(8)
 
 
 @zoo
@@ -294,16 +247,12 @@ class Moments(NamedTuple):
 
 @zoo
 def dataclass_result():
-    class Detector(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(8, 5)
-
+    class Detector(Layers):
         def forward(self, x):
             x = self.linear(x)
             return Detections(boxes=x[:, :4], scores=x[:, 4].sigmoid())
 
-    return Detector(), rows(8)
+    return Detector(linear=nn.Linear(8, 5)), rows(8)
 
 
 @zoo
@@ -327,18 +276,14 @@ def nested_results():
 
 @zoo
 def results_that_share_memory():
-    class Views(nn.Module):
+    class Views(Layers):
         """Its input as it is, a view of it, one tensor twice, and a table of the model's own."""
-
-        def __init__(self):
-            super().__init__()
-            self.table = nn.Parameter(torch.randn(3, 2))
 
         def forward(self, x):
             twice = x * 2
             return x, x[:, 1:], twice, twice, self.table
 
-    return Views(), rows(4)
+    return Views(table=nn.Parameter(torch.randn(3, 2))), rows(4)
 
 
 @zoo
@@ -361,30 +306,22 @@ def index_of_no_dimension():
 
 @zoo
 def autocast_body():
-    class Autocast(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body, self.norm, self.head = nn.Linear(16, 32), nn.LayerNorm(32), nn.Linear(32, 4)
-
+    class Autocast(Layers):
         def forward(self, x):
             with torch.autocast(x.device.type, dtype=torch.bfloat16):
                 x = functional.gelu(self.norm(self.body(x)))
             return self.head(x.float())
 
-    return Autocast(), rows(16)
+    return Autocast(body=nn.Linear(16, 32), norm=nn.LayerNorm(32), head=nn.Linear(32, 4)), rows(16)
 
 
 @zoo
 def bfloat16_body():
-    class Mixed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body, self.head = nn.Linear(16, 32, dtype=torch.bfloat16), nn.Linear(32, 4)
-
+    class Mixed(Layers):
         def forward(self, x):
             return self.head(self.body(x.to(torch.bfloat16)).relu().float())
 
-    return Mixed(), rows(16)
+    return Mixed(body=nn.Linear(16, 32, dtype=torch.bfloat16), head=nn.Linear(32, 4)), rows(16)
 
 
 @zoo
@@ -441,16 +378,12 @@ def branch_on_size():
 
 @zoo
 def as_many_as_are_positive():
-    class Selecting(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(8, 8)
-
+    class Selecting(Layers):
         def forward(self, x):
             x = self.linear(x)
             return x[x.sum(dim=1) > 0] * 2
 
-    return Selecting(), rows(8)
+    return Selecting(linear=nn.Linear(8, 8)), rows(8)
 
 
 @zoo
@@ -465,16 +398,12 @@ def the_better_half():
 
 @zoo
 def merged_batch_and_length():
-    class Merged(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(6, 9)
-
+    class Merged(Layers):
         def forward(self, x):
             rows, steps, _ = x.shape
             return self.linear(x.reshape(-1, 6)).view(rows, steps, 3, 3).transpose(1, 2)
 
-    return Merged(), TensorSpec("x", (batch(), length(1), 6))
+    return Merged(linear=nn.Linear(6, 9)), TensorSpec("x", (batch(), length(1), 6))
 
 
 @zoo
@@ -509,12 +438,8 @@ def gaussian_process():
 
 @zoo
 def state_space_scan():
-    class Scan(nn.Module):
+    class Scan(Layers):
         """A linear recurrence, as a sum of decayed inputs."""
-
-        def __init__(self):
-            super().__init__()
-            self.decay, self.project = nn.Parameter(torch.rand(8)), nn.Linear(8, 8)
 
         def forward(self, x):
             steps = torch.arange(x.shape[1], dtype=x.dtype)
@@ -523,17 +448,13 @@ def state_space_scan():
             )
             return self.project(torch.einsum("dts,bsd->btd", decays, x))
 
-    return Scan(), TensorSpec("x", (batch(), length(1), 8))
+    return Scan(decay=nn.Parameter(torch.rand(8)), project=nn.Linear(8, 8)), TensorSpec("x", (batch(), length(1), 8))
 
 
 @zoo
 def point_cloud():
-    class Points(nn.Module):
+    class Points(Layers):
         """The three nearest neighbours of every point."""
-
-        def __init__(self):
-            super().__init__()
-            self.mlp = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 8))
 
         def forward(self, points):
             distance = torch.cdist(points, points)
@@ -542,7 +463,8 @@ def point_cloud():
             edges = torch.cat([gathered - points[:, :, None], points[:, :, None].expand_as(gathered)], dim=-1)
             return self.mlp(edges).amax(dim=2).amax(dim=1)
 
-    return Points(), TensorSpec("points", (batch(1, 2, 6), DynamicDim("points_", 3, 12, 40), 3))
+    model = Points(mlp=nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 8)))
+    return model, TensorSpec("points", (batch(1, 2, 6), DynamicDim("points_", 3, 12, 40), 3))
 
 
 @zoo

@@ -3,6 +3,7 @@
 import functools
 
 import torch
+from torch import nn
 
 from tutorial_lib import Case, DynamicDim, TensorSpec
 
@@ -21,6 +22,15 @@ def zoo(function):
 
     MODELS[function.__name__] = make
     return make
+
+
+class Layers(nn.Module):
+    """A model of the layers and parameters that it is given by name."""
+
+    def __init__(self, **layers):
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
 
 
 def batch(low=1, opt=4, high=20):

@@ -1,9 +1,7 @@
 """Language, audio, recurrent layers, and other sequences, from PyTorch's own layers."""
 
-import math
-
 import torch
-from registry import batch, ids, length, zoo
+from registry import Layers, batch, ids, length, zoo
 from torch import nn
 from torch.nn import functional
 
@@ -37,15 +35,12 @@ def encoder_with_padding_mask():
 
 @zoo
 def position_table_too_short():
-    class Short(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.tokens, self.positions = nn.Embedding(30, 16), nn.Embedding(32, 16)
-
+    class Short(Layers):
         def forward(self, ids):
             return self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
 
-    return Short(), ids((batch(), length()), 30)  # refused: 40 positions, and a table of 32
+    model = Short(tokens=nn.Embedding(30, 16), positions=nn.Embedding(32, 16))
+    return model, ids((batch(), length()), 30)  # refused: 40 positions, and a table of 32
 
 
 @zoo
@@ -148,68 +143,50 @@ def rotary_embedding():
 
 @zoo
 def lstm():
-    class Lstm(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.lstm, self.head = nn.LSTM(8, 12, num_layers=2, bidirectional=True, batch_first=True), nn.Linear(24, 5)
-
+    class Lstm(Layers):
         def forward(self, x):
             x, (hidden, _) = self.lstm(x)
             return self.head(x), hidden
 
-    return Lstm(), TensorSpec("x", (batch(), 6, 8))
+    model = Lstm(lstm=nn.LSTM(8, 12, num_layers=2, bidirectional=True, batch_first=True), head=nn.Linear(24, 5))
+    return model, TensorSpec("x", (batch(), 6, 8))
 
 
 @zoo
 def lstm_of_any_length():
-    class Lstm(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.lstm = nn.LSTM(8, 12, batch_first=True)
-
+    class Lstm(Layers):
         def forward(self, x):
             return self.lstm(x)[0][:, -1]
 
-    return Lstm(), TensorSpec("x", (batch(), length(), 8))  # ahead of time refused: each step is traced by itself
+    model = Lstm(lstm=nn.LSTM(8, 12, batch_first=True))
+    return model, TensorSpec("x", (batch(), length(), 8))  # ahead of time refused: each step is traced by itself
 
 
 @zoo
 def gru_with_state():
-    class Gru(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gru = nn.GRU(8, 12)
-
+    class Gru(Layers):
         def forward(self, x, state):
             return self.gru(x, state)
 
     rows = batch()
-    return Gru(), TensorSpec("x", (5, rows, 8)), TensorSpec("state", (1, rows, 12))
+    return Gru(gru=nn.GRU(8, 12)), TensorSpec("x", (5, rows, 8)), TensorSpec("state", (1, rows, 12))
 
 
 @zoo
 def recurrent_cell():
-    class Cell(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.cell = nn.LSTMCell(8, 12)
-
+    class Cell(Layers):
         def forward(self, x):
             hidden = cell = torch.zeros(x.shape[0], 12)
             for step in x.unbind(dim=1):
                 hidden, cell = self.cell(step, (hidden, cell))
             return hidden
 
-    return Cell(), TensorSpec("x", (batch(), 4, 8))
+    return Cell(cell=nn.LSTMCell(8, 12)), TensorSpec("x", (batch(), 4, 8))
 
 
 @zoo
 def packed_sequences():
-    class Packed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gru = nn.GRU(8, 12, batch_first=True)
-
+    class Packed(Layers):
         def forward(self, x, lengths):
             packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
             return self.gru(packed)[1][0]
@@ -218,7 +195,7 @@ def packed_sequences():
         return torch.randn(sizes["batch"], 6, 8), torch.randint(1, 7, (sizes["batch"],))
 
     inputs = TensorSpec("x", (batch(), 6, 8)), TensorSpec("lengths", (batch(),), torch.int64)
-    return Case("packed_sequences", Packed(), inputs, examples=examples)
+    return Case("packed_sequences", Packed(gru=nn.GRU(8, 12, batch_first=True)), inputs, examples=examples)
 
 
 @zoo
@@ -237,19 +214,15 @@ def time_delay_network():
 
 @zoo
 def streaming_style_convolution():
-    class Causal(nn.Module):
+    class Causal(Layers):
         """The state of a streaming convolution, passed in and out."""
-
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv1d(4, 6, 5)
 
         def forward(self, chunk, state):
             x = torch.cat([state, chunk], dim=2)
             return self.conv(x), x[:, :, -4:]
 
     rows = batch()
-    return Causal(), TensorSpec("chunk", (rows, 4, length(1))), TensorSpec("state", (rows, 4, 4))
+    return Causal(conv=nn.Conv1d(4, 6, 5)), TensorSpec("chunk", (rows, 4, length(1))), TensorSpec("state", (rows, 4, 4))
 
 
 @zoo
@@ -285,62 +258,15 @@ def spectrum_and_back():
 
 
 @zoo
-def wave_encoder():
-    class WaveEncoder(nn.Module):
-        """Strided convolutions over the wave, then a transformer: as wav2vec does it."""
-
-        def __init__(self):
-            super().__init__()
-            self.first, self.norm = nn.Conv1d(1, 16, 10, stride=5, bias=False), nn.GroupNorm(16, 16)
-            self.second = nn.Conv1d(16, 16, 3, stride=2, bias=False)
-            self.positions = nn.utils.parametrizations.weight_norm(nn.Conv1d(16, 16, 8, padding=4, groups=4), dim=2)
-            self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
-
-        def forward(self, wave):
-            wave = (wave - wave.mean(dim=1, keepdim=True)) / (wave.var(dim=1, keepdim=True) + 1e-5).sqrt()
-            x = functional.gelu(self.norm(self.first(wave[:, None])))
-            x = functional.gelu(self.second(x))  # [batch, 16, frames]
-            x = x + functional.gelu(self.positions(x)[:, :, :-1])
-            return self.block(x.transpose(1, 2))
-
-    return WaveEncoder(), TensorSpec("wave", (batch(1, 2, 5), DynamicDim("samples", 200, 400, 1000)))
-
-
-@zoo
 def linear_attention():
-    class Linear(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.qkv = nn.Linear(8, 24)
-
+    class Linear(Layers):
         def forward(self, x):
             q, k, v = self.qkv(x).chunk(3, dim=-1)
             q, k = functional.elu(q) + 1, functional.elu(k) + 1
             sums = torch.einsum("bld,ble->blde", k, v).cumsum(dim=1)  # [batch, length, 8, 8]
             return torch.einsum("bld,blde->ble", q, sums) / (q * k.cumsum(dim=1)).sum(dim=-1, keepdim=True)
 
-    return Linear(), TensorSpec("x", (batch(), length(1), 8))
-
-
-@zoo
-def relative_positions():
-    class Relative(nn.Module):
-        """A learned bias for each distance between two positions, in buckets as T5 has them."""
-
-        def __init__(self):
-            super().__init__()
-            self.bias = nn.Embedding(8, 2)
-
-        def forward(self, x):
-            places = torch.arange(x.shape[1], device=x.device)
-            distance = (places[None, :] - places[:, None]).abs()
-            far = 4 + (torch.log(distance.float().clamp(min=1) / 4) / math.log(8) * 4).long()
-            bucket = torch.where(distance < 4, distance, far.clamp(4, 7))
-            bias = self.bias(bucket).permute(2, 0, 1)  # [heads, length, length]
-            q = x.unflatten(-1, (2, 4)).transpose(1, 2)
-            return functional.scaled_dot_product_attention(q, q, q, attn_mask=bias)
-
-    return Relative(), TensorSpec("x", (batch(), length(), 8))
+    return Linear(qkv=nn.Linear(8, 24)), TensorSpec("x", (batch(), length(1), 8))
 
 
 @zoo

@@ -50,49 +50,28 @@ def case():
     return Case("judged", Judged(), (TensorSpec("x", (DynamicDim("batch", 1, 4, 12), 8)),))
 
 
-def wrong_at_the_largest_size(x, results):
-    return (results[0] + (x.shape[0] == 12), *results[1:])
+FAULTS = {
+    "wrong at the largest size": lambda x, scores, *others: (scores + (x.shape[0] == 12), *others),
+    "another dtype": lambda x, scores, *others: (scores.double(), *others),
+    "another label": lambda x, scores, labels, *others: (scores, (labels + 1) % 5, *others),
+    "conjugate": lambda x, scores, labels, spectrum, logs: (scores, labels, spectrum.conj(), logs),
+    "zeros for NaN": lambda x, scores, labels, spectrum, logs: (scores, labels, spectrum, logs.nan_to_num()),
+    "a list": lambda x, *results: list(results),
+}
 
 
-def conjugate(x, results):
-    return (*results[:2], results[2].conj(), results[3])
-
-
-def another_label(x, results):
-    return (results[0], (results[1] + 1) % 5, *results[2:])
-
-
-def another_dtype(x, results):
-    return (results[0].double(), *results[1:])
-
-
-def a_list(x, results):
-    return list(results)
-
-
-def zeros_for_nan(x, results):
-    return (*results[:3], results[3].nan_to_num())
-
-
-def writes_into_its_input(x, results):
-    x.zero_()
-    return results
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        wrong_at_the_largest_size,
-        conjugate,
-        another_label,
-        another_dtype,
-        a_list,
-        zeros_for_nan,
-        writes_into_its_input,
-    ],
-)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_the_judge_notices_a_wrong_result(case, fault):
-    assert mistake(lambda x: fault(x, case.model(x)), case.model, case)
+    assert mistake(lambda x: fault(x, *case.model(x)), case.model, case)
+
+
+def test_the_judge_notices_what_is_written_into_an_input(case):
+    def program(x):
+        results = case.model(x)
+        x.zero_()
+        return results
+
+    assert "inputs" in mistake(program, case.model, case)
 
 
 @torch.no_grad()

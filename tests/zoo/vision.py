@@ -1,7 +1,7 @@
 """Vision, from PyTorch's own layers."""
 
 import torch
-from registry import batch, images, images_of_any_size, side, zoo
+from registry import Layers, batch, images, images_of_any_size, side, zoo
 from torch import nn
 from torch.nn import functional
 
@@ -99,17 +99,13 @@ def pixel_unshuffle():
 
 @zoo
 def patches_by_reshape():
-    class Patches(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(3 * 4 * 4, 16)
-
+    class Patches(Layers):
         def forward(self, x):
             x = x.unflatten(3, (-1, 4)).unflatten(2, (-1, 4))  # [batch, 3, rows, 4, columns, 4]
             patches = x.permute(0, 2, 4, 1, 3, 5).flatten(3)  # [batch, rows, columns, 48]
             return self.linear(patches.flatten(1, 2))
 
-    return Patches(), images_of_any_size(step=4)
+    return Patches(linear=nn.Linear(3 * 4 * 4, 16)), images_of_any_size(step=4)
 
 
 @zoo
@@ -131,13 +127,8 @@ def interpolated_position_table():
 
 @zoo
 def detection_head():
-    class Head(nn.Module):
+    class Head(Layers):
         """The 10 best places of a feature map: their boxes in pixels, scores and classes."""
-
-        def __init__(self):
-            super().__init__()
-            self.shared = nn.Conv2d(8, 8, 3, padding=1)
-            self.scores, self.boxes = nn.Conv2d(8, 5, 1), nn.Conv2d(8, 4, 1)
 
         def forward(self, x):
             height, width = x.shape[-2:]
@@ -152,7 +143,8 @@ def detection_head():
             return {"boxes": chosen, "scores": best, "labels": scores.argmax(dim=1).gather(1, places)}
 
     shape = batch(1, 2, 5), 8, DynamicDim("height", 4, 8, 16), DynamicDim("width", 4, 8, 16)
-    return Head(), TensorSpec("x", shape)
+    model = Head(shared=nn.Conv2d(8, 8, 3, padding=1), scores=nn.Conv2d(8, 5, 1), boxes=nn.Conv2d(8, 4, 1))
+    return model, TensorSpec("x", shape)
 
 
 @zoo
@@ -170,47 +162,35 @@ def grid_sample():
 
 @zoo
 def pyramid_pooling():
-    class Pyramid(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = nn.Linear(8 * (1 + 4 + 16), 5)
-            self.stem = nn.Conv2d(3, 8, 3, padding=1)
-
+    class Pyramid(Layers):
         def forward(self, x):
             x = self.stem(x)
             pooled = [functional.adaptive_avg_pool2d(x, side).flatten(1) for side in (1, 2, 4)]
             return self.head(torch.cat(pooled, dim=1))
 
-    return Pyramid(), images_of_any_size()
+    return Pyramid(head=nn.Linear(8 * (1 + 4 + 16), 5), stem=nn.Conv2d(3, 8, 3, padding=1)), images_of_any_size()
 
 
 @zoo
 def feature_pyramid():
-    class Fpn(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fine, self.coarse = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, stride=2, padding=1)
-
+    class Fpn(Layers):
         def forward(self, x):
             fine = self.fine(x)
             coarse = self.coarse(fine)
             up = functional.interpolate(coarse, scale_factor=2, mode="nearest")
             return [fine + up, coarse]
 
-    return Fpn(), images_of_any_size(step=2)
+    model = Fpn(fine=nn.Conv2d(3, 8, 3, padding=1), coarse=nn.Conv2d(8, 8, 3, stride=2, padding=1))
+    return model, images_of_any_size(step=2)
 
 
 @zoo
 def fractional_upsampling():
-    class Upsample(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 3, padding=1)
-
+    class Upsample(Layers):
         def forward(self, x):
             return self.conv(functional.interpolate(x, scale_factor=1.5, mode="bilinear"))
 
-    return Upsample(), images_of_any_size()
+    return Upsample(conv=nn.Conv2d(3, 4, 3, padding=1)), images_of_any_size()
 
 
 @zoo
@@ -235,17 +215,13 @@ def gan_generator():
 
 @zoo
 def sliding_blocks():
-    class Blocks(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(27, 27)
-
+    class Blocks(Layers):
         def forward(self, x):
             columns = functional.unfold(x, 3, padding=1)  # [batch, 27, places]
             columns = self.linear(columns.transpose(1, 2)).transpose(1, 2)
             return functional.fold(columns, x.shape[-2:], 3, padding=1)
 
-    return Blocks(), images_of_any_size()
+    return Blocks(linear=nn.Linear(27, 27)), images_of_any_size()
 
 
 @zoo
