@@ -1,7 +1,7 @@
 """What upstream's errors about shapes mean, and what to do: ``explain(error)``.
 
 An error is known by its type and a short phrase of its message. Both were provoked with torch 2.13
-and 2.11 (``tests/test_explain.py``), apart from the rules in ``_messages.READ``, which were read in
+and 2.11 (``tests/explain/test_explain.py``), apart from the rules in ``_messages.READ``, which were read in
 Torch-TensorRT's and TensorRT's source and not run. An error that nothing here fits is said to be unknown.
 """
 
