@@ -45,8 +45,6 @@ def test_every_container_is_taken_apart_with_the_place_of_each_part():
 def test_a_class_of_ones_own_is_named_with_its_place():
     with pytest.raises(UncomparableResult, match=r"result\['box'\] is a Anything"):
         leaves({"box": Anything()})
-    with pytest.raises(UncomparableResult, match="Anything"):
-        compare(Anything(), Anything(), None)
 
 
 def test_another_kind_than_eagers_is_named():
@@ -63,21 +61,10 @@ def test_another_kind_than_eagers_is_named():
             check_form(given, expected)
 
 
-@pytest.mark.parametrize("wrap", [lambda t: Boxes(t, 3), lambda t: Scores(t), lambda t: {"logits": t, "more": [t]}])
-def test_a_wrong_number_is_seen_in_any_container(wrap):
-    true = torch.randn(4, 5, dtype=torch.float64)
-    eager = true.float()
-    assert compare(wrap(eager), wrap(eager), wrap(true)).agrees
-    assert not compare(wrap(eager * 1.01), wrap(eager), wrap(true)).agrees
-
-
-def test_a_python_number_has_to_be_equal():
+def test_whole_numbers_have_to_be_equal_also_beyond_those_of_float64():
     tensor = torch.ones(2)
     assert compare((tensor, 4), (tensor, 4), (tensor.double(), 4)).agrees
     assert not compare((tensor, 5), (tensor, 4), (tensor.double(), 4)).agrees
-
-
-def test_whole_numbers_beyond_those_of_float64_are_told_apart():
     eager = torch.tensor([2**60, 7])
     assert compare(eager.clone(), eager, eager).agrees
     assert not compare(eager + torch.tensor([1, 0]), eager, eager).agrees
