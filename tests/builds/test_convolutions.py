@@ -58,25 +58,22 @@ def case(name):
     return Case(name, make(), (TensorSpec("x", shape),))
 
 
-def corners_and_sizes_around_the_choice(dims):
-    for end in ("min", "opt", "max"):
-        yield {name: getattr(dim, end) for name, dim in dims.items()}
-    for size in (2, 15, 16, 17):
-        yield {name: min(max(size, dim.min), dim.max) for name, dim in dims.items()}
-
-
 def check(compiled):
-    """Every size is served by the engines that were built, and right."""
-    engines = len(compiled.build.engines)
-    for sizes in corners_and_sizes_around_the_choice(compiled.case.dims):
+    """The corners and sizes around the choice are served by the engines that were built, and right."""
+    dims, engines = compiled.case.dims, len(compiled.build.engines)
+    corners = [{name: getattr(dim, end) for name, dim in dims.items()} for end in ("min", "opt", "max")]
+    around = [{name: min(max(size, dim.min), dim.max) for name, dim in dims.items()} for size in (2, 15, 16, 17)]
+    for sizes in corners + around:
         inputs = compiled.case.example(sizes)
         torch.testing.assert_close(compiled(*inputs), compiled.case.eager(*inputs), rtol=1e-4, atol=1e-5)
     assert len(compiled.build.engines) == engines
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_jit_serves_the_whole_range(name):
+def test_jit_serves_the_whole_range_and_leaves_torch_as_it_was(name):
+    before = torch._C._select_conv_backend
     check(paths.jit(case(name), "eager"))
+    assert torch._C._select_conv_backend is before
 
 
 @pytest.mark.slow
@@ -116,12 +113,6 @@ def test_other_dtypes_are_left_to_torch(dtype):
     with FakeTensorMode():
         image, weight = torch.empty(1, 8, 5, 5, dtype=dtype), torch.empty(8, 8, 3, 3, dtype=dtype)
         assert not convolutions._have_strides_of_one_format(image, weight)
-
-
-def test_torch_is_as_before_after_a_build():
-    before = torch._C._select_conv_backend
-    paths.jit(case("2d"), "eager")
-    assert torch._C._select_conv_backend is before
 
 
 def test_without_it_torch_limits_the_range(monkeypatch):

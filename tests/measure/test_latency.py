@@ -130,7 +130,7 @@ def test_while_others_are_at_work_it_measures_again_and_the_quietest_session_cou
 
 def test_other_processes_are_counted_and_this_one_is_not():
     before, mine, start = latency.others_seconds(), time.process_time(), time.perf_counter()
-    while time.process_time() < mine + 0.5:
+    while time.process_time() < mine + 0.2:
         sum(range(10_000))
     cores = torch.multiprocessing.cpu_count()
-    assert -0.1 < latency.others_seconds() - before < cores * (time.perf_counter() - start) - 0.4
+    assert -0.1 < latency.others_seconds() - before < cores * (time.perf_counter() - start) - 0.1

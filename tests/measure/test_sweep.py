@@ -198,9 +198,6 @@ def test_a_first_look_has_latencies_without_agreement(programs, seed, result):
     assert set(looked.table.columns) == set(result.table.columns)
 
 
-# ---- several dimensions -----------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def gridded(built, masked):
     return sweep({"export": built("export", "eager", masked)}, grid(masked, batch=[1, 4], length=[1, 5, 9]), **QUICK)
