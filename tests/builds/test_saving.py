@@ -331,7 +331,7 @@ def test_a_flipped_byte_is_refused_wherever_it_lies_or_changes_nothing(saved, mo
     monkeypatch.setattr(saving, "_loaded", lambda file, backend, device: loaded.append(file.read_bytes()))
     content = saved.read_bytes()
     expected, size = members(content)["program.pt2"], len(content)
-    places = {*range(0, 120, 3), *range(0, size, size // 150), *range(size - 260, size, 2)}
+    places = {*range(0, 120, 5), *range(0, size, size // 60), *range(size - 260, size, 5)}
     harmless = 0
     for place in sorted(places):
         saved.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
