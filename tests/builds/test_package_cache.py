@@ -69,9 +69,9 @@ def build(case=None, path="export", policy="reuse", **options):
         return PATHS[path](case or small(), "inductor", options)
 
 
-def put(name=NAME, content=b"code", tmp=None):
+def put(name=NAME, content=b"code"):
     """Keep a file as a package; where it lies."""
-    source = tmp or Path(os.environ["TUTORIAL_LIB_CACHE"]).parent / "source.pt2"
+    source = Path(os.environ["TUTORIAL_LIB_CACHE"]).parent / "source.pt2"
     source.write_bytes(content)
     assert package_cache.keep(name, source, 1.5) is None
     return package_cache._folder() / f"{name}.pt2"
