@@ -245,17 +245,19 @@ def test_a_number_as_an_index_is_told_where_the_backend_refuses_it():
     assert "reads a number from a tensor" in refused("jit", case, "inductor")
 
 
-def routed(x):
+class Routed(nn.Module):
     """A loop with a size in it that the data decide, which Dynamo leaves to Python as a whole."""
-    result = torch.zeros_like(x)
-    for index in range(2):
-        mine = ((x[:, 0] > 0) == bool(index)).nonzero().squeeze(1)
-        result = result.index_add(0, mine, x[mine])
-    return result
+
+    def forward(self, x):
+        result = torch.zeros_like(x)
+        for index in range(2):
+            mine = ((x[:, 0] > 0) == bool(index)).nonzero().squeeze(1)
+            result = result.index_add(0, mine, x[mine])
+        return result
 
 
 def test_a_model_that_is_left_to_python_as_a_whole_is_refused_with_the_break():
-    assert "values are not known while tracing" in refused("jit", of(routed, (DynamicDim("batch", 2, 4, 8), 3)))
+    assert "values are not known while tracing" in refused("jit", of(Routed(), (DynamicDim("batch", 2, 4, 8), 3)))
 
 
 def test_guards_are_told_with_the_names_of_the_dimensions(path):
