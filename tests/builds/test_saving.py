@@ -459,13 +459,9 @@ def test_another_build_of_the_same_torch_may_load_it_and_another_processor_where
         ("inputs.0.dtype", 7),
         ("inputs.0.name", "not a name"),
         ("inputs.0.shape.0.max", 2),
-        ("inputs.0.shape.1", -1),
         ("machine", []),
-        ("machine.instructions", 5),
         ("build", None),
         ("build.backend", "xla"),
-        ("build.seconds", "long"),
-        ("build.engines.0.inputs", [{}]),
         ("build.surprise", 1),
     ],
 )
