@@ -66,28 +66,15 @@ def test_a_graph_is_recorded_once_for_each_shape(program, seed):
     assert all(one.seconds > 0 for one in graphed.captures.values())
 
 
-def test_a_result_of_a_graph_survives_the_next_call(program, seed):
+def test_a_graph_takes_inputs_from_anywhere_and_its_results_survive_the_next_call(program, seed):
     graphed, first, second = Graphed(program), seed.example(4, seed=1), seed.example(4, seed=2)
     kept = graphed(*first)
     expected = kept.clone()
     graphed(*second)
     assert torch.equal(kept, expected)
-
-
-def test_a_graph_s_inputs_may_be_anywhere(program, seed):
-    graphed, inputs = Graphed(program), seed.example(4)
-    expected = graphed(*inputs)
-    moved = [x.clone() for x in inputs]
-    inputs[0].zero_()
+    moved = [x.clone() for x in first]
+    first[0].zero_()
     assert torch.equal(graphed(*moved), expected)
-
-
-def test_a_new_shape_costs_more_than_one_that_is_recorded(built, seed, inductor):
-    graphed, inputs = Graphed(built("export", inductor, seed)), seed.example(4)
-    graphed(*inputs)
-    (capture,) = graphed.captures.values()
-    replays = latency.measure({0: lambda: graphed(*inputs)}, GPU, min_seconds=0.05)[0]
-    assert 1000 * capture.seconds > 3 * replays.median_ms
 
 
 @pytest.mark.parametrize("path", list(PATHS))

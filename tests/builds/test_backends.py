@@ -1,6 +1,6 @@
 import errno
-import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -25,6 +25,14 @@ REAL_GXX, REAL_PATH = shutil.which("g++"), os.environ.get("PATH", "")
 
 def is_one_sentence(message):
     return "\n" not in message and message.endswith(".") and "Error" not in message
+
+
+def refusal(ask, *arguments):
+    """The sentence with which something is refused."""
+    with pytest.raises(BackendUnavailable) as refused:
+        ask(*arguments)
+    assert is_one_sentence(str(refused.value))
+    return str(refused.value)
 
 
 @pytest.fixture
@@ -69,28 +77,18 @@ def test_there_is_a_status_for_every_backend_in_the_order_of_auto():
     assert every[-1].works, "the backend eager works everywhere"
 
 
-@pytest.mark.parametrize("name", ["tensort", "", "TensorRT", None])
+@pytest.mark.parametrize("name", ["TensorRT", "", None])
 def test_an_unknown_backend_is_refused_with_those_there_are(name):
     for ask in (status, choose):
-        with pytest.raises(BackendUnavailable) as refused:
-            ask(name)
-        message = str(refused.value)
-        assert repr(name) in message
-        assert all(known in message for known in BACKENDS)
-        assert is_one_sentence(message)
+        assert all(known in refusal(ask, name) for known in (repr(name), *BACKENDS))
 
 
 @on_cpu_machine
 def test_tensorrt_on_a_cpu_machine_says_what_is_missing_and_how_to_get_it(seed):
-    refusal = status("tensorrt")
-    assert not refusal.works
-    for part in ("NVIDIA GPU", "make lab", "pip install -r requirements-tensorrt.txt"):
-        assert part in refusal.reason
-    assert is_one_sentence(refusal.reason)
-    for ask in (lambda: choose("tensorrt"), lambda: jit(seed, "tensorrt")):
-        with pytest.raises(BackendUnavailable) as refused:
-            ask()
-        assert str(refused.value) == f"backend tensorrt: {refusal.reason}"
+    here = status("tensorrt")
+    assert not here.works
+    assert all(part in here.reason for part in ("NVIDIA GPU", "make lab", "requirements-tensorrt.txt"))
+    assert refusal(choose, "tensorrt") == refusal(jit, seed, "tensorrt") == f"backend tensorrt: {here.reason}"
 
 
 def test_auto_takes_the_first_that_works_and_says_why_the_others_were_passed_over():
@@ -116,29 +114,20 @@ def test_the_default_device_is_the_gpu_if_there_is_one():
     assert as_device("cpu:0") == torch.device("cpu"), "no tensor is on cpu:0, so a program for it would refuse them all"
 
 
-@pytest.mark.parametrize(
-    "device", ["tpu", "", "CUDA", "cuda:-1", "cuda:99", "mps", "meta", torch.device("cuda", 99), 3.5]
-)
+@pytest.mark.parametrize("device", ["tpu", "", "cuda:-1", "cuda:99", "mps", torch.device("cuda", 99), 3.5])
 def test_a_device_that_is_not_here_is_refused_by_name(device):
-    for ask in (as_device, lambda d: status("eager", d), lambda d: choose("auto", d)):
-        with pytest.raises(BackendUnavailable) as refused:
-            ask(device)
-        message = str(refused.value)
-        assert repr(device) in message
-        assert is_one_sentence(message)
+    for ask, *before in ((as_device,), (status, "eager"), (choose, "auto")):
+        assert repr(device) in refusal(ask, *before, device)
 
 
-def test_an_option_that_is_misspelt_is_refused_with_a_suggestion(seed, inductor):
+def test_an_option_that_is_not_there_is_refused_with_a_suggestion(seed, inductor):
     with pytest.raises(OptionError, match=r"'freezin'.* did you mean 'freezing'"):
         jit(seed, "inductor", {"freezin": True})
     with pytest.raises(OptionError, match=r"'qqqqqqqq'.* see its documentation"):
         settings("inductor", seed.device, {"qqqqqqqq": True})
-
-
-def test_the_eager_backend_has_no_options(seed):
-    assert settings("eager", seed.device, None) == settings("eager", seed.device, {}) == {}
     with pytest.raises(OptionError, match=r"eager has no option 'freezing'.* none"):
         settings("eager", seed.device, {"freezing": True})
+    assert settings("eager", seed.device, None) == settings("eager", seed.device, {}) == {}
 
 
 def test_a_readers_option_wins_over_the_defaults(seed, inductor):
@@ -150,9 +139,7 @@ def test_a_readers_option_wins_over_the_defaults(seed, inductor):
 
 
 def test_no_compiler_on_the_path_is_said_with_how_to_get_one(machine):
-    with pytest.raises(BackendUnavailable, match=r"inductor: no C\+\+ compiler .*apt install g\+\+") as refused:
-        choose("inductor")
-    assert is_one_sentence(str(refused.value))
+    assert re.search(r"inductor: no C\+\+ compiler .*apt install g\+\+", refusal(choose, "inductor"))
 
 
 @pytest.mark.slow
@@ -162,13 +149,6 @@ def test_a_compiler_that_links_its_own_standard_library_is_rejected_and_the_next
     assert "libstdc++" in cpp_compiler.why_not(static)
     assert cpp_compiler.compiler() == good
     assert machine.calls() == [static, static, good]  # a failure is not remembered
-
-
-def test_a_compiler_that_fails_is_rejected_with_its_own_words(machine):
-    broken = machine("bin/g++", FAILS)
-    assert "the disk is on fire" in cpp_compiler.why_not(broken)
-    with pytest.raises(cpp_compiler.NoCompiler, match="the disk is on fire"):
-        cpp_compiler.compiler()
 
 
 def test_a_compiler_that_hangs_is_rejected(machine, monkeypatch):
@@ -186,23 +166,24 @@ def test_two_names_of_one_compiler_are_tried_once(machine):
     assert len(machine.calls()) == 1
 
 
-@pytest.fixture
-def proofs(monkeypatch):
-    """Every compiler passes, and is noted here."""
-    tried = []
-    monkeypatch.setattr(cpp_compiler, "_build_and_load", lambda compiler, folder: tried.append(compiler))
-    return tried
-
-
-def test_a_failure_is_not_remembered(machine, proofs, monkeypatch):
-    path = machine("bin/g++", FAILS)
-    with monkeypatch.context() as failing:
-        failing.setattr(cpp_compiler, "_build_and_load", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left")))
-        assert "No space left" in cpp_compiler.why_not(path)
+def test_a_compiler_that_appears_is_taken_and_tried_once_until_it_works_or_is_replaced(machine, monkeypatch):
+    assert not status("inductor", "cpu").works
+    full_disk = OSError(errno.ENOSPC, "No space left")
+    proof = mock.Mock(side_effect=[full_disk, None, None])
+    monkeypatch.setattr(cpp_compiler, "_build_and_load", proof)
+    path = machine("bin/g++", WORKS)
+    assert "No space left" in cpp_compiler.why_not(path)
+    assert cpp_compiler.compiler() == path
+    assert status("inductor", "cpu").works
+    cpp_compiler._compiler.cache_clear()  # as a new process would start
+    assert cpp_compiler.compiler() == path
+    assert proof.call_count == 2
+    os.utime(path, ns=(1, 1))
     assert cpp_compiler.why_not(path) is None
+    assert proof.call_count == 3
 
 
-@pytest.mark.parametrize("content", ["nonsense", None, [1.0], {"gain": 2}])
+@pytest.mark.parametrize("content", ["nonsense", None, {"gain": 2}])
 def test_a_gain_that_somebody_wrote_is_measured_again(monkeypatch, content):
     monkeypatch.setattr(inductor_module, "remembered", lambda name, key, compute: content)
     monkeypatch.setattr(inductor_module, "_measured_gain", lambda: 1.5)
@@ -217,47 +198,21 @@ def test_a_full_disk_is_not_mended_by_another_compiler(machine):
     assert "apt install" not in reason
 
 
-@pytest.mark.slow
-@needs_gxx
-def test_a_compiler_that_appears_is_taken_and_the_verdict_is_remembered_on_disk(machine):
-    assert not status("inductor", "cpu").works
-    good = machine("bin/g++", WORKS)
-    assert cpp_compiler.compiler() == good
-    assert status("inductor", "cpu").works
-    (memo,) = (machine.folder / "cache").glob("*.json")
-    assert list(json.loads(memo.read_text()).values()) == [None]
-    cpp_compiler._compiler.cache_clear()  # as a new process would start
-    assert cpp_compiler.compiler() == good
-    assert machine.calls() == [good]
-
-
 def test_the_reason_for_every_rejected_compiler_is_said(machine):
     first, second = machine("first/g++", FAILS), machine("second/c++", FAILS.replace("disk", "fan"))
     reason = status("inductor").reason
-    assert reason.index(first) < reason.index("the disk is on fire") < reason.index(second)
-    assert reason.index(second) < reason.index("the fan is on fire") < reason.index("CXX")
+    said = [reason.index(part) for part in (first, "the disk is on fire", second, "the fan is on fire", "CXX")]
+    assert said == sorted(said)
     assert "\n" not in reason
     assert machine.calls() == [first, second]
 
 
-def test_a_compiler_that_was_replaced_is_tried_again(machine):
-    path = machine("bin/g++", FAILS)
-    assert "the disk is on fire" in cpp_compiler.why_not(path)
-    machine("bin/g++", FAILS.replace("disk", "fan"))
-    os.utime(path, ns=(1, 1))
-    assert "the fan is on fire" in cpp_compiler.why_not(path)
-
-
-def test_cxx_comes_before_the_path(machine, monkeypatch):
-    on_path, own = machine("bin/g++", WORKS), machine("own/my-compiler", WORKS)
-    assert cpp_compiler.candidates() == [on_path]
-    monkeypatch.setenv("CXX", own)
-    assert cpp_compiler.candidates() == [own, on_path]
-
-
-def test_every_folder_of_the_path_is_searched_and_g_plus_plus_comes_first(machine):
+def test_every_folder_of_the_path_is_searched_and_cxx_comes_first_then_g_plus_plus(machine, monkeypatch):
     paths = [machine(name, WORKS) for name in ("a/c++", "b/clang++", "c/g++", "d/g++")]
     assert cpp_compiler.candidates() == [paths[2], paths[3], paths[1], paths[0]]
+    own = machine("own/my-compiler", WORKS)
+    monkeypatch.setenv("CXX", own)
+    assert cpp_compiler.candidates() == [own, paths[2], paths[3], paths[1], paths[0]]
 
 
 def test_cuda_graphs_of_inductor_are_refused_with_what_to_use_instead():
@@ -302,34 +257,26 @@ def card(monkeypatch, tmp_path):
     forget()
 
 
-@pytest.mark.parametrize("flavour", ["standard", "rtx"])
-def test_either_flavour_of_tensorrt_works_on_a_card_that_runs_both(card, flavour):
-    card((8, 9), flavour)
-    assert tensorrt.flavour() == flavour
-    assert tensorrt.why_not(torch.device("cuda:0")) is None
-
-
-def test_tensorrt_for_rtx_on_hopper_is_refused_with_what_to_type(card):
-    card((9, 0), "rtx", broken="it must not even be imported")
-    assert tensorrt.why_not(torch.device("cuda:0")) == (
-        "TensorRT for RTX does not run on compute capability 9.0; use data-centre TensorRT there: "
-        "`make lab TENSORRT=standard`."
-    )
-    card((9, 0), "standard")
-    assert tensorrt.why_not(torch.device("cuda:0")) is None
-
-
-def test_no_other_tensorrt_is_offered_for_a_card_that_runs_none(card):
-    card((6, 1), "rtx")
-    assert tensorrt.why_not(torch.device("cuda:0")) == "TensorRT for RTX does not run on compute capability 6.1."
-
-
-def test_on_a_gpu_without_tensorrt_both_packages_are_named(card):
-    card((8, 9))
+@pytest.mark.parametrize(
+    ("capability", "flavours", "said"),
+    [
+        ((8, 9), ["standard"], None),
+        ((8, 9), ["rtx"], None),
+        ((9, 0), ["standard"], None),
+        ((9, 0), ["rtx"], "on compute capability 9.0; use data-centre TensorRT there: `make lab TENSORRT=standard`."),
+        ((6, 1), ["rtx"], "on compute capability 6.1."),  # nothing else is offered where none runs
+        ((8, 9), [], "neither the package torch-tensorrt nor torch-tensorrt-rtx is installed; "),
+        ((8, 9), ["standard", "rtx"], "are both installed"),
+    ],
+)
+def test_tensorrt_works_or_says_what_to_do_before_it_is_imported(card, capability, flavours, said):
+    card(capability, *flavours, broken=said and "it must not even be imported")
     reason = tensorrt.why_not(torch.device("cuda:0"))
-    assert reason.startswith("neither the package torch-tensorrt nor torch-tensorrt-rtx is installed; ")
-    assert "make lab" in reason
-    assert is_one_sentence(reason)
+    if said is None:
+        assert (reason, [tensorrt.flavour()]) == (None, flavours)
+    else:
+        assert said in reason
+        assert is_one_sentence(reason)
 
 
 @pytest.mark.parametrize(
@@ -346,11 +293,7 @@ def test_a_tensorrt_that_does_not_load_or_belongs_to_another_torch_is_one_senten
     assert command in reason
 
 
-def test_both_flavours_in_one_folder_are_refused_and_in_two_folders_the_rtx_one_counts(card):
-    card((8, 9), "standard", "rtx")
-    reason = tensorrt.why_not(torch.device("cuda:0"))
-    assert "are both installed" in reason
-    assert is_one_sentence(reason)
+def test_of_both_flavours_in_two_folders_the_rtx_one_counts(card):
     card((8, 9), "standard", "rtx", folders=("environment", "engines"))  # as in the process that builds engines
     assert tensorrt.flavour() == "rtx"
     assert tensorrt.why_not(torch.device("cuda:0")) is None
@@ -367,49 +310,33 @@ def test_options_that_tensorrt_for_rtx_does_not_have_are_neither_passed_nor_take
     assert "timing_cache_path" not in rtx
     assert standard["engine_cache_dir"] != rtx["engine_cache_dir"], "engines of one are no engines of the other"
     for option in tensorrt.RTX_LACKS:
-        with pytest.raises(OptionError, match=rf"TensorRT for RTX, which is installed here, has no option '{option}'"):
+        with pytest.raises(OptionError, match=rf"RTX, which is installed here, has no option '{option}'"):
             settings("tensorrt", device, {option: True})
+    card((8, 9), "rtx", version="2.11.0")  # which writes a timing cache, so it is this user's own
+    assert settings("tensorrt", device, {})["timing_cache_path"].startswith(str(tmp_path / "cache"))
 
 
-def test_before_2_12_tensorrt_for_rtx_writes_a_timing_cache_and_it_is_this_users_own(card, monkeypatch, tmp_path):
-    monkeypatch.setenv("TUTORIAL_LIB_CACHE", str(tmp_path / "cache"))
-    card((8, 9), "rtx", version="2.11.0")
-    assert settings("tensorrt", torch.device("cuda:0"), {})["timing_cache_path"].startswith(str(tmp_path / "cache"))
+def test_which_flavours_run_on_a_card():
+    both, standard = ("standard", "rtx"), ("standard",)
+    by_capability = {(7, 0): (), (7, 5): both, (8, 0): both, (9, 0): standard, (10, 0): standard, (12, 1): both}
+    for capability, flavours in by_capability.items():
+        assert tensorrt.flavours_for(capability) == flavours
+        assert tensorrt.rtx_runs_on(capability) == ("rtx" in flavours)
 
 
-@pytest.mark.parametrize(
-    ("capability", "flavours"),
-    [
-        ((7, 0), ()),
-        ((7, 5), ("standard", "rtx")),
-        ((8, 0), ("standard", "rtx")),
-        ((8, 9), ("standard", "rtx")),
-        ((9, 0), ("standard",)),
-        ((10, 0), ("standard",)),
-        ((12, 0), ("standard", "rtx")),
-        ((12, 1), ("standard", "rtx")),
-    ],
-)
-def test_which_flavours_run_on_a_card(capability, flavours):
-    assert tensorrt.flavours_for(capability) == flavours
-    assert tensorrt.rtx_runs_on(capability) == ("rtx" in flavours)
-
-
-@pytest.mark.parametrize(("flavour", "version"), [("torch-tensorrt-rtx", "2.13.0"), ("tensorrt-rtx-cu13", "1.5.0.114")])
-def test_a_build_report_names_the_flavour(monkeypatch, tmp_path, flavour, version):
-    info = tmp_path / f"{flavour.replace('-', '_')}-{version}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {flavour}\nVersion: {version}\n")
+def test_a_build_report_names_the_flavour(monkeypatch, tmp_path):
+    versions = {"torch-tensorrt-rtx": "2.13.0", "tensorrt-rtx-cu13": "1.5.0.114"}
+    for package, version in versions.items():
+        info = tmp_path / f"{package.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    build = jit(expand_reshape((2, 3, 4), 48, 7), "eager").build
-    assert build.versions[flavour] == version
+    assert versions.items() <= jit(expand_reshape((2, 3, 4), 48, 7), "eager").build.versions.items()
 
 
-@pytest.mark.parametrize("name", ["auto", *BACKENDS])
-def test_a_torch_that_is_too_new_is_told_in_one_sentence_for_every_backend(name, monkeypatch):
+def test_a_torch_that_is_too_new_is_told_for_every_backend(monkeypatch):
     monkeypatch.setattr(compat, "TORCH", (2, 15))
-    with pytest.raises(
-        BackendUnavailable, match=r"is newer than this tutorial knows, which is up to 2\.14; run `make lab"
-    ):
-        choose(name)
-    assert name == "auto" or not status(name).works
+    for name in ("auto", *BACKENDS):
+        with pytest.raises(BackendUnavailable, match=r"is newer than .* up to 2\.14; run `make lab"):
+            choose(name)
+    assert not any(status(name).works for name in BACKENDS)

@@ -3,8 +3,9 @@
 import gc
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -81,15 +82,16 @@ def assert_same(output, eager):
 # ---- what a program returns -------------------------------------------------------------------------------------
 
 
+def numbers_of_every_kind(h, x, y):
+    whole = h.argmax(-1), h > 0, h.argmax(-1).int(), h.to(torch.int8)
+    return [*whole, h, h.half(), h.to(torch.bfloat16), h.double()]
+
+
 RESULTS = {
     "a dict": lambda h, x, y: {"b": h, "a": h.sum(0)},
-    "a list": lambda h, x, y: [h, h + 1],
-    "whole numbers and booleans": lambda h, x, y: (h.argmax(-1), h > 0, h.argmax(-1).int(), h.to(torch.int8)),
-    "floats of every kind": lambda h, x, y: (h.half(), h.to(torch.bfloat16), h.double()),
-    "a number of dimension 0": lambda h, x, y: h.sum(),
-    "a size": lambda h, x, y: (h, x.shape[0], 2 * x.shape[0]),
+    "a list of numbers of every kind": numbers_of_every_kind,
+    "no dimension, sizes, a constant": lambda h, x, y: (h.sum(), x.shape[0], 2 * x.shape[0], torch.ones(3)),
     "an input": lambda h, x, y: (y, h),
-    "a constant tensor": lambda h, x, y: (h, torch.ones(3)),
 }
 ONLY_EXPORTED = {
     "None": lambda h, x, y: (h, None, h + 1),
@@ -120,13 +122,8 @@ def test_what_tracing_cannot_return_is_refused_on_the_input_path_and_served_on_t
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     "compute",
-    [
-        lambda h, x, y: (h, x + 0),
-        lambda h, x, y: (y, h),
-        lambda h, x, y: (h, torch.ones(3)),
-        lambda h, x, y: (h, h.view(-1), x.view(-1)),
-    ],
-    ids=["computed", "an input", "a constant", "views"],
+    [lambda h, x, y: (h, x + 0, h.view(-1), x.view(-1), torch.ones(3)), lambda h, x, y: (y, h)],
+    ids=["computed", "an input"],
 )
 def test_each_call_has_memory_of_its_own_for_its_results(compute, path):
     program = PATHS[path](case_of(compute), "openvino")
@@ -197,38 +194,30 @@ def test_inputs_that_do_not_lie_in_memory_in_order_are_read_rightly(dtype):
 
 
 def test_two_threads_may_call_one_program(seed, built):
-    program, failures = built("export", "openvino", seed), []
-    inputs = [seed.example(size, seed=size) for size in (2, 7)]
-    expected = [program(*each) for each in inputs]
+    program = built("export", "openvino", seed)
 
-    def call(index):
-        try:
-            for _ in range(100):
-                assert torch.equal(program(*inputs[index]), expected[index])
-        except Exception as error:
-            failures.append(error)
+    def right_results(size):
+        inputs = seed.example(size)
+        expected = program(*inputs)
+        return lambda: sum(torch.equal(program(*inputs), expected) for _ in range(100))
 
-    threads = [threading.Thread(target=call, args=(index,)) for index in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    with ThreadPoolExecutor(2) as pool:
+        counts = [pool.submit(call) for call in (right_results(2), right_results(7))]
+        assert [count.result() for count in counts] == [100, 100]
 
 
 # ---- ranges -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", AHEAD_OF_TIME)
-def test_ranges_are_those_of_the_compiled_model_and_not_what_conversion_leaves(path, masked):
+def test_ranges_are_those_of_the_compiled_model_and_not_what_conversion_leaves(path):
     length = DynamicDim("length", 2, 6, 20)
     spec = TensorSpec("y", (length + 1, 8))
     case = Case("ranges", Layer(lambda h, x, y: h + y[1:]), (TensorSpec("x", (length, 8)), spec))
     (engine,) = PATHS[path](case, "openvino").build.engines
-    assert [(i.min, i.opt, i.max) for i in engine.inputs] == [
-        ((2, 8), (6, 8), (20, 8)),
-        ((3, 8), (7, 8), (21, 8)),
-    ]
+    x, y = ((i.min, i.opt, i.max) for i in engine.inputs)
+    assert x == ((2, 8), (6, 8), (20, 8))
+    assert y == ((3, 8), (7, 8), (21, 8))
     with pytest.raises(RuntimeError, match="incompatible"):
         compiled_model(path, case)(torch.zeros(21, 8), torch.zeros(22, 8))
 
@@ -239,18 +228,11 @@ def compiled_model(path, case):
     return function(case.model, case, "openvino", settings("openvino", CPU, None))
 
 
-def test_just_in_time_ranges_are_those_that_dynamo_guards(masked):
+def test_just_in_time_ranges_are_those_that_dynamo_guards():
     dynamic, static = PATHS["jit"](case_of(lambda h, x, y: h + y), "openvino").build.engines
     assert {(i.min, i.opt, i.max) for i in dynamic.inputs} == {((2, 8), (4, 8), (16, 8))}
     assert {(i.min, i.opt, i.max) for i in static.inputs} == {((1, 8), (1, 8), (1, 8))}
     assert all(engine.operators > 0 for engine in (dynamic, static))
-
-
-def test_two_dimensions_on_two_inputs(masked, path, agrees, built):
-    program = built(path, "openvino", masked)
-    for batch in (1, 2, 4):
-        for length in (1, 4, 9):
-            assert agrees(program, {"batch": batch, "length": length})
 
 
 def test_a_size_that_is_a_sum_is_served_just_in_time():
@@ -283,12 +265,6 @@ def test_a_decision_on_values_is_refused_where_it_would_be_traced_away():
     assert "values are not known while tracing" in refusal("export", case)
 
 
-def test_what_has_nothing_to_do_with_tracing_is_not_blamed_on_it():
-    wrong = case_of(lambda h, x, y: h + y)
-    message = refusal("input", wrong, {"INFERENCE_PRECISION_HINT": "bf16"})
-    assert "racing" not in message
-
-
 # ---- precision and numbers --------------------------------------------------------------------------------------
 
 
@@ -311,11 +287,13 @@ def test_lower_precisions_agree_and_a_cpu_without_them_is_named(seed, path, prec
     assert any(f"this CPU has no {precision}" in note for note in program.build.notes) is not has_it
 
 
-def test_a_precision_that_openvino_would_not_take_is_refused(seed):
+@pytest.mark.parametrize("path", AHEAD_OF_TIME)
+def test_a_precision_that_openvino_would_not_take_is_refused_and_not_blamed_on_tracing(path, seed):
     if "fp16" in openvino.precisions():
         pytest.skip("this CPU has float16")
-    message = refusal("export", seed, {"INFERENCE_PRECISION_HINT": "f16"})
+    message = refusal(path, seed, {"INFERENCE_PRECISION_HINT": "f16"})
     assert "INFERENCE_PRECISION_HINT is f16, and on this CPU OpenVINO would compute in" in message
+    assert "racing" not in message
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -341,16 +319,8 @@ def test_whole_numbers_beyond_32_bits_are_refused_and_the_limit_is_noted(path):
 # ---- refused with the reason ------------------------------------------------------------------------------------
 
 
-class Writes(nn.Module):
-    def forward(self, x):
-        x += 1
-        return x * 2
-
-
 def test_a_model_that_writes_into_its_inputs_is_refused(path):
-    case = Case("writes", Writes(), (TensorSpec("x", (BATCH, 3)),))
-    with pytest.raises(BuildError, match="leaves other numbers in its inputs"):
-        PATHS[path](case, "openvino")
+    assert "leaves other numbers in its inputs" in refusal(path, case_of(lambda h, x, y: h + y.add_(1)))
 
 
 class Autocast(nn.Module):
@@ -369,15 +339,9 @@ def test_autocast_is_refused_just_in_time_in_words():
         PATHS["jit"](Case("autocast", Autocast(), (TensorSpec("x", (BATCH, 8)),)), "openvino")
 
 
-class Halves(nn.Module):
-    def forward(self, x):
-        return x + nn.functional.avg_pool1d(x, 2).repeat_interleave(2, dim=-1)
-
-
 def test_sizes_that_the_model_does_not_take_are_told_where_a_trace_has_no_guard():
-    case = Case("halves", Halves(), (TensorSpec("x", (1, 2, DynamicDim("length", 4, 8, 20))),))
-    with pytest.raises(BuildError, match="only multiples of 2 in length"):
-        PATHS["input"](case, "openvino")
+    case = case_of(lambda h, x, y: h[: len(h) // 2] + h[len(h) // 2 :], batch=(4, 8, 20))
+    assert "only multiples of 2 in batch" in refusal("input", case)
 
 
 class Attention(nn.Module):
@@ -398,7 +362,6 @@ def test_what_it_makes_of_a_row_without_anything_to_attend_to_is_noted(path):
 def test_an_operator_without_a_conversion_is_named(path):
     message = refusal(path, case_of(lambda h, x, y: torch.view_as_real(torch.complex(h, h) * torch.complex(y, y))))
     assert "OpenVINO cannot convert aten.complex.default" in message
-    assert "inductor or eager" in message
 
 
 def test_results_that_conversion_trips_over_are_told_in_words():
@@ -407,25 +370,16 @@ def test_results_that_conversion_trips_over_are_told_in_words():
     assert "the result holds a str" in refusal("export", case_of(lambda h, x, y: (h, "text")))
 
 
-def test_a_graphics_card_is_refused_in_one_sentence():
-    reason = openvino.why_not(torch.device("cuda:0"))
-    assert reason == "OpenVINO is used for CPUs here, and the model is on cuda:0; use device 'cpu'."
-
-
-def test_an_installation_that_is_missing_or_broken_is_one_sentence(monkeypatch):
+def test_a_graphics_card_or_an_installation_that_is_missing_or_broken_is_one_sentence(monkeypatch):
+    assert "the model is on cuda:0; use device 'cpu'." in openvino.why_not(torch.device("cuda:0"))
     with monkeypatch.context() as patch:
         patch.setattr(openvino.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(BackendUnavailable, match=r"openvino is not installed; `pip install openvino`\.$"):
             choose("openvino", "cpu")
-
-    def broken():
-        raise ImportError("libtbb.so.12: cannot open shared object file\nmore")
-
+    broken = mock.Mock(side_effect=ImportError("libtbb.so.12: cannot open shared object file\nmore"))
     monkeypatch.setattr(openvino, "_core", broken)
-    assert openvino.why_not(CPU) == (
-        "openvino is installed but cannot be used (libtbb.so.12: cannot open shared object file); "
-        "`pip install openvino`."
-    )
+    reason = openvino.why_not(CPU)
+    assert "cannot be used (libtbb.so.12: cannot open shared object file); `pip" in reason
 
 
 # ---- options ----------------------------------------------------------------------------------------------------
@@ -454,25 +408,18 @@ def test_an_option_reaches_openvino(seed, path):
 # ---- files ------------------------------------------------------------------------------------------------------
 
 
-def test_a_saved_program_is_loaded_with_its_precision_and_with_the_threads_of_the_process(tmp_path):
+def test_a_saved_program_is_loaded_with_its_precision_and_with_the_threads_of_the_process(tmp_path, monkeypatch):
     case = case_of(lambda h, x, y: {"b": h, "n": x.shape[0], "none": None})
-    program = PATHS["export"](case, "openvino")
-    saving.save(program, tmp_path / "layer.dynpt")
-    models, original = [], openvino.OpenVINOModel
-
-    def noted(compiled):
-        models.append(compiled)
-        return original(compiled)
-
+    saving.save(PATHS["export"](case, "openvino"), tmp_path / "layer.dynpt")
+    model = mock.Mock(wraps=openvino.OpenVINOModel)
+    monkeypatch.setattr(openvino, "OpenVINOModel", model)
     before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        openvino.OpenVINOModel = noted
-        torch.set_num_threads(1)
         loaded = saving.load(tmp_path / "layer.dynpt")
     finally:
-        openvino.OpenVINOModel = original
         torch.set_num_threads(before)
-    (compiled,) = models
+    (compiled,) = model.call_args.args
     assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     inputs = case.example(9, seed=1)

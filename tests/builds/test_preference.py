@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tutorial_lib import BackendUnavailable, choose, status
+from tutorial_lib import BackendUnavailable, choose
 from tutorial_lib.builds.backends import BACKENDS, preference, statuses
 from tutorial_lib.builds.backends import selection as selection_module
 from tutorial_lib.builds.backends.preference import Comparison
@@ -24,10 +24,11 @@ def both_work(monkeypatch, tmp_path):
     monkeypatch.setattr(selection_module.openvino, "why_not", lambda device: None)
 
 
-def test_without_a_measurement_the_order_is_fixed():
+def test_without_a_measurement_the_order_is_fixed_and_asking_makes_none(tmp_path):
     assert preference.comparison_here() is None
     assert choose("auto", "cpu")[0] == "inductor"
     assert tuple(s.name for s in statuses("cpu")) == BACKENDS
+    assert preference.FILE not in os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize(("comparison", "taken"), [(FASTER, "openvino"), (SLOWER, "inductor"), (EQUAL, "inductor")])
@@ -53,7 +54,7 @@ def test_what_was_measured_does_not_hold_on_another_machine_or_with_other_versio
     assert choose("auto", "cpu")[0] == "openvino", "the other machine's result took its place"
 
 
-def test_a_measurement_says_nothing_about_a_gpu(monkeypatch):
+def test_a_measurement_says_nothing_about_a_gpu():
     preference.remember(FASTER)
     assert selection_module.order(selection_module.torch.device("cuda:0")) == BACKENDS
 
@@ -85,9 +86,3 @@ def test_an_environment_that_names_what_does_not_work_is_one_sentence(monkeypatc
     monkeypatch.setenv(preference.VARIABLE, "inductor")
     with pytest.raises(BackendUnavailable, match=r"^TUTORIAL_LIB_BACKEND=inductor: backend inductor: there is no com"):
         choose("auto", "cpu")
-
-
-def test_nothing_is_measured_by_asking(tmp_path):
-    choose("auto", "cpu")
-    status("openvino", "cpu")
-    assert preference.FILE not in os.listdir(tmp_path)

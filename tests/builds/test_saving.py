@@ -19,13 +19,14 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from tutorial_lib import PATHS, Case, DynamicDim, OutOfRange, Reference, ShapeError, TensorSpec, status
+from tutorial_lib import PATHS, BuildError, Case, DynamicDim, OutOfRange, Reference, ShapeError, TensorSpec, status
 from tutorial_lib.builds import saving
 from tutorial_lib.builds.backends import inductor as inductor_module
 from tutorial_lib.builds.backends import tensorrt
 from tutorial_lib.core import precision
 
 ROOT = Path(__file__).parents[2]
+FULL_DISK = mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
 def temporary_folders():
@@ -107,14 +108,8 @@ def test_a_program_is_the_same_in_another_process(key, programs, elsewhere):
     assert report["notes"][0].startswith("loaded from ")
     assert f"built on {program.build.device}, saved 20" in report["notes"][0]
     assert {**report, "notes": []} == json.loads(json.dumps(program.build.to_dict()))
-
-
-@pytest.mark.slow
-def test_a_loaded_program_says_what_it_is_and_leaves_nothing_behind(elsewhere):
-    answer = answers(elsewhere)
-    shown = answer["programs"]["masked-input-eager"]["repr"]
-    assert shown == "<Loaded masked: input with eager, batch 1/2/4, length 1/5/9>"
-    assert answer["left"] == []
+    assert answer["repr"].startswith(f"<Loaded {report['case']}: {key[1]} with {key[2]}, batch 1/")
+    assert answers(elsewhere)["left"] == []
 
 
 # ---- this process -----------------------------------------------------------------------------------------------
@@ -170,30 +165,40 @@ def test_precision_stays_with_the_program(seed, tmp_path, monkeypatch):
         assert torch.backends.cuda.matmul.allow_tf32
 
 
-@pytest.fixture
-def package(built, seed, inductor):
-    """A program of Inductor's; a test that looks at temporary folders asks for this first."""
-    return built("export", inductor, seed)
-
-
 @pytest.mark.slow
-def test_a_package_is_unpacked_only_as_long_as_its_program_lives(package, seed, tmp_path, own_temporary_folder):
-    saving.save(package, tmp_path / "seed.dynpt")
+def test_temporary_folders_last_as_long_as_their_programs(inductor, tmp_path, own_temporary_folder):
+    case = Case("linear", nn.Linear(4, 3), (TensorSpec("input", (DynamicDim("batch", 2, 3, 4), 4)),))
+    program, file = PATHS["export"](case, inductor), tmp_path / "linear.dynpt"
+    of_program = temporary_folders()
+    assert any(name.startswith("tutorial_lib-") for name in of_program)
+    saving.save(program, file)
+    assert temporary_folders() == of_program
+    del program
+    gc.collect()
     assert temporary_folders() == set()
-    loaded = saving.load(tmp_path / "seed.dynpt")
+    loaded = saving.load(file)
     assert all(name.startswith("aotinductor_") for name in temporary_folders())
-    (tmp_path / "seed.dynpt").unlink()
-    assert loaded(*seed.example(3)).shape[0] == 3
+    file.unlink()
+    assert loaded(*case.example(3)).shape[0] == 3
     del loaded
     gc.collect()
     assert temporary_folders() == set()
 
 
 @pytest.mark.slow
-def test_options_of_a_loaded_program_read_as_they_did(package, tmp_path):
-    saving.save(package, tmp_path / "seed.dynpt")
-    options = saving.load(tmp_path / "seed.dynpt").build.options
-    assert {name: repr(value) for name, value in options.items()} == package.build.to_dict()["options"]
+def test_no_temporary_folder_is_left_by_a_build_that_fails(seed, inductor, own_temporary_folder, monkeypatch):
+    folders = []
+
+    def fails(exported, package_path):
+        folders.append(Path(package_path).parent)
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", fails)
+    with pytest.raises(BuildError, match="the disk is on fire"):
+        PATHS["input"](seed, inductor)
+    gc.collect()
+    assert folders  # two where the build is tried again without freezing
+    assert temporary_folders() == set()
 
 
 # ---- what cannot be saved ---------------------------------------------------------------------------------------
@@ -211,13 +216,9 @@ def not_saved(program, path):
     return said
 
 
-def test_what_was_built_just_in_time_cannot_be_saved(built, seed, tmp_path, own_temporary_folder):
-    said = not_saved(built("jit", "eager", seed), tmp_path / "seed.dynpt")
-    assert "jit path" in said
+def test_what_no_path_built_ahead_of_time_cannot_be_saved(program, saved, built, seed):
+    said = not_saved(built("jit", "eager", seed), saved)
     assert "build with paths.export or paths.input" in said
-
-
-def test_a_loaded_program_is_copied_instead(program, saved):
     assert "copy the file" in not_saved(saving.load(saved), saved)
     assert "a Linear cannot be saved; give what a path returned" in not_saved(torch.nn.Linear(1, 1), saved)
 
@@ -230,8 +231,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(program, place, tmp_path
 
 def test_a_disk_that_is_full_leaves_the_old_file(program, saved, monkeypatch):
     before = saved.read_bytes()
-    full = mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", FULL_DISK)
     assert "No space left on device" in not_saved(program, saved)
     assert saved.read_bytes() == before
 
@@ -293,11 +293,20 @@ def signed(contents):
     return packed({**contents, "SHA256SUMS": "".join(sums)})
 
 
-def told(saved, change):
-    """The file with another ``about.json``, and digests that fit."""
+MISSING = object()
+
+
+def told(saved, changes):
+    """The file with other values in ``about.json``, each by its place, and digests that fit."""
     contents = members(saved.read_bytes())
     metadata = json.loads(contents["about.json"])
-    change(metadata)
+    for place, value in changes.items():
+        holder, keys = metadata, [int(key) if key.isdigit() else key for key in place.split(".")]
+        for key in keys[:-1]:
+            holder = holder[key]
+        holder[keys[-1]] = value
+        if value is MISSING:
+            del holder[keys[-1]]
     return signed({**contents, "about.json": json.dumps(metadata).encode()})
 
 
@@ -310,11 +319,11 @@ def test_digests_are_those_of_sha256sum(saved):
         assert hashlib.sha256(contents[name]).hexdigest() == digest
 
 
-@pytest.mark.parametrize("length", [0, 3, 4, 100, 2000, 0.5, -1, -10, -30, -300])
+@pytest.mark.parametrize("length", [0, 4, 100, 0.5, -1, -300])
 def test_a_file_that_is_cut_off_is_refused(saved, refused, length):
     content = saved.read_bytes()
     said = refused(content[: int(length * len(content)) if isinstance(length, float) else length])
-    assert said.startswith("is damaged (" if abs(length) not in (0, 3, 4) else "is not an artefact;")
+    assert said.startswith("is damaged (" if length not in (0, 4) else "is not an artefact;")
 
 
 def test_a_flipped_byte_is_refused_wherever_it_lies_or_changes_nothing(saved, monkeypatch):
@@ -322,7 +331,7 @@ def test_a_flipped_byte_is_refused_wherever_it_lies_or_changes_nothing(saved, mo
     monkeypatch.setattr(saving, "_loaded", lambda file, backend, device: loaded.append(file.read_bytes()))
     content = saved.read_bytes()
     expected, size = members(content)["program.pt2"], len(content)
-    places = {*range(0, 120, 3), *range(0, size, size // 150), *range(size - 260, size, 2)}
+    places = {*range(0, 120, 5), *range(0, size, size // 60), *range(size - 260, size, 5)}
     harmless = 0
     for place in sorted(places):
         saved.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
@@ -347,7 +356,7 @@ def test_content_that_was_changed_with_its_checksum_is_refused(saved, refused):
         assert f"the digest of {name} is not the one that was noted" in said
 
 
-@pytest.mark.parametrize("schema", [0, 3, "1", None, [], {}])
+@pytest.mark.parametrize("schema", [0, 3, "1", None, []])
 def test_an_unknown_schema_is_refused_whatever_else_is_there(saved, refused, schema):
     said = refused(packed({"about.json": json.dumps({"schema": schema}), "../x": "x"}))
     assert f"has schema {schema!r}" in said
@@ -365,23 +374,20 @@ def test_another_kind_of_file_is_refused(saved, refused):
         assert "is not an artefact; give a file that saving.save wrote" in refused(content)
 
 
-@pytest.mark.parametrize("name", ["SHA256SUMS", "program.pt2"])
-def test_a_missing_member_is_refused(saved, refused, name):
+@pytest.mark.parametrize("missing", ["SHA256SUMS", "program.pt2"])
+def test_a_missing_member_is_refused(saved, refused, missing):
     contents = members(saved.read_bytes())
-    del contents[name]
+    del contents[missing]
     assert "damaged (it holds " in refused(packed(contents))
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "program.pt2/../../x"])
-def test_a_member_that_is_none_of_ours_is_refused(saved, refused, name):
-    assert name in refused(packed({**members(saved.read_bytes()), name: b"x"}))
-
-
-def test_a_member_that_is_there_twice_is_refused(saved, refused):
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "program.pt2/../../x", "program.pt2"])
+def test_a_member_that_is_none_of_ours_or_there_twice_is_refused(saved, refused, name):
     file = io.BytesIO(saved.read_bytes())
-    with zipfile.ZipFile(file, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
-        archive.writestr("program.pt2", b"x")
-    assert "program.pt2, program.pt2" in refused(file.getvalue())
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(name, b"x")
+    assert f"program.pt2, {name})" in refused(file.getvalue())
 
 
 def test_a_compressed_member_is_refused_since_it_may_be_larger_than_any_disk(saved, refused):
@@ -395,131 +401,87 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path, own_temporary_fold
 
 
 def test_no_room_to_unpack_is_one_sentence_that_does_not_blame_the_file(saved, refused, monkeypatch):
-    full = mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    monkeypatch.setattr(saving, "_extract_from", full)
+    monkeypatch.setattr(saving, "_extract_from", FULL_DISK)
     assert "could not be unpacked (No space left on device); make room" in refused(saved.read_bytes())
-
-
-def set_in(*keys, to):
-    def change(metadata):
-        for key in keys[:-1]:
-            metadata = metadata[key]
-        metadata[keys[-1]] = to
-
-    return change
-
-
-def of_another_version(backend, package, version):
-    def change(metadata):
-        metadata["build"]["backend"] = backend
-        metadata["build"]["versions"][package] = version
-
-    return change
-
-
-def compiled_for(change):
-    def both(metadata):
-        metadata["build"]["backend"] = "inductor"
-        change(metadata["machine"])
-
-    return both
 
 
 NO_DEVICE = f"cuda:{torch.cuda.device_count()}"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("backend", "place", "value", "said"),
     [
-        (of_another_version("inductor", "torch", "2.13.99"), "with torch 2.13.99, and here is "),
-        (of_another_version("eager", "torch", "2.0.1+cpu"), "with torch 2.0.1, and here is "),
-        (of_another_version("tensorrt", "torch-tensorrt", "2.13.99"), "with torch-tensorrt 2.13.99, and here is "),
-        (of_another_version("tensorrt", "tensorrt", "10.0.0"), "with tensorrt 10.0.0, and here is "),
-        (set_in("device", to=NO_DEVICE), f"for {NO_DEVICE} ("),
-        (
-            compiled_for(lambda machine: machine["instructions"].append("avx9000")),
-            "for a CPU with avx9000, which this one lacks",
-        ),
-        (compiled_for(set_in("system", to="darwin arm64")), "for darwin arm64, and this is "),
+        ("inductor", "build.versions.torch", "2.13.99", "with torch 2.13.99, and here is "),
+        ("eager", "build.versions.torch", "2.0.1+cpu", "with torch 2.0.1, and here is "),
+        ("tensorrt", "build.versions.torch-tensorrt", "2.13.99", "with torch-tensorrt 2.13.99, and here is "),
+        ("tensorrt", "build.versions.tensorrt", "10.0.0", "with tensorrt 10.0.0, and here is "),
+        ("eager", "device", NO_DEVICE, f"for {NO_DEVICE} ("),
+        ("inductor", "machine.instructions", ["avx9000"], "for a CPU with avx9000, which this one lacks"),
+        ("inductor", "machine.system", "darwin arm64", "for darwin arm64, and this is "),
     ],
 )
-def test_what_was_built_for_another_machine_or_version_is_refused_with_what_to_do(saved, refused, change, said):
-    message = refused(told(saved, change))
+def test_what_was_built_for_another_machine_or_version_is_refused_with_what_to_do(
+    saved, refused, backend, place, value, said
+):
+    message = refused(told(saved, {"build.backend": backend, place: value}))
     assert message.startswith(f"was built {said}")
     assert "; build it again here with paths.export(case, " in message
 
 
-def test_another_build_of_the_same_torch_is_not(saved):
-    version = torch.__version__.split("+")[0]
-    saved.write_bytes(told(saved, set_in("build", "versions", "torch", to=f"{version}+cu999")))
-    assert saving.load(saved).build.versions["torch"] == f"{version}+cu999"
-
-
 def test_another_gpu_is_refused(saved, refused, monkeypatch):
-    def change(metadata):
-        metadata["device"], metadata["build"]["backend"] = "cuda:0", "inductor"
-        metadata["machine"]["compute_capability"] = [8, 0]
-        metadata["build"]["versions"].pop("cuda", None)
-        if torch.version.cuda:
-            metadata["build"]["versions"]["cuda"] = torch.version.cuda
-
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert "was built for a GPU of compute capability 8.0, and this one has 9.0;" in refused(told(saved, change))
-
-
-@pytest.mark.slow
-def test_what_runs_no_native_code_may_move_to_another_processor(saved):
-    saved.write_bytes(told(saved, set_in("machine", "system", to="darwin arm64")))
-    assert saving.load(saved).build.case == "expand-reshape"
+    on_ampere = {"device": "cuda:0", "build.backend": "inductor", "machine.compute_capability": [8, 0]}
+    assert "was built for a GPU of compute capability 8.0, and this one has 9.0;" in refused(told(saved, on_ampere))
 
 
 def test_tensorrt_that_is_not_here_is_refused_with_its_reason(saved, refused):
     if tensorrt.why_not(torch.device("cpu")) is None:
         pytest.skip("tensorrt works on a CPU here")
-    assert "was built by tensorrt, and here " in refused(told(saved, set_in("build", "backend", to="tensorrt")))
+    assert "was built by tensorrt, and here " in refused(told(saved, {"build.backend": "tensorrt"}))
+
+
+def test_another_build_of_the_same_torch_may_load_it_and_another_processor_where_no_native_code_is(saved):
+    version = f"{torch.__version__.split('+')[0]}+cu999"
+    saved.write_bytes(told(saved, {"build.versions.torch": version, "machine.system": "darwin arm64"}))
+    assert saving.load(saved).build.versions["torch"] == version
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("place", "value"),
     [
-        set_in("device", to="abc"),
-        set_in("device", to=5.5),
-        set_in("precision", to="fp8"),
-        set_in("inputs", to=None),
-        set_in("inputs", 0, "dtype", to="load"),
-        set_in("inputs", 0, "dtype", to=7),
-        set_in("inputs", 0, "name", to="not a name"),
-        set_in("inputs", 0, "shape", 0, "max", to=2),
-        set_in("inputs", 0, "shape", 1, to=-1),
-        set_in("machine", to=[]),
-        set_in("machine", "instructions", to=5),
-        set_in("build", to=None),
-        set_in("build", "backend", to="xla"),
-        set_in("build", "seconds", to="long"),
-        set_in("build", "engines", 0, "inputs", to=[{}]),
-        set_in("build", "surprise", to=1),
-        lambda metadata: metadata.pop("saved"),
-        lambda metadata: metadata.pop("inputs"),
+        ("saved", MISSING),
+        ("device", "abc"),
+        ("device", 5.5),
+        ("precision", "fp8"),
+        ("inputs", None),
+        ("inputs.0.dtype", "load"),
+        ("inputs.0.dtype", 7),
+        ("inputs.0.name", "not a name"),
+        ("inputs.0.shape.0.max", 2),
+        ("machine", []),
+        ("build", None),
+        ("build.backend", "xla"),
+        ("build.surprise", 1),
     ],
 )
-def test_metadata_that_mean_nothing_are_refused(saved, refused, change):
-    assert "is damaged (about.json cannot be understood: " in refused(told(saved, change))
+def test_metadata_that_mean_nothing_are_refused(saved, refused, place, value):
+    assert "is damaged (about.json cannot be understood: " in refused(told(saved, {place: value}))
 
 
 @pytest.mark.slow
-def test_code_that_cannot_be_loaded_is_one_sentence_and_leaves_nothing(package, tmp_path, own_temporary_folder):
+def test_code_that_cannot_be_loaded_is_one_sentence_and_leaves_nothing(built, seed, inductor, request, tmp_path):
     file = tmp_path / "seed.dynpt"
-    saving.save(package, file)
+    saving.save(built("export", inductor, seed), file)  # before there is another temporary folder
+    request.getfixturevalue("own_temporary_folder")
     contents = members(file.read_bytes())
     code = members(contents["program.pt2"])
     broken = packed({name: b"?" if name.endswith(".so") else content for name, content in code.items()})
     file.write_bytes(signed({**contents, "program.pt2": broken}))
-    before = temporary_folders()
     with pytest.raises(saving.ArtefactError, match=r"could not be loaded by inductor \(RuntimeError: .*build it") as e:
         saving.load(file)
     assert "\n" not in str(e.value)
-    assert temporary_folders() == before
+    assert temporary_folders() == set()
 
 
 class Scores(dict):

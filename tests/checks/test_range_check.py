@@ -27,22 +27,14 @@ def inference_tensor():
         return right()
 
 
-def padded():
-    return torch.zeros(4, 3, 6, device=DEVICE)[..., :5]
-
-
 WRONG = {  # each differs from right() in this one property
     "fixed size": (lambda: torch.zeros(4, 3, 6, device=DEVICE), ["x has size 6 in dim 2", "fixed at 5"]),
     "rank": (lambda: torch.zeros(4, 15, device=DEVICE), ["2 dimensions", "(4, 15)", "[batch, 3, 5]"]),
-    "higher rank": (lambda: right()[None], ["4 dimensions", "[batch, 3, 5]"]),
     "scalar": (lambda: torch.tensor(1.0, device=DEVICE), ["0 dimensions"]),
     "dtype": (lambda: right().double(), ["torch.float64", "x.to(torch.float32)"]),
-    "half": (lambda: right().bfloat16(), ["torch.bfloat16", "torch.float32"]),
     "device": (lambda: right().to("meta"), ["on meta", f"x.to('{DEVICE}')"]),
     "transposed": (lambda: torch.zeros(4, 5, 3, device=DEVICE).mT, ["(15, 1, 3)", "x.contiguous()"]),
-    "padded": (padded, ["(18, 6, 1)", "x.contiguous()"]),
     "expanded": (lambda: right(1).expand(4, -1, -1), ["not contiguous", "x.contiguous()"]),
-    "every other row": (lambda: right(8)[::2], ["not contiguous", "x.contiguous()"]),
     "requires grad": (lambda: right().requires_grad_(), ["requires grad", "x.detach()"]),
     "parameter": (lambda: torch.nn.Parameter(right()), ["requires grad", "x.detach()"]),
     "inference tensor": (inference_tensor, ["inference_mode", "x.clone()"]),
@@ -51,20 +43,15 @@ WRONG = {  # each differs from right() in this one property
     "nested": (lambda: torch.nested.as_nested_tensor([right()[0]] * 4), ["x"]),
     "lazily negated": (lambda: torch._neg_view(right()), ["x"]),
     "array": (lambda: np.zeros((4, 3, 5), np.float32), ["ndarray", "torch.Tensor"]),
-    "list": (lambda: [[0.0]], ["list", "torch.Tensor"]),
     "nothing": (lambda: None, ["NoneType", "torch.Tensor"]),
 }
 
 
 @pytest.mark.filterwarnings("ignore:.*nested tensors:UserWarning")
 @pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("after_a_right_call", [False, True], ids=["first", "after a right one"])
-def test_a_wrong_input_is_refused_in_one_sentence(wrong, after_a_right_call):
+def test_a_wrong_input_is_refused_in_one_sentence_before_and_after_a_right_one(wrong):
     make, words = WRONG[wrong]
     check = guard()
-    if after_a_right_call:  # the guard remembers what it accepted
-        check([right()])
-        check([right()])
     for _ in range(2):
         with pytest.raises(ShapeError) as refused:
             check([make()])
@@ -72,43 +59,28 @@ def test_a_wrong_input_is_refused_in_one_sentence(wrong, after_a_right_call):
         assert not isinstance(refused.value, OutOfRange)
         assert all(word in message for word in words), message
         assert "\n" not in message
-        assert message.endswith(".")
-    check([right()])
+        check([right()])  # the guard remembers what it accepted
+        check([right()])
 
 
-@pytest.mark.parametrize("batch", [2, 3, 4, 8])
-def test_every_size_in_range_is_accepted_again_and_again(batch):
+def test_every_size_in_range_is_accepted_again_and_again_and_no_other():
     check = guard()
     for _ in range(3):
-        check([right(batch)])
-
-
-@pytest.mark.parametrize("batch", [0, 1, 9, 100])
-def test_a_size_out_of_range_is_refused_with_dim_value_and_range(batch):
-    check = guard()
-    check([right()])
-    for _ in range(2):
-        with pytest.raises(OutOfRange) as refused:
+        for batch in (2, 3, 4, 8):
             check([right(batch)])
-        message = str(refused.value)
-        assert f"batch is {batch} on x" in message
-        assert "2 to 8" in message
-        assert "\n" not in message
-
-
-def test_a_dim_with_a_range_of_one_size_is_out_of_range_at_any_other():
-    check = guard(TensorSpec("x", (DynamicDim("batch", 4, 4, 4), 3, 5)))
-    check([right()])
+        for batch in (0, 1, 9, 100):
+            with pytest.raises(OutOfRange, match=rf"^batch is {batch} on x; .* 2 to 8"):
+                check([right(batch)])
+    fixed = guard(TensorSpec("x", (DynamicDim("batch", 4, 4, 4), 3, 5)))
+    fixed([right()])
     with pytest.raises(OutOfRange, match=r"batch is 3 on x.* built for 4:"):
-        check([right(3)])
+        fixed([right(3)])
 
 
-@pytest.mark.parametrize("count", [0, 2, 3])
-def test_the_number_of_inputs_is_checked(count):
-    check = guard()
-    check([right()])
-    with pytest.raises(ShapeError, match=rf"{count} inputs.* takes 1 \(x\)"):
-        check([right()] * count)
+def test_the_number_of_inputs_is_checked():
+    for count in (0, 2):
+        with pytest.raises(ShapeError, match=rf"{count} inputs.* takes 1 \(x\)"):
+            guard()([right()] * count)
 
 
 def test_a_wrong_tensor_is_never_called_out_of_range():
@@ -129,7 +101,7 @@ def pair(x, mask):
     return [torch.zeros(x, device=DEVICE), torch.zeros(mask, device=DEVICE)]
 
 
-def test_a_shared_dim_has_to_be_one_size(shared):
+def test_a_shared_dim_has_to_be_one_size_in_its_own_range(shared):
     shared(pair((4, 5, 3), (5, 4)))
     for _ in range(2):
         with pytest.raises(ShapeError, match="batch is 4 on x but 3 on mask"):
@@ -137,16 +109,10 @@ def test_a_shared_dim_has_to_be_one_size(shared):
         with pytest.raises(ShapeError, match="length is 5 on x but 6 on mask"):
             shared(pair((4, 5, 3), (6, 4)))
     shared(pair((3, 6, 3), (6, 3)))
-
-
-def test_every_dim_has_its_own_range(shared):
     with pytest.raises(OutOfRange, match=r"length is 7 on x.* 2 to 6"):
         shared(pair((4, 7, 3), (7, 4)))
     with pytest.raises(OutOfRange, match=r"batch is 9 on x.* 1 to 8"):
         shared(pair((9, 4, 3), (4, 9)))
-
-
-def test_a_wrong_second_input_is_refused_by_its_name(shared):
     x, mask = pair((4, 5, 3), (5, 4))
     with pytest.raises(ShapeError, match=r"mask is torch\.float64"):
         shared([x, mask.double()])
@@ -161,42 +127,23 @@ def test_two_axes_of_one_tensor_that_share_a_dim_have_to_be_one_size():
 
 
 def test_what_looks_unusual_but_is_right_is_accepted():
-    check = guard()
+    check = guard(TensorSpec("x", (DynamicDim("batch", 1, 4, 8), 3, 5)))
     check([torch.nn.Parameter(right(), requires_grad=False)])
     check([torch.zeros(100, device=DEVICE)[7:67].view(4, 3, 5)])  # in the middle of a larger buffer
     check([right(8)[2:6]])
-    one = guard(TensorSpec("x", (DynamicDim("batch", 1, 4, 8), 3, 5)))
-    one([right().narrow(0, 2, 1)])
-
-
-def test_the_stride_of_a_dim_of_size_one_means_nothing():
-    check = guard(TensorSpec("x", (DynamicDim("batch", 1, 4, 8), 3, 5)))
-    for stride in (15, 5, 1, 1000):
+    check([right().narrow(0, 2, 1)])
+    for stride in (15, 5, 1, 1000):  # that of a dim of size one means nothing
         check([torch.zeros(2000, device=DEVICE).as_strided((1, 3, 5), (stride, 5, 1))])
 
 
-def test_a_right_tensor_is_accepted_after_a_wrong_one_of_the_same_shape():
-    check = guard()
-    for make, _ in (WRONG["transposed"], WRONG["requires grad"], WRONG["dtype"]):
-        with pytest.raises(ShapeError):
-            check([make()])
-        check([right()])
-
-
-def test_the_memory_of_accepted_inputs_is_bounded(monkeypatch):
+def test_the_memory_of_accepted_inputs_is_bounded_and_holds_none_that_was_refused(monkeypatch):
     monkeypatch.setattr(guard_module, "REMEMBERED", 16)
     check = guard(TensorSpec("x", (DynamicDim("batch", 1, 4, 1000), 3)))
     for batch in range(1, 101):
         for _ in range(2):
             check([torch.zeros(batch, 3, device=DEVICE)])
         assert len(check._accepted) <= 16
+    before = set(check._accepted)
     with pytest.raises(OutOfRange):
         check([torch.zeros(1001, 3, device=DEVICE)])
-
-
-def test_refused_inputs_are_not_remembered():
-    check = guard()
-    for batch in range(9, 60):
-        with pytest.raises(OutOfRange):
-            check([right(batch)])
-    assert len(check._accepted) == 0
+    assert check._accepted == before

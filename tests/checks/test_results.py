@@ -45,8 +45,6 @@ def test_every_container_is_taken_apart_with_the_place_of_each_part():
 def test_a_class_of_ones_own_is_named_with_its_place():
     with pytest.raises(UncomparableResult, match=r"result\['box'\] is a Anything"):
         leaves({"box": Anything()})
-    with pytest.raises(UncomparableResult, match="Anything"):
-        compare(Anything(), Anything(), None)
 
 
 def test_another_kind_than_eagers_is_named():
@@ -63,21 +61,10 @@ def test_another_kind_than_eagers_is_named():
             check_form(given, expected)
 
 
-@pytest.mark.parametrize("wrap", [lambda t: Boxes(t, 3), lambda t: Scores(t), lambda t: {"logits": t, "more": [t]}])
-def test_a_wrong_number_is_seen_in_any_container(wrap):
-    true = torch.randn(4, 5, dtype=torch.float64)
-    eager = true.float()
-    assert compare(wrap(eager), wrap(eager), wrap(true)).agrees
-    assert not compare(wrap(eager * 1.01), wrap(eager), wrap(true)).agrees
-
-
-def test_a_python_number_has_to_be_equal():
+def test_whole_numbers_have_to_be_equal_also_beyond_those_of_float64():
     tensor = torch.ones(2)
     assert compare((tensor, 4), (tensor, 4), (tensor.double(), 4)).agrees
     assert not compare((tensor, 5), (tensor, 4), (tensor.double(), 4)).agrees
-
-
-def test_whole_numbers_beyond_those_of_float64_are_told_apart():
     eager = torch.tensor([2**60, 7])
     assert compare(eager.clone(), eager, eager).agrees
     assert not compare(eager + torch.tensor([1, 0]), eager, eager).agrees
@@ -171,19 +158,15 @@ def test_code_of_inductor_gives_sizes_back_as_python_ints_also_after_loading(ind
 
 def test_a_dataclass_is_compared_just_in_time():
     class Head(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(6, 4)
-
         def forward(self, x):
-            return Scores(self.linear(x), (x * 2,))
+            return Scores(x.exp(), (x * 2,))
 
     case = Case("head", Head(), (TensorSpec("x", (DynamicDim("batch", 2, 3, 8), 6)),))
-    program = PATHS["jit"](case, "eager")
-    inputs = case.example()
-    assert isinstance(program(*inputs), Scores)
-    assert Reference(case).compare(program(*inputs), inputs).agrees
-    assert not Reference(case).compare(Scores(program(*inputs).logits + 1, (inputs[0] * 2,)), inputs).agrees
+    inputs, reference = case.example(), Reference(case)
+    scores = PATHS["jit"](case, "eager")(*inputs)
+    assert isinstance(scores, Scores)
+    assert reference.compare(scores, inputs).agrees
+    assert not reference.compare(Scores(scores.logits + 1, scores.hidden), inputs).agrees
 
 
 def test_a_result_that_cannot_be_compared_is_one_sentence_at_the_build():

@@ -10,147 +10,128 @@ from tutorial_lib.checks.state import WritesState, refuse_state, refuse_writes, 
 
 
 class Keeps(nn.Module):
-    def __init__(self):
+    """A linear layer, plus what a function gives of the model, which holds state, and x."""
+
+    def __init__(self, compute):
         super().__init__()
+        self.compute = compute
         self.linear = nn.Linear(6, 6)
         self.register_buffer("seen", torch.zeros(6))
         self.register_buffer("spread", torch.ones(6))
+        self.register_buffer("unused", torch.full((3,), torch.nan))
         self.plain = torch.zeros(6)
         self.calls = 0
         self.table = None
 
-
-class AddsUp(Keeps):
     def forward(self, x):
-        self.seen += 1
-        return self.linear(x) + self.seen
+        return self.linear(x) + self.compute(self, x)
 
 
-class WritesASlice(Keeps):
-    def forward(self, x):
-        self.seen[1:3] = x[0, :2]  # the same at every equal call
-        return self.linear(x) + self.seen
+def adds_up(model, x):
+    return model.seen.add_(1)
 
 
-class Replaces(Keeps):
-    def forward(self, x):
-        self.seen = self.seen + 1
-        return self.linear(x) + self.seen
+def writes_a_slice(model, x):
+    model.seen[1:3] = x[0, :2]  # the same at every equal call
+    return model.seen
 
 
-class TrainsItsNorm(Keeps):
-    def forward(self, x):
-        return nn.functional.batch_norm(self.linear(x), self.seen, self.spread, training=True)
+def replaces(model, x):
+    model.seen = model.seen + 1
+    return model.seen
 
 
-class PlainTensor(Keeps):
-    def forward(self, x):
-        self.plain.add_(1)
-        return self.linear(x) + self.plain
+def trains_its_norm(model, x):
+    return nn.functional.batch_norm(x, model.seen, model.spread, training=True)
 
 
-class Counts(Keeps):
-    def forward(self, x):
-        self.calls += 1
-        return self.linear(x) * self.calls
+def writes_a_plain_tensor(model, x):
+    return model.plain.add_(1)
 
 
-class Decays(Keeps):
-    def forward(self, x):
-        self.linear.weight.mul_(0.9)
-        return self.linear(x)
+def counts(model, x):
+    model.calls += 1
+    return x * model.calls
 
 
-STATE = {
-    AddsUp: "buffer seen",
-    WritesASlice: "buffer seen",
-    Replaces: "buffer seen",
-    TrainsItsNorm: "buffer seen",
-    PlainTensor: "attribute plain",
-    Counts: "attribute calls",
-    Decays: "parameter linear.weight",
+def decays(model, x):
+    return model.linear.weight.mul_(0.9).sum()
+
+
+def counts_for_itself(model, x):
+    model.calls += 1
+    return x
+
+
+def makes_its_table(model, x):
+    if model.table is None:
+        model.table = torch.ones(6)
+    return model.table
+
+
+def only_reads(model, x):
+    return model.seen
+
+
+IN_A_GRAPH = {
+    adds_up: "buffer seen",
+    writes_a_slice: "buffer seen",
+    replaces: "buffer seen",
+    trains_its_norm: "buffer seen",
+    decays: "parameter linear.weight",
 }
+STATE = {**IN_A_GRAPH, writes_a_plain_tensor: "attribute plain", counts: "attribute calls"}
 
 
-class CountsForItself(Keeps):
-    def forward(self, x):
-        self.calls += 1
-        return self.linear(x)
+def case_of(compute, batch=(2, 4, 16)):
+    return Case("keeper", Keeps(compute), (TensorSpec("x", (DynamicDim("batch", *batch), 6)),))
 
 
-class MakesItsTable(Keeps):
-    def forward(self, x):
-        if self.table is None:
-            self.table = torch.ones(6)
-        return self.linear(x) + self.table
-
-
-class OnlyReads(Keeps):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("unused", torch.full((3,), torch.nan))
-
-    def forward(self, x):
-        return self.linear(x) + self.seen
-
-
-def case_of(model_class):
-    return Case("keeper", model_class(), (TensorSpec("x", (DynamicDim("batch", 2, 4, 16), 6)),))
-
-
-@pytest.mark.parametrize("model_class", STATE)
-def test_a_model_with_state_is_refused_by_the_name_of_what_it_writes(model_class):
-    case = case_of(model_class)
+@pytest.mark.parametrize("compute", STATE)
+def test_a_model_with_state_is_refused_by_the_name_of_what_it_writes(compute):
+    case = case_of(compute)
     before = {name: tensor.clone() for name, tensor in case.model.state_dict().items()}
-    with pytest.raises(WritesState, match=f"keeper .* its {STATE[model_class]},.* pass it in"):
+    with pytest.raises(WritesState, match=f"keeper .* its {STATE[compute]},.* pass it in"):
         refuse_state(case.name, case.model, case.example())
-    assert all(torch.equal(before[name], tensor) for name, tensor in case.model.state_dict().items())
+    for name, tensor in case.model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
     assert case.model.calls == 0
 
 
-@pytest.mark.parametrize("model_class", [AddsUp, WritesASlice, Replaces, TrainsItsNorm, Decays])
-def test_the_graph_of_an_exported_model_tells_too(model_class):
-    case = case_of(model_class)
+@pytest.mark.parametrize("compute", IN_A_GRAPH)
+def test_the_graph_of_an_exported_model_tells_too(compute):
+    case = case_of(compute)
     dims = {"x": {0: torch.export.Dim("batch", min=2, max=16)}}
     with torch.no_grad():
         exported = torch.export.export(case.model, case.example(), dynamic_shapes=dims)
-    with pytest.raises(WritesState, match=STATE[model_class]):
+    with pytest.raises(WritesState, match=STATE[compute]):
         refuse_writes(case.name, exported)
 
 
-@pytest.mark.parametrize("model_class", [CountsForItself, MakesItsTable, OnlyReads])
-def test_what_no_result_depends_on_is_no_state(model_class):
-    case = case_of(model_class)
+@pytest.mark.parametrize("compute", [counts_for_itself, makes_its_table, only_reads])
+def test_what_no_result_depends_on_is_no_state(compute):
+    case = case_of(compute)
     refuse_state(case.name, case.model, case.example())
-    with torch.no_grad():
-        exported = torch.export.export(OnlyReads().eval(), case.example())
-    refuse_writes(case.name, exported)
+    if compute is only_reads:
+        with torch.no_grad():
+            refuse_writes(case.name, torch.export.export(case.model, case.example()))
 
 
-@pytest.mark.parametrize("model_class", [AddsUp, TrainsItsNorm])
-def test_every_path_refuses_it_before_anything_is_built(path, model_class):
-    case = case_of(model_class)
+def at_one_row(model, x):
+    return model.seen.add_(1) if x.shape[0] == 1 else model.seen
+
+
+@pytest.mark.parametrize(("compute", "batch"), [(adds_up, (2, 4, 16)), (at_one_row, (1, 4, 16))])
+def test_every_path_refuses_it_and_leaves_the_model_as_it_was(path, compute, batch):
+    case = case_of(compute, batch)
     with pytest.raises(BuildError, match="writes into its buffer seen") as refused:
         PATHS[path](case, "eager")
-    assert refused.value.engines == ()
-    assert not case.model.seen.any()
-
-
-def test_a_build_leaves_the_model_as_it_was(path):
-    class AtOneRow(Keeps):
-        def forward(self, x):
-            if x.shape[0] == 1:
-                self.seen.add_(1)
-            return self.linear(x) + self.seen
-
-    case = Case("at one row", AtOneRow(), (TensorSpec("x", (DynamicDim("batch", 1, 4, 16), 6)),))
-    with pytest.raises(BuildError, match="writes into its buffer seen"):
-        PATHS[path](case, "eager")
+    assert compute is at_one_row or refused.value.engines == ()
     assert not case.model.seen.any()
 
 
 def test_what_was_written_is_put_back():
-    model = OnlyReads()
+    model = Keeps(only_reads)
     with pytest.raises(WritesState, match="buffer seen at some sizes"), unchanged("m", model):
         model.seen.add_(3)
     assert not model.seen.any()

@@ -20,21 +20,21 @@ def test_percentiles_are_samples_that_were_seen_as_trtexec_takes_them():
     assert latency.median_ms == 5.5
 
 
-def test_throughput_counts_the_samples_of_a_batch():
-    assert of(2.0).summary(samples_per_call=8)["samples_per_second"] == 4000
-
-
 @pytest.mark.parametrize(
-    ("device", "spread", "unstable"), [("cpu", 0.05, False), ("cpu", 0.3, True), ("cuda", 0.05, True)]
+    ("device", "spread", "enqueue_ms", "warning"),
+    [
+        ("cpu", 0.05, None, None),
+        ("cpu", 0.3, None, "unstable"),
+        ("cuda", 0.05, 0.1, "unstable"),
+        ("cuda", 0, 0.5, None),
+        ("cuda", 0, 0.9, "host-bound"),
+    ],
 )
-def test_unstable_latencies_carry_a_warning_by_the_device_s_threshold(device, spread, unstable):
-    warning = of(1 - spread, 1 + spread, device=device, enqueue_ms=None if device == "cpu" else 0.1).warning
-    assert (warning is not None and "unstable" in warning) == unstable
-
-
-def test_a_gpu_that_waits_for_the_host_is_called_host_bound():
-    assert "host-bound" in of(1.0, device="cuda", enqueue_ms=0.9).warning
-    assert of(1.0, device="cuda", enqueue_ms=0.5).warning is None
+def test_a_spread_beyond_the_device_s_threshold_and_a_gpu_that_waits_for_the_host_are_warned_of(
+    device, spread, enqueue_ms, warning
+):
+    told = of(1 - spread, 1 + spread, device=device, enqueue_ms=enqueue_ms).warning
+    assert told is None if warning is None else told.startswith(warning)
 
 
 def test_speedup_is_taken_within_rounds_so_that_drift_does_not_count():
@@ -49,6 +49,7 @@ def test_each_call_has_as_many_samples_and_seconds_as_asked_for():
         assert len(times.samples) >= 4
         assert sum(times.samples) >= 20
         assert len(times.rounds) == len(latencies["a"].rounds)
+    assert speedup(latencies["b"], latencies["a"]) > 3
 
 
 def test_calls_are_interleaved_in_rounds_whose_order_changes():
@@ -58,19 +59,6 @@ def test_calls_are_interleaved_in_rounds_whose_order_changes():
     rounds = [[name for name, _ in itertools.groupby(seen[i : i + 8])] for i in range(len(seen) - 48, len(seen), 8)]
     assert all(sorted(order) == list("abcd") for order in rounds)
     assert len({tuple(order) for order in rounds}) > 1
-
-
-def test_a_slower_call_is_measured_as_slower():
-    calls = {"short": lambda: time.sleep(0.001), "long": lambda: time.sleep(0.03)}
-    latencies = measure(calls, min_samples=5, min_seconds=0)
-    assert speedup(latencies["long"], latencies["short"]) > 3
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
-def test_on_a_gpu_device_time_is_not_the_time_of_the_launch():
-    x = torch.randn(4096, 4096, device="cuda")
-    (latency,) = measure({"product": lambda: x @ x}, "cuda", min_samples=5, min_seconds=0.01).values()
-    assert latency.enqueue_ms < latency.median_ms
 
 
 def test_progress_is_told_of_every_group_of_calls():
@@ -93,14 +81,6 @@ def test_what_a_listener_raises_ends_the_measuring(listener):
 
     with pytest.raises(KeyboardInterrupt):
         measure({"a": lambda: None}, **{listener: stops})
-
-
-def test_after_every_round_the_latencies_so_far_are_told():
-    rounds = []
-    latencies = measure(dict.fromkeys("ab", lambda: None), min_samples=3, min_seconds=0, after_round=rounds.append)
-    assert [len(so_far["b"].rounds) for so_far in rounds] == [1, 2, 3]
-    assert all(latencies["b"].rounds[: len(so_far["b"].rounds)] == so_far["b"].rounds for so_far in rounds)
-    assert rounds[-1] == latencies
 
 
 def test_gradients_are_off_while_calls_run_and_as_before_afterwards():
@@ -150,7 +130,7 @@ def test_while_others_are_at_work_it_measures_again_and_the_quietest_session_cou
 
 def test_other_processes_are_counted_and_this_one_is_not():
     before, mine, start = latency.others_seconds(), time.process_time(), time.perf_counter()
-    while time.process_time() < mine + 0.5:
+    while time.process_time() < mine + 0.2:
         sum(range(10_000))
     cores = torch.multiprocessing.cpu_count()
-    assert -0.1 < latency.others_seconds() - before < cores * (time.perf_counter() - start) - 0.4
+    assert -0.1 < latency.others_seconds() - before < cores * (time.perf_counter() - start) - 0.1
