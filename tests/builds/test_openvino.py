@@ -152,6 +152,20 @@ def test_memory_of_results_is_used_again_once_nobody_has_them(path):
         assert (held == before).all()
 
 
+def test_results_of_many_calls_are_kept_and_outlive_their_program_which_has_few_requests():
+    case = case_of(lambda h, x, y: h + y)
+    program = compiled_model("export", case)
+    program.compiled = mock.Mock(wraps=program.compiled)
+    calls = [case.example(size, seed=size) for size in (2, 16, 4, 16, 1)]
+    kept, expected = [program(*inputs)[0] for inputs in calls], [case.eager(*inputs) for inputs in calls]
+    assert program.compiled.create_infer_request.call_count == openvino.HELD + 1
+    assert len({result.data_ptr() for result in kept}) == len(kept)
+    del program
+    gc.collect()
+    for result, eager in zip(kept, expected, strict=True):
+        assert_same(result, eager)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("path", PATHS)
 def test_a_program_does_not_change_with_the_weights_of_its_model(path, dtype):

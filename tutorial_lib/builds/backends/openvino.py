@@ -184,8 +184,6 @@ class OpenVINOModel:
 
     def __init__(self, compiled: Any) -> None:
         self.compiled = compiled
-        sources = [result.input_value(0).get_node() for result in compiled.get_runtime_model().get_results()]
-        self._returns_constants = any(_layer_type(source) == "Const" for source in sources)
         self._requests: list[Any] = []
         self._in_use: list[list[weakref.ref[Any]]] = []  # for each request the arrays of its last results
         self._lock = threading.Lock()  # OpenVINO runs one request of a program at a time
@@ -204,7 +202,7 @@ class OpenVINOModel:
             found = request.output_tensors
             arrays = [tensor.data for tensor in found]
             results = tuple(map(_as_torch, found, arrays))
-            if number == HELD or self._returns_constants or _share_memory(results, ordered):
+            if number == HELD or _share_memory(results, ordered):
                 return tuple(result.clone() for result in results)
             self._in_use[number] = list(map(weakref.ref, arrays))
             return results
