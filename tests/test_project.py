@@ -17,6 +17,7 @@ import pytest
 
 from tutorial_lib.builds.backends import tensorrt
 from tutorial_lib.cli.setup import LAB
+from tutorial_lib.engines.recording import why_not
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -142,7 +143,10 @@ def test_no_output_names_a_folder_of_the_machine_that_made_it(notebook):
 @pytest.mark.slow
 def test_the_python_examples_of_the_readme_and_the_docs_run(tmp_path):
     text = "\n".join(file.read_text() for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
-    examples = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)).replace('"inductor"', '"eager"')
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    if why_not():  # nothing builds engines here
+        blocks = [block for block in blocks if "engines.build(" not in block]
+    examples = "\n".join(blocks).replace('"inductor"', '"eager"')
     done = subprocess.run(
         [sys.executable, "-c", examples], capture_output=True, text=True, timeout=300, cwd=tmp_path, env=here()
     )
