@@ -14,6 +14,9 @@ from tutorial_lib.builds.backends import as_device
 # Also where a hand-made fault leaves OpenVINO's telemetry on: the test that is to notice works in a process of its own.
 sys.modules.setdefault("openvino_telemetry", None)
 
+# This one is for other processes. Debian's Python has imported a file of that name already, and pytest takes no second.
+collect_ignore = ["zoo/for_engines/sitecustomize.py"]
+
 # Derandomized: a run that fails fails again, here and elsewhere. No deadline: machines may be busy.
 hypothesis.settings.register_profile("tutorial", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("tutorial")

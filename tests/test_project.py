@@ -20,6 +20,7 @@ import pytest
 from tutorial_lib.builds.backends import tensorrt
 from tutorial_lib.cli import setup
 from tutorial_lib.cli.setup import LAB, Environment, Machine, SetupError
+from tutorial_lib.engines.recording import why_not
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -131,7 +132,10 @@ def test_a_package_lists_its_modules(package):
 @pytest.mark.slow
 def test_the_python_examples_of_the_readme_and_the_docs_run(tmp_path):
     text = "\n".join(file.read_text() for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
-    examples = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    if why_not():  # nothing builds engines here
+        blocks = [block for block in blocks if "engines.build(" not in block]
+    examples = "\n".join(blocks)
     for theirs, quick in {'"inductor"': '"eager"', "reshape(batch": "reshape(embed_dim=48, tokens=7, batch"}.items():
         assert theirs in examples
         examples = examples.replace(theirs, quick)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tutorial_lib import PATHS, OutOfRange, Reference, vit_any_size
+from tutorial_lib import PATHS, OutOfRange, Reference, status, vit_any_size
 from tutorial_lib.builds import saving
 from tutorial_lib.builds.backends import tensorrt
 
@@ -21,6 +21,8 @@ def case(masked):
 )
 def program(request, case):
     path, backend = request.param
+    if not (found := status(backend, case.device)).works:
+        pytest.skip(found.reason)
     return PATHS[path](case, backend)
 
 

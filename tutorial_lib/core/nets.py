@@ -243,7 +243,9 @@ class DecoderBlock(nn.Module):
         query = query.unflatten(1, (self.kv_heads, -1))  # [batch, kv_heads, heads per key head, new, head_dim]
         scores = torch.einsum("bkgnd,bktd->bkgnt", query, keys).float() / self.head_dim**0.5
         weights = scores.masked_fill(~attend[:, None], -torch.inf).softmax(dim=-1).to(values.dtype)
-        return torch.einsum("bkgnt,bktd->bkgnd", weights, values).flatten(1, 2)
+        # The heads become one axis while they are the last but one: any other order asks, in torch 2.11, for something
+        # that PyTorch cannot show for a range of `new`.
+        return torch.einsum("bkgnt,bktd->bnkgd", weights, values).flatten(2, 3).transpose(1, 2)
 
 
 class Decoder(nn.Module):
