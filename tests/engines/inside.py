@@ -55,9 +55,9 @@ def batches(low, opt, high):
 
 
 def message(error):
-    """Type and first line of an error, of what a compiler's own error is about where it is one."""
+    """Type and text of an error, of what a compiler's own error is about where it is one."""
     inner = getattr(error, "inner_exception", None) or error
-    return f"{type(inner).__name__}: {str(inner).strip().splitlines()[0]}"
+    return f"{type(inner).__name__}: {str(inner).strip()}"
 
 
 @contextlib.contextmanager
@@ -247,7 +247,7 @@ def ahead_of_time_called_with(path, change):
     try:
         return tuple(program(*inputs).shape)
     except Exception as error:
-        return message(error)
+        return message(error).splitlines()[0]
 
 
 def upstream_engines(how, options):

@@ -79,11 +79,7 @@ def _other_case(name, batch):
     if name == "vit-any-size":
         return vit_any_size(batch, (32, 64, 96), grid=4, embed_dim=24, depth=1, heads=2, classes=5)
     small = vit(batch, image=32, embed_dim=12, depth=1, classes=5)
-    if name == "vit":
-        return small
-    assert name == "vit-half"
-    images = TensorSpec("images", small.inputs[0].shape, torch.float16)
-    return Case("vit-half", small.model.half(), (images,))
+    return small if name == "vit" else small.in_precision({"vit-half": "fp16"}[name])
 
 
 def build(path, name="seed", batch=(1, 4, 32), options=None):
