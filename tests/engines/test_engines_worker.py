@@ -278,7 +278,7 @@ def test_a_process_that_was_started_in_advance_answers_the_first_request(install
     assert run_inside(os.getpid).result == worker.worker().pid == pid
 
 
-def test_a_model_that_cannot_be_sent_is_one_sentence(warm):
+def test_a_model_or_an_option_that_cannot_be_sent_is_one_sentence(warm):
     model = torch.nn.ReLU()
     model.lock = threading.Lock()
     report = build(Case("mine", model, (TensorSpec("x", (2, 3)),)), "jit")
@@ -287,6 +287,8 @@ def test_a_model_that_cannot_be_sent_is_one_sentence(warm):
     normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 3))
     report = build(Case("normed", normed, (TensorSpec("input", (2, 3)),)), "jit")
     assert "remove_parametrizations makes it plain" in report.failed
+    with_options = build(small(), "jit", options={"lock": threading.Lock()})
+    assert "cannot be sent" in with_options.failed
 
 
 # ---- the reader's process ends, or forks
