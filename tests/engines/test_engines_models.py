@@ -29,7 +29,7 @@ def assert_as_typed(report, case):
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 CUT_ON_JIT = {"vit-any-size"}
 """Where Torch-TensorRT leaves the sum of sizes that counts the tokens to PyTorch."""
-ONE_KERNEL = {"gated-norm"}
+ONE_KERNEL = {"gated-norm", "rotary_embedding"}
 """What TensorRT fuses whole, so that there is nothing to keep between kernels."""
 IN_SHORT = [("expand-reshape", "bf16"), ("text-encoder", "fp32")]
 """What every run of the slow tests builds; the long ones build all."""
@@ -94,7 +94,9 @@ LEFT_TO_PYTORCH = {
 FROM_TRANSFORMERS = [("bert", "export"), ("llama", "jit"), ("gpt2", "input")]
 FROM_OUTSIDE = [
     *((name, path) for name in ("u_net_in_steps", "rotary_embedding") for path in PATHS),
-    *((name, path) for name in ("cross_attention", "detection_head", "gru_with_state") for path in ("jit", "input")),
+    *(("detection_head", path) for path in ("jit", "input")),
+    *(("cross_attention", path) for path in ("input", "export")),
+    ("gru_with_state", "input"),
     ("cnn_of_any_size", "export"),
     ("separable_with_squeeze_and_excitation", "jit"),
     ("as_many_as_are_positive", "input"),
@@ -116,6 +118,6 @@ def test_a_model_from_outside_is_built_or_refused_with_a_reason(installed, name,
         assert REFUSED[name, path] in report.failed
         return
     assert report.failed is None
-    assert report.activation_bytes > 0
+    assert report.activation_bytes > 0 or name in ONE_KERNEL
     assert report.left_to_pytorch == LEFT_TO_PYTORCH.get(name, ())
     assert_as_typed(report, case)
