@@ -20,22 +20,13 @@ def engine(low, opt, high, activation_bytes=None, late=False, patches=(196, 196,
 
 
 def report(*engines, case="seed", path="export", requested=(2, 4, 32), patches=(196, 196, 196), calls=(), **more):
-    values = {"mode": "build", "failed": None, "versions": VERSIONS, **more}
     return EngineReport(
         case=case,
         path=path,
-        target=None,
         requested=(of_x(*requested, patches),),
         engines=engines,
         calls=calls,
-        left_to_pytorch=(),
-        explanation=None,
-        log=(),
-        notes=(),
-        options={},
-        seconds=0.0,
-        tracing_seconds=0.0,
-        **values,
+        **{"mode": "build", "target": None, "versions": VERSIONS, "left_to_pytorch": (), **more},
     )
 
 

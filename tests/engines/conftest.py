@@ -1,6 +1,8 @@
 """The engines' own process, one for the whole session, for all tests of this folder."""
 
 import os
+import sys
+from pathlib import Path
 
 import inside
 import pytest
@@ -8,8 +10,8 @@ import pytest
 from tutorial_lib import engines
 from tutorial_lib.engines import install, worker
 
-collect_ignore = ["each_target.py", "refused_without_driver.py", "tiny_plan.py"]
-"""Scripts for processes that can import ``tensorrt_rtx``; there is no doctest in them."""
+collect_ignore = ["refused_without_driver.py"]  # a script, without doctests
+sys.path.append(str(Path(__file__).parents[1] / "zoo"))  # models from outside, which the engines' process imports too
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +21,22 @@ def installed():
         return install.located()
     except engines.EnginesUnavailable as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def nothing_here(monkeypatch):
+    """Makes this a machine where nothing can be built, when called."""
+
+    def located():
+        raise engines.EnginesUnavailable("no builder on this machine.")
+
+    return lambda: monkeypatch.setattr(install, "located", located)
+
+
+@pytest.fixture
+def no_process(monkeypatch):
+    """Any request to the engines' process fails the test."""
+    monkeypatch.setattr(worker.Worker, "ask", lambda *_: pytest.fail("the process was asked"))
 
 
 @pytest.fixture

@@ -4,16 +4,14 @@ Every function takes and returns plain values, because they cross a process boun
 """
 
 import contextlib
-import logging
 import warnings
 
 import torch
 from upstream import DEVICE
 
 from tutorial_lib import expand_reshape
-from tutorial_lib.engines import frontend
+from tutorial_lib.engines import frontend, tasks
 from tutorial_lib.engines.stand_in import ProfileRefusal, StandIn
-from tutorial_lib.engines.tasks import stand_in
 
 WIDTH, TOKENS = 24, 7
 
@@ -24,7 +22,7 @@ class Upstream(Exception):
 
 def answered(function, *args):
     """What `function` raises or returns, with engines that are stand-ins and are not noted by this package."""
-    frontend.set_engine_build(stand_in)
+    frontend.set_engine_build(tasks.stand_in)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -48,6 +46,20 @@ def batch_of(size, tokens=TOKENS):
     return torch.randn(size, tokens, WIDTH, device=DEVICE)
 
 
+def batches(low, opt, high):
+    """An ``Input`` of torch_tensorrt with that range of batches."""
+    import torch_tensorrt
+
+    shapes = {f"{end}_shape": (size, TOKENS, WIDTH) for end, size in (("min", low), ("opt", opt), ("max", high))}
+    return torch_tensorrt.Input(**shapes)
+
+
+def message(error):
+    """Type and text of an error, of what a compiler's own error is about where it is one."""
+    inner = getattr(error, "inner_exception", None) or error
+    return f"{type(inner).__name__}: {str(inner).strip()}"
+
+
 @contextlib.contextmanager
 def requests():
     """The engines that are asked for inside the block: (inputs, settings, graph) of each."""
@@ -61,30 +73,14 @@ def requests():
     try:
         yield found
     finally:
-        frontend.set_engine_build(stand_in)
-
-
-@contextlib.contextmanager
-def logged(level=logging.WARNING):
-    """The messages that torch_tensorrt logs inside the block."""
-    messages = []
-    handler = logging.Handler(level)
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logger = logging.getLogger("torch_tensorrt")
-    logger.addHandler(handler)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)
+        frontend.set_engine_build(tasks.stand_in)
 
 
 def dims(found, axis=0):
     """(min, opt, max) of one axis of the data input of each engine that was asked for; one number if static."""
     sizes = []
     for inputs, _, _ in found:
-        data = next(
-            i for i in inputs if len(_corner(i, "opt")) == 3 and _corner(i, "opt")[1] in (TOKENS, TOKENS + 1, 5)
-        )
+        data = next(i for i in inputs if len(_corner(i, "opt")) == 3 and _corner(i, "opt")[1] in (TOKENS, TOKENS + 1))
         low, opt, high = (_corner(data, end)[axis] for end in ("min", "opt", "max"))
         sizes.append(opt if low == opt == high else (low, opt, high))
     return sizes
@@ -118,11 +114,8 @@ def from_input(low, opt, high, oblivious=False):
     """Profiles after ``torch_tensorrt.compile`` with an Input range."""
     import torch_tensorrt
 
-    spec = torch_tensorrt.Input(
-        min_shape=(low, TOKENS, WIDTH), opt_shape=(opt, TOKENS, WIDTH), max_shape=(high, TOKENS, WIDTH)
-    )
     with requests() as found, torch.fx.experimental._config.patch(backed_size_oblivious=oblivious):
-        torch_tensorrt.compile(model(), ir="dynamo", inputs=[spec], min_block_size=1)
+        torch_tensorrt.compile(model(), ir="dynamo", inputs=[batches(low, opt, high)], min_block_size=1)
     return dims(found)
 
 
@@ -138,12 +131,8 @@ def exported(dim, size, spec=None):
         getattr(torch.export.Dim, dim) if isinstance(dim, str) else torch.export.Dim("batch", min=dim[0], max=dim[1])
     )
     program = torch.export.export(model(), (x,), dynamic_shapes={"x": {0: batch}})
-    inputs = (x,)
-    if spec:
-        low, opt, high = ((n, TOKENS, WIDTH) for n in spec)
-        inputs = [torch_tensorrt.Input(min_shape=low, opt_shape=opt, max_shape=high)]
     with requests() as found:
-        torch_tensorrt.dynamo.compile(program, inputs=inputs, min_block_size=1)
+        torch_tensorrt.dynamo.compile(program, inputs=[batches(*spec)] if spec else (x,), min_block_size=1)
     return dims(found)
 
 
@@ -218,8 +207,7 @@ def jit_called_with(change):
         try:
             program(*inputs)
         except Exception as raised:
-            inner = getattr(raised, "inner_exception", None) or raised
-            error = f"{type(inner).__name__}: {inner}"
+            error = message(raised)
     return len(found), error
 
 
@@ -238,10 +226,7 @@ def ahead_of_time_called_with(path, change):
 
     x = batch_of(4)
     if path == "input":
-        spec = torch_tensorrt.Input(
-            min_shape=(1, TOKENS, WIDTH), opt_shape=(4, TOKENS, WIDTH), max_shape=(32, TOKENS, WIDTH)
-        )
-        program = torch_tensorrt.compile(model(), ir="dynamo", inputs=[spec], min_block_size=1)
+        program = torch_tensorrt.compile(model(), ir="dynamo", inputs=[batches(1, 4, 32)], min_block_size=1)
     else:
         batch = torch.export.Dim("batch", min=1, max=32)
         program = torch.export.export(model(), (x,), dynamic_shapes={"x": {0: batch}})
@@ -262,28 +247,21 @@ def ahead_of_time_called_with(path, change):
     try:
         return tuple(program(*inputs).shape)
     except Exception as error:
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return message(error).splitlines()[0]
 
 
-def upstream_engines(how, options, static=False):
-    """Engines, settings and warnings of upstream's own call with `options`, whatever they are."""
+def upstream_engines(how, options):
+    """Engines and warnings of upstream's own call with `options`, whatever they are."""
     import torch_tensorrt
 
-    x = batch_of(4)
-    with requests() as found, logged() as messages:
+    messages = []
+    with requests() as found, tasks._warnings_of("torch_tensorrt", messages):
         if how == "jit":
-            if not static:
-                torch._dynamo.mark_dynamic(x, 0, min=2, max=32)
+            x = batch_of(4)
+            torch._dynamo.mark_dynamic(x, 0, min=2, max=32)
             torch.compile(model(), backend="tensorrt", options=options)(x)
         else:
-            spec = (
-                x
-                if static
-                else torch_tensorrt.Input(
-                    min_shape=(1, TOKENS, WIDTH), opt_shape=(4, TOKENS, WIDTH), max_shape=(32, TOKENS, WIDTH)
-                )
-            )
-            torch_tensorrt.compile(model(), ir="dynamo", inputs=[spec], **options)
+            torch_tensorrt.compile(model(), ir="dynamo", inputs=[batches(1, 4, 32)], **options)
     return len(found), messages
 
 
@@ -296,14 +274,9 @@ def cache_keys(heads=(12, 8), opts=(4, 4)):
 
     keys = []
     for number, opt in zip(heads, opts, strict=True):
-        low, middle, high = ((n, TOKENS, WIDTH) for n in (1, opt, 32))
+        one = ExpandReshapeModel(WIDTH, number).eval().to(DEVICE)
         with requests() as found:
-            torch_tensorrt.compile(
-                ExpandReshapeModel(WIDTH, number).eval().to(DEVICE),
-                ir="dynamo",
-                inputs=[torch_tensorrt.Input(min_shape=low, opt_shape=middle, max_shape=high)],
-                min_block_size=1,
-            )
+            torch_tensorrt.compile(one, ir="dynamo", inputs=[batches(1, opt, 32)], min_block_size=1)
         ((inputs, settings, graph),) = found
         keys.append(BaseEngineCache.get_hash(graph, inputs, settings))
     return keys

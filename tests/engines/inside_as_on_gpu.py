@@ -43,10 +43,7 @@ class Attention(nn.Module):
 
 MODELS = {
     "conv2d": (lambda: nn.Conv2d(3, 8, 3, padding=1), (BATCH, 3, 32, 32)),
-    "conv2d 1x1": (lambda: nn.Conv2d(3, 8, 1), (BATCH, 3, 32, 32)),
     "conv2d of any size": (lambda: nn.Conv2d(3, 8, 3, padding=1), (1, 3, HEIGHT, WIDTH)),
-    "strided conv2d of any size": (lambda: nn.Conv2d(3, 8, 3, stride=2), (1, 3, HEIGHT, WIDTH)),
-    "conv2d of any batch and size": (lambda: nn.Conv2d(3, 8, 3, padding=1), (BATCH, 3, HEIGHT, WIDTH)),
     "depthwise conv2d": (lambda: nn.Conv2d(8, 8, 3, groups=8), (BATCH, 8, HEIGHT, WIDTH)),
     "transposed conv2d": (lambda: nn.ConvTranspose2d(3, 8, 3), (BATCH, 3, 32, 32)),
     "conv1d": (lambda: nn.Conv1d(3, 8, 3), (BATCH, 3, LENGTH)),

@@ -3,9 +3,6 @@
 Every function takes and returns plain values, because they cross a process boundary.
 """
 
-import os
-from unittest import mock
-
 import torch
 from inside import TOKENS, WIDTH, requests, seed
 from torch import nn
@@ -82,22 +79,12 @@ def _other_case(name, batch):
     if name == "vit-any-size":
         return vit_any_size(batch, (32, 64, 96), grid=4, embed_dim=24, depth=1, heads=2, classes=5)
     small = vit(batch, image=32, embed_dim=12, depth=1, classes=5)
-    if name == "vit":
-        return small
-    assert name == "vit-half"
-    images = TensorSpec("images", small.inputs[0].shape, torch.float16)
-    return Case("vit-half", small.model.half(), (images,))
+    return small if name == "vit" else small.in_precision({"vit-half": "fp16"}[name])
 
 
 def build(path, name="seed", batch=(1, 4, 32), options=None):
     """The record of a build with the tensorrt backend."""
     return PATHS[path](case(name, batch), backend="tensorrt", options=options).build
-
-
-def build_with_cache_in(folder):
-    """Build with the cache folder inside `folder`."""
-    with mock.patch.dict(os.environ, TUTORIAL_LIB_CACHE=f"{folder}/cache"):
-        return build("export")
 
 
 def settings(path, names, options=None, tf32=False):
@@ -125,32 +112,8 @@ def devices(path):
     frontend.set_engine_build(build)
     program = PATHS[path](seed(), backend="tensorrt")
     seen.append(program(*program.case.example(4)))
-    return {torch.device(getattr(one, "device", one)).type for one in pytree.tree_leaves(seen) if _placed(one)}
-
-
-def _placed(one):
-    return isinstance(one, torch.Tensor | torch.device)
-
-
-def agreement(path, name="seed", batch=(1, 4, 32), sizes=(1, 4, 32)):
-    """Whether outputs are as close to float64 as eager's, at each size."""
-    program = PATHS[path](case(name, batch), backend="tensorrt")
-    reference = Reference(program.case)
-    found = []
-    for size in sizes:
-        inputs = program.case.example(size, seed=1)
-        found.append(reference.compare(program(*inputs), inputs).agrees)
-    return found
-
-
-def broken_engine_build(path):
-    """Build while every engine build fails."""
-
-    def build(*args, **kwargs):
-        raise RuntimeError("no tactic found")
-
-    frontend.set_engine_build(build)
-    return PATHS[path](seed(), backend="tensorrt")
+    placed = (one for one in pytree.tree_leaves(seen) if isinstance(one, torch.Tensor | torch.device))
+    return {torch.device(getattr(one, "device", one)).type for one in placed}
 
 
 def calls_outside(path, size, choice):
@@ -162,19 +125,6 @@ def calls_outside(path, size, choice):
     right = torch.allclose(program(*inputs), program.case.model(*inputs), atol=1e-5)
     program.outside = "raise"
     return before, program.build, right
-
-
-def refused_by_the_guard(path, size):
-    """Call outside the range with the guard in force, and count what reached an engine."""
-    program = PATHS[path](seed(), backend="tensorrt")
-    reached = []
-    for engine in [m for m in getattr(program._program, "children", list)() if isinstance(m, StandIn)]:
-        engine.register_forward_pre_hook(lambda *_: reached.append(1))
-    try:
-        program(*program.case.example(size))
-    except ValueError as error:
-        return str(error), len(reached), len(program.build.engines)
-    return None
 
 
 def served(path, name, route, opt):

@@ -33,50 +33,6 @@ class Slow(nn.Module):
         return x
 
 
-class Pool(nn.Module):
-    """Pools images of any size to 3 by 3, between two steps of an engine's."""
-
-    def forward(self, x):
-        return torch.relu(nn.functional.adaptive_avg_pool2d(x * 2, (3, 3)))
-
-
-class Item(nn.Module):
-    """Divides by a number that it takes out of a tensor."""
-
-    def forward(self, x, scale):
-        return x / scale.item()
-
-
-class Counted(nn.Module):
-    """Gives a size beside its result."""
-
-    def forward(self, x):
-        return x * 2, x.shape[1]
-
-
-class Positive(nn.Module):
-    """As many numbers as the values decide."""
-
-    def forward(self, x):
-        return x[(x > 0).nonzero(as_tuple=True)].sum()
-
-
-class Ordered(nn.Module):
-    def forward(self, x):
-        return x.quantile(0.5, dim=1)
-
-
-class Spectrum(nn.Module):
-    """Complex numbers between two Fourier transforms."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.rand(2, 2, 3, dtype=torch.cfloat))
-
-    def forward(self, x):
-        return torch.fft.irfft(torch.einsum("bim,iom->bom", torch.fft.rfft(x)[..., :3], self.scale), n=8)
-
-
 class Deep(nn.Module):
     """Many layers of different sizes: TensorRT takes its time."""
 
@@ -92,35 +48,30 @@ class Deep(nn.Module):
         return self.layers(x)
 
 
-def killed(number=signal.SIGKILL):
-    return Case("killed", Killed(int(number)), (ROWS,))
+class Pool(nn.Module):
+    """Pools images of any size to 3 by 3, between two steps of an engine's."""
+
+    def forward(self, x):
+        return torch.relu(nn.functional.adaptive_avg_pool2d(x * 2, (3, 3)))
 
 
-def slow():
-    return Case("slow", Slow(), (ROWS,))
+class Item(nn.Module):
+    """Divides by a number that it takes out of a tensor."""
+
+    def forward(self, x, scale):
+        return x / scale.item()
 
 
-def pool():
-    sides = (DynamicDim(name, 32, 64, 128) for name in ("height", "width"))
-    return Case("pool", Pool(), (TensorSpec("x", (2, 3, *sides)),))
+class Positive(nn.Module):
+    """As many numbers as the values decide."""
+
+    def forward(self, x):
+        return x[(x > 0).nonzero(as_tuple=True)].sum()
 
 
-def item(low=1):
-    batch = DynamicDim("batch", low, 4, 8)
-    return Case("item", Item(), (TensorSpec("x", (batch, 3)), TensorSpec("scale", (1,))))
-
-
-def deep(depth=10):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Case("deep", Deep(depth).eval(), (TensorSpec("x", (DynamicDim("batch", 2, 4, 8), 64)),))
-
-
-class Up(nn.Module):
-    """Scales one image to the size of another."""
-
-    def forward(self, x, y):
-        return nn.functional.interpolate(x, size=y.shape[-2:], mode="bilinear", align_corners=False) + y
+class Ordered(nn.Module):
+    def forward(self, x):
+        return x.quantile(0.5, dim=1)
 
 
 class Places(nn.Module):
@@ -140,20 +91,28 @@ class Heads(nn.Module):
         return nn.functional.scaled_dot_product_attention(q, k, v)
 
 
-def up():
-    batch = DynamicDim("batch", 1, 2, 4)
-    x = (batch, 3, DynamicDim("small_height", 8, 16, 32), DynamicDim("small_width", 8, 16, 32))
-    y = (batch, 3, DynamicDim("height", 16, 32, 64), DynamicDim("width", 16, 32, 64))
-    return Case("up", Up(), (TensorSpec("x", x), TensorSpec("y", y)))
+def killed(number=signal.SIGKILL):
+    return Case("killed", Killed(int(number)), (ROWS,))
 
 
-def places():
-    past = TensorSpec("past", (DynamicDim("past", 2, 4, 8), 3))
-    return Case("places", Places(), (ROWS, past))
+def slow():
+    return Case("slow", Slow(), (ROWS,))
 
 
-def counted():
-    return Case("counted", Counted(), (ROWS,))
+def deep(depth=10):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Case("deep", Deep(depth).eval(), (TensorSpec("x", (DynamicDim("batch", 2, 4, 8), 64)),))
+
+
+def pool():
+    sides = (DynamicDim(name, 32, 64, 128) for name in ("height", "width"))
+    return Case("pool", Pool(), (TensorSpec("x", (2, 3, *sides)),))
+
+
+def item(low=1):
+    batch = DynamicDim("batch", low, 4, 8)
+    return Case("item", Item(), (TensorSpec("x", (batch, 3)), TensorSpec("scale", (1,))))
 
 
 def positive():
@@ -164,19 +123,8 @@ def ordered():
     return Case("ordered", Ordered(), (ROWS,))
 
 
-def sequences():
-    layers = nn.Conv1d(8, 12, 5, dilation=2), nn.ReLU(), nn.BatchNorm1d(12), nn.Conv1d(12, 12, 3, groups=12)
-    shape = (DynamicDim("batch", 1, 4, 20), 8, DynamicDim("length", 16, 40, 90))
-    return Case("sequences", nn.Sequential(*layers).eval(), (TensorSpec("input", shape),))
-
-
-def double():
-    rows = TensorSpec("input", (DynamicDim("batch", 2, 4, 8), 3), torch.float64)
-    return Case("double", nn.Linear(3, 3).double(), (rows,))
-
-
-def spectrum():
-    return Case("spectrum", Spectrum(), (TensorSpec("x", (DynamicDim("batch", 2, 4, 8), 2, 8)),))
+def places():
+    return Case("places", Places(), (ROWS, TensorSpec("past", (DynamicDim("past", 2, 4, 8), 3))))
 
 
 def heads():

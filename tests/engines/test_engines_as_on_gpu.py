@@ -6,6 +6,8 @@ What a GPU does was read off an H200 with torch 2.11.
 import inside_as_on_gpu as inside
 import pytest
 
+from tutorial_lib import PATHS
+
 ENDS = {"batch": (1, 8, 32), "height": (32, 64, 128), "width": (32, 64, 128), "length": (16, 64, 128)}
 
 
@@ -16,20 +18,14 @@ def as_typed(shape, **fixed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", inside.MODELS)
-def test_every_profile_is_as_typed_on_all_paths(run_inside, name):
+def test_every_profile_is_as_typed_and_graphs_compute_what_eager_does(run_inside, name, path):
     shape = inside.MODELS[name][1]
-    whole, alone = as_typed(shape), as_typed(shape, batch=1)
-    for path in ("input", "export"):
-        assert run_inside(inside.build, name, path)[0] == [whole]
-    assert run_inside(inside.build, name, "jit")[0] == ([whole, alone] if inside.BATCH in shape else [whole])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", ["jit", "input", "export"])
-@pytest.mark.parametrize("name", inside.MODELS)
-def test_graphs_compute_what_eager_does_at_both_ends_and_around_the_choice(run_inside, name, path):
-    assert run_inside(inside.build, name, path)[1] < 1e-5
+    alone = [as_typed(shape, batch=1)] if path == "jit" and inside.BATCH in shape else []
+    engines, difference = run_inside(inside.build, name, path)
+    assert engines == [as_typed(shape), *alone]
+    assert difference < 1e-5
 
 
 CONTIGUOUS, LAST = "contiguous", "channels last"

@@ -9,8 +9,10 @@ import threading
 import time
 import types
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distributions
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -83,32 +85,28 @@ def is_one_sentence(text):
     return "\n" not in text.strip() and text.strip().endswith(".") and "Traceback" not in text
 
 
-def test_what_is_not_installed_is_one_sentence_with_the_command(folder):
-    with pytest.raises(EnginesUnavailable, match=rf"which is not installed; run `{install.COMMAND}`\.$"):
-        install.located()
-
-
 @pytest.mark.parametrize(
     ("versions", "words"),
     [
-        ({"torch-tensorrt-rtx": "2.9.0"}, r"torch-tensorrt-rtx in .* is 2\.9\.0, and torch .* needs 2\.\d+\.\d+; run"),
-        ({"tensorrt-rtx-cu13-libs": None}, r"tensorrt-rtx-cu13-libs in .* is missing"),
+        (dict.fromkeys(PINS), "not installed"),
+        ({"torch-tensorrt-rtx": "2.9.0"}, r"torch-tensorrt-rtx in .* is 2\.9\.0, and torch .* needs 2\.\d+\.\d+"),
+        ({"tensorrt-rtx-cu13-libs": None}, "tensorrt-rtx-cu13-libs in .* is missing"),
     ],
 )
-def test_a_package_of_another_version_or_that_is_missing_is_named(folder, versions, words):
+def test_what_is_missing_or_of_another_version_is_named_with_the_command(folder, versions, words):
     for name, version in {**PINS, **versions}.items():
         if version:
             put(folder, name, version)
-    with pytest.raises(EnginesUnavailable, match=words):
+    with pytest.raises(EnginesUnavailable, match=rf"{words}.*; run `{install.COMMAND}`\.$"):
         install.located()
 
 
 @pytest.mark.parametrize(
     ("torch", "platform", "words"),
     [
-        ("2.99.0+cpu", ("linux", "x86_64"), "with torch 2.11, 2.13 or 2.14, and this is torch 2.99.0+cpu."),
-        ("2.13.0", ("darwin", "arm64"), "on Linux x86-64 only, and this is darwin on arm64."),
-        ("2.13.0", ("linux", "aarch64"), "on Linux x86-64 only, and this is linux on aarch64."),
+        ("2.99.0+cpu", ("linux", "x86_64"), "torch 2.11, 2.13 or 2.14, and this is torch 2.99.0+cpu."),
+        ("2.13.0", ("darwin", "arm64"), "this is darwin on arm64."),
+        ("2.13.0", ("linux", "aarch64"), "this is linux on aarch64."),
     ],
 )
 def test_another_torch_or_platform_is_one_sentence_and_nothing_is_tried(
@@ -119,8 +117,8 @@ def test_another_torch_or_platform_is_one_sentence_and_nothing_is_tried(
     monkeypatch.setattr(install.platform, "machine", lambda: platform[1])
     assert install.main(["--optional"]) == 0
     printed = capsys.readouterr()
-    assert printed.err.startswith("engines are built ")
     assert printed.err.endswith(f"{words}\n")
+    assert is_one_sentence(printed.err)
     assert not printed.out
     assert not pip.runs
 
@@ -144,21 +142,15 @@ def test_installing_again_runs_no_installer_and_prints_no_licence(folder, pip, c
     assert not capsys.readouterr().out
 
 
-def test_before_the_download_it_says_how_much_comes_under_which_licence_and_how_to_do_without(folder, pip, capsys):
+def test_the_folder_appears_whole_and_alone_after_the_size_and_the_licence_were_told(folder, pip, capsys):
     seen = []
-    pip.then = lambda: seen.append(capsys.readouterr().out)
+    pip.then = lambda: seen.extend([capsys.readouterr().out, folder.exists()])
     install.install()
-    assert "100 MB to download, 220 MB on disk" in seen[0]
-    assert "NVIDIA's licence for TensorRT for RTX applies" in seen[0]
-    assert str(folder / dist_info("tensorrt-rtx-cu13", PINS["tensorrt-rtx-cu13"])) in seen[0]
-    assert "ENGINES=0" in seen[0]
-
-
-def test_the_folder_appears_whole_and_alone(folder, pip):
-    existed = []
-    pip.then = lambda: existed.append(folder.exists())
-    install.install()
-    assert existed == [False]
+    said, existed = seen
+    for part in ("100 MB to download, 220 MB on disk", "NVIDIA's licence for TensorRT for RTX applies", "ENGINES=0"):
+        assert part in said
+    assert str(folder / dist_info("tensorrt-rtx-cu13", PINS["tensorrt-rtx-cu13"])) in said
+    assert not existed
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     assert install.located().folder == folder
     assert not (folder / "torch_tensorrt" / "lib").exists()
@@ -175,22 +167,10 @@ def test_a_folder_of_other_versions_is_replaced(folder, pip):
 
 
 def test_two_installs_at_once_both_succeed_and_leave_one_folder(folder, pip):
-    both, done, failed = threading.Barrier(2, timeout=20), [], []
-    pip.then = both.wait  # both are about to put their folder in its place
-
-    def run():
-        try:
-            done.append(install.install())
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert not failed
-    assert len(done) == 2
+    pip.then = threading.Barrier(2, timeout=20).wait  # both are about to put their folder in its place
+    with ThreadPoolExecutor() as pool:
+        for each in [pool.submit(install.install) for _ in range(2)]:
+            assert each.result(30)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     assert install.located().folder == folder
 
@@ -205,14 +185,14 @@ def test_an_install_that_finds_the_folder_put_there_meanwhile_leaves_it_alone(fo
     assert (folder / "in_use").exists()
 
 
-def test_an_interrupt_is_one_sentence_and_leaves_nothing(folder, pip, capsys):
-    def interrupt():
-        raise KeyboardInterrupt
-
-    pip.then = interrupt
-    assert install.main(["--optional"]) == install.INTERRUPTED
-    assert capsys.readouterr().err == "interrupted: nothing was installed.\n"
-    assert not list(folder.parent.iterdir())
+def test_an_interrupt_or_a_full_disk_while_the_folder_is_made_is_one_sentence_and_leaves_nothing(folder, pip, capsys):
+    for error, code in ((KeyboardInterrupt(), install.INTERRUPTED), (OSError(errno.ENOSPC, "No space left"), 0)):
+        pip.then = mock.Mock(side_effect=error)
+        assert install.main(["--optional"]) == code
+        printed = capsys.readouterr().err
+        assert is_one_sentence(printed)
+        assert ("No space left" in printed) == (code == 0)
+        assert not list(folder.parent.iterdir())
 
 
 def test_what_a_killed_install_left_is_removed_a_day_later(folder, pip):
@@ -225,36 +205,23 @@ def test_what_a_killed_install_left_is_removed_a_day_later(folder, pip):
     assert new.exists(), "another install may be using it"
 
 
-@pytest.mark.parametrize("second", [None, "cache"])
-def test_where_a_folder_cannot_be_written_the_next_is_taken(tmp_path, monkeypatch, pip, second):
+def test_where_a_folder_cannot_be_written_the_next_is_taken(tmp_path, monkeypatch, pip):
     (tmp_path / "file").touch()
-    parents = [tmp_path / "file" / "share", *([tmp_path / second] if second else [])]
+    parents = [tmp_path / "file" / "share"]
     monkeypatch.setattr(install, "_parents", lambda: iter(parents))
-    if second:
+    with pytest.raises(EnginesUnavailable, match=r"share cannot be written .*; set TUTORIAL_LIB_CACHE"):
         install.install()
-        assert install.located().folder.parent == tmp_path / second
-    else:
-        with pytest.raises(EnginesUnavailable, match=r"share cannot be written .*; set TUTORIAL_LIB_CACHE"):
-            install.install()
-        assert not pip.runs
+    assert not pip.runs
+    parents.append(tmp_path / "cache")
+    install.install()
+    assert install.located().folder.parent == tmp_path / "cache"
 
 
 def test_too_little_space_is_said_before_the_download(folder, pip, monkeypatch):
     monkeypatch.setattr(install.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=12e6))
-    with pytest.raises(EnginesUnavailable, match=r"\(12 MB free, and installing takes 450\)"):
+    with pytest.raises(EnginesUnavailable, match="12 MB free, and installing takes 450"):
         install.install()
     assert not pip.runs
-
-
-def test_a_disk_that_is_full_while_the_folder_is_made_leaves_nothing(folder, pip):
-    def full():
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    pip.then = full
-    with pytest.raises(EnginesUnavailable, match="No space left on device") as refused:
-        install.install()
-    assert is_one_sentence(str(refused.value))
-    assert not list(folder.parent.iterdir())
 
 
 @pytest.fixture
@@ -283,27 +250,21 @@ def test_what_the_installer_says_last_is_the_reason(folder, installer, capsys):
 @pytest.mark.parametrize("terminal", [True, False])
 def test_its_progress_is_shown_on_a_terminal_only(folder, installer, monkeypatch, terminal):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
-    with pytest.raises(EnginesUnavailable):
-        install.install()
+    assert install.main([]) == 1
     assert ("--quiet" not in installer.command) == terminal
     assert (installer.streams[0] is None) == terminal
 
 
-def test_uv_gets_pips_settings_where_there_is_no_pip(folder, installer, monkeypatch, tmp_path):
+def test_uv_gets_pips_settings_where_there_is_no_pip_and_without_either_it_says_so(folder, installer, monkeypatch):
     monkeypatch.setattr(install, "distributions", lambda **_: [])
     monkeypatch.setattr(install.shutil, "which", lambda name: f"/bin/{name}")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_FIND_LINKS", "wheels")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("UV_FIND_LINKS", raising=False)
-    with pytest.raises(EnginesUnavailable):
-        install.install()
+    assert install.main([]) == 1
     assert installer.command[:3] == ["/bin/uv", "pip", "install"]
-    assert installer.env["UV_FIND_LINKS"] == str(tmp_path)
+    assert installer.env["UV_FIND_LINKS"] == "wheels"
     assert "--no-index" in installer.command
-
-
-def test_without_pip_and_uv_it_says_so(folder, installer, monkeypatch):
-    monkeypatch.setattr(install, "distributions", lambda **_: [])
     monkeypatch.setattr(install.shutil, "which", lambda name: None)
     with pytest.raises(EnginesUnavailable, match="neither pip nor uv"):
         install.install()
@@ -330,9 +291,7 @@ def test_without_a_network_installing_says_so_and_optional_is_no_failure(folder,
     assert install.main(["--optional"]) == 0
     message = capsys.readouterr().err
     assert message.startswith("TensorRT for RTX could not be installed (")
-    assert "everything else works" in message
     assert is_one_sentence(message)
-    assert install.main([]) == 1
     assert not list(folder.parent.iterdir())
 
 

@@ -1,4 +1,9 @@
-"""Which ways of saving an ahead-of-time program keep its range, through upstream's real serializer."""
+"""Which ways of saving an ahead-of-time program keep its range, through upstream's real serializer.
+
+What runs is upstream's own: retracing with the range, writing and reading of the file, and its module and operator. An
+engine's bytes are a number, under which the process keeps the graph; so loading in another process and TensorRT's own
+check of a plan are not covered.
+"""
 
 import inside
 import pytest
@@ -40,3 +45,26 @@ def test_the_obvious_call_saves_a_program_for_one_batch(run_inside, tmp_path):
 def test_what_cannot_be_saved(run_inside, tmp_path, how, words):
     with pytest.raises(inside.Upstream, match=f"ValueError: .*{words}"):
         run_inside(serialized.served_after_saving, str(tmp_path / "program.pt2"), how)
+
+
+RANGES = {
+    "seed": (1, ["batch 1/4/8"]),
+    "masked": (1, ["batch 1/4/8", "length 2/5/9"]),
+    "hybrid": (2, ["batch 2/4/8"]),  # cut into two engines around an operator that PyTorch runs
+    "vit-half": (1, ["batch 1/4/8"]),
+    "square": (1, ["batch 1/4/8"]),
+}
+
+
+@pytest.mark.parametrize("path", ["input", "export"])
+@pytest.mark.parametrize("name", RANGES)
+def test_a_program_of_this_package_comes_back_with_its_whole_range(run_inside, tmp_path, path, name):
+    low, ranges = RANGES[name]
+    file = str(tmp_path / "program.dynpt")
+    agrees, found, same_engines, said, bare = run_inside(serialized.saved_and_loaded, file, path, name, low)
+    assert agrees == [True] * 6
+    assert found == ranges
+    assert same_engines
+    assert f"this program was built for {low} to 8" in said
+    assert "Guard failed: " in bare
+    assert "<= 8" in bare

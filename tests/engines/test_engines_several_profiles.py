@@ -82,10 +82,8 @@ def test_sizes_that_no_profile_holds_together_are_refused(installed):
 @pytest.mark.parametrize("path", ["input", "export"])
 def test_before_2_14_the_report_names_the_version_that_can(installed, path):
     report = engines.build(perceptron().with_profiles({"tokens": (1, 1, 8)}, {"tokens": (8, 64, 128)}), path)
-    assert report.failed == (
-        f"Torch-TensorRT {upstream.INSTALLED} builds one optimization profile for an engine; several need 2.14: "
-        "`make lab TORCH=2.14`."
-    )
+    assert f"Torch-TensorRT {upstream.INSTALLED} builds one optimization profile" in report.failed
+    assert "TORCH=2.14" in report.failed
 
 
 def test_just_in_time_there_is_an_engine_for_each_profile(installed):

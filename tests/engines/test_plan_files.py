@@ -7,7 +7,6 @@ import os
 import resource
 from dataclasses import replace
 
-import plans
 import pytest
 from plans import PLAN, engine
 
@@ -50,6 +49,13 @@ def described(file):
     return json.loads(description_of(file).read_text())
 
 
+def assert_only(file, there):
+    """Whether the folder holds the plan that was saved first, or nothing."""
+    assert sorted(os.listdir(file.parent)) == (NAMES if there else [])
+    if there:
+        assert read(file) == PLAN
+
+
 # ---- writing
 
 
@@ -62,14 +68,6 @@ def test_a_saved_plan_is_read_as_it_was_and_described_in_json(file, written):
     assert content["sha256"] == hashlib.sha256(PLAN.data).hexdigest()
     assert content["plan"]["inputs"][0]["profiles"] == [[[1, 8], [4, 8], [32, 8]]]
     assert sorted(os.listdir(file.parent)) == NAMES
-
-
-@pytest.mark.parametrize(
-    ("without", "words"), [(Engine((), "", 1, 0.5), "was not asked to build"), (engine(data=None), "was not kept")]
-)
-def test_an_engine_without_its_plan_is_not_saved(file, without, words):
-    assert words in refused(save, without, file)
-    assert os.listdir(file.parent) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,9 +117,7 @@ def test_a_full_disk_leaves_what_was_there(file, data, there):
     with full_disk():
         large = engine(data=data, plan_bytes=len(data), messages=("m" * 2000,))
         assert "could not be written" in refused(save, large, file, overwrite=True)
-    assert sorted(os.listdir(file.parent)) == (NAMES if there else [])
-    if there:
-        assert read(file) == PLAN
+    assert_only(file, there)
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -140,24 +136,21 @@ def test_where_one_file_cannot_get_its_name_neither_does(file, monkeypatch, ther
     monkeypatch.setattr(files.os, "replace", fail)
     other = engine(data=b"other", plan_bytes=5)
     assert "Input/output error" in refused(save, other, file, overwrite=True)
-    assert sorted(os.listdir(file.parent)) == (NAMES if there else [])
-    if there:
-        assert read(file) == PLAN
+    assert_only(file, there)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("written", "words"),
     [
-        ({"plan_bytes": 12}, "has 11 bytes and says 12"),
-        ({"versions": {"torch": "2.13.0"}}, "version of TensorRT for RTX is missing"),
-        ({"targets": ()}, "targets are missing"),
-        ({"inputs": (plans.X, plans.X)}, "the same name"),
-        ({"build_seconds": float("nan")}, "not a finite number"),
-        ({"inputs": (replace(plans.X, profiles=()),)}, "profiles of its inputs are missing"),
+        (Engine((), "", 1, 0.5), "was not asked to build"),
+        (engine(data=None), "was not kept"),
+        (engine(plan_bytes=12), "has 11 bytes and says 12"),
+        (engine(versions={"torch": "2.13.0"}), "version of TensorRT for RTX is missing"),
+        (engine(build_seconds=float("nan")), "not a finite number"),
     ],
 )
-def test_what_could_not_be_read_again_is_not_saved(file, changes, words):
-    assert words in refused(save, engine(**changes), file)
+def test_what_could_not_be_read_again_is_not_saved(file, written, words):
+    assert words in refused(save, written, file)
     assert os.listdir(file.parent) == []
 
 
@@ -185,7 +178,7 @@ def test_a_plan_that_is_not_the_described_one_is_found_by_its_digest(saved, cont
         (b"[" * 100_000, "is damaged"),
         (b"[]", "does not describe a plan"),
         (b'{"tutorial_lib": "campaign", "schema": 1}', "does not describe a plan"),
-        (b'{"tutorial_lib": "plan", "schema": 2}', "has schema 2, and this version of tutorial_lib reads schema 1"),
+        (b'{"tutorial_lib": "plan", "schema": 2}', "has schema 2"),
         (b'{"tutorial_lib": "plan", "schema": 1}', "plan is None, not an object"),
     ],
 )
@@ -194,58 +187,39 @@ def test_a_damaged_description_is_one_sentence(saved, content, words):
     assert words in refused(read, saved)
 
 
-def test_a_description_that_is_too_large_is_not_read(saved, monkeypatch):
+def test_a_description_with_another_field_or_that_is_too_large_is_refused(saved, monkeypatch):
+    changed(saved, sha256="abc")
+    assert "sha256 is no digest" in refused(read, saved)
+    changed(saved, latency_ms=1.0)
+    assert "unknown field 'latency_ms'" in refused(read, saved)
     monkeypatch.setattr("tutorial_lib.engines.files.LARGEST_DESCRIPTION", 100)
     assert "larger than any description" in refused(read, saved)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"sha256": 5}, "sha256 is 5, not a text"),
-        ({"sha256": "abc"}, "sha256 is no digest"),
-        ({"latency_ms": 1.0}, "unknown field 'latency_ms'"),
-    ],
-)
-def test_a_description_with_another_field_is_refused(saved, changes, words):
-    changed(saved, **changes)
-    assert words in refused(read, saved)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"activation_bytes": -1}, "activation_bytes is -1"),
-        ({"targets": ["../x"]}, "its targets are '../x'"),
-        ({"outputs": []}, "it has no outputs"),
-        ({"inputs": 7}, "inputs is 7"),
-        ({"data": "eA=="}, "JSON holds no bytes"),
-    ],
-)
-def test_a_plan_with_a_wrong_field_is_refused(saved, changes, words):
-    changed(saved, plan={**described(saved)["plan"], **changes})
-    assert words in refused(read, saved)
 
 
 X = {"name": "x", "dtype": "float32", "profiles": [[[1, 8], [4, 8], [32, 8]]]}
 
 
 @pytest.mark.parametrize(
-    ("inputs", "words"),
+    ("changes", "words"),
     [
-        ([{**X, "dtype": "nn"}], "unknown dtype 'nn'"),
-        ([{**X, "kind": "file"}], "unknown kind 'file'"),
-        ([{**X, "name": ""}], "or one has none"),
-        ([{**X, "name": "y"}], "the same name"),
-        ([{**X, "profiles": [[[1, 8], [64, 8], [32, 8]]]}], "not min <= opt <= max"),
-        ([{**X, "profiles": [[[1, 8], [4, 8], [32]]]}], "not min <= opt <= max"),
-        ([{**X, "profiles": [[[-1, 8], [4, 8], [32, 8]]]}], "negative size"),
-        ([{**X, "profiles": []}], "profiles of its inputs are missing"),
-        ([X, {**X, "name": "x2", "profiles": X["profiles"] * 2}], "not as many for each"),
+        ({"activation_bytes": -1}, "activation_bytes is -1"),
+        ({"targets": []}, "targets are missing"),
+        ({"targets": ["../x"]}, "its targets are '../x'"),
+        ({"outputs": []}, "it has no outputs"),
+        ({"data": "eA=="}, "JSON holds no bytes"),
+        ({"inputs": [{**X, "dtype": "nn"}]}, "unknown dtype 'nn'"),
+        ({"inputs": [{**X, "kind": "file"}]}, "unknown kind 'file'"),
+        ({"inputs": [{**X, "name": ""}]}, "or one has none"),
+        ({"inputs": [{**X, "name": "y"}]}, "the same name"),
+        ({"inputs": [{**X, "profiles": [[[1, 8], [64, 8], [32, 8]]]}]}, "not min <= opt <= max"),
+        ({"inputs": [{**X, "profiles": [[[1, 8], [4, 8], [32]]]}]}, "not min <= opt <= max"),
+        ({"inputs": [{**X, "profiles": [[[-1, 8], [4, 8], [32, 8]]]}]}, "negative size"),
+        ({"inputs": [{**X, "profiles": []}]}, "profiles of its inputs are missing"),
+        ({"inputs": [X, {**X, "name": "x2", "profiles": X["profiles"] * 2}]}, "not as many for each"),
     ],
 )
-def test_inputs_that_make_no_sense_are_refused(saved, inputs, words):
-    changed(saved, plan={**described(saved)["plan"], "inputs": inputs})
+def test_a_plan_that_makes_no_sense_is_refused(saved, changes, words):
+    changed(saved, plan={**described(saved)["plan"], **changes})
     assert words in refused(read, saved)
 
 

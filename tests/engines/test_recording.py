@@ -4,13 +4,14 @@ import json
 import os
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 import upstream
 
 from tutorial_lib import ShapeError, expand_reshape
-from tutorial_lib.engines import EnginesUnavailable, Recording, install, run_inside
+from tutorial_lib.engines import EnginesUnavailable, Recording, requests, run_inside
 from tutorial_lib.engines.recording import RECORD
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -48,16 +49,6 @@ def seed():
     return expand_reshape(batch=(1, 4, 32), embed_dim=24, tokens=7)
 
 
-@pytest.fixture
-def nothing_here(monkeypatch):
-    """Makes this a machine where nothing can be built, when called."""
-
-    def located():
-        raise EnginesUnavailable("no builder on this machine.")
-
-    return lambda: monkeypatch.setattr(install, "located", located)
-
-
 @upstream.before_2_14
 def test_a_function_has_its_engines_built_and_its_result_returned(installed):
     report = run_inside(compiled, seed(), 2)
@@ -66,8 +57,6 @@ def test_a_function_has_its_engines_built_and_its_result_returned(installed):
     assert (str(x), x.kind, engine.operators) == ("x [1/4/32, 7, 24] float32", "data", 5)
     assert (report.result, report.error, report.warnings) == (False, None, ())
     assert engine.plan.network_layers == 36
-    assert engine.plan.inputs[0].profiles == (((1, 7, 24), (4, 7, 24), (32, 7, 24)),)
-    assert str(report).startswith(f"Torch-TensorRT {report.version} had TensorRT build 1 engine\n")
 
 
 @upstream.before_2_14
@@ -85,38 +74,36 @@ def test_its_errors_and_warnings_are_noted(installed):
     report = run_inside(left_in_pytorch, seed(), mode="graph")
     assert report.engines == ()
     assert "min_block_size" in report.warnings[0]
-    assert "  warning: " in str(report)
 
 
-@pytest.mark.parametrize("value", [torch.nn.ReLU(), "name"], ids=["a callable object", "no callable"])
-def test_what_is_no_function_is_refused(value):
-    with pytest.raises(ShapeError, match="is not a function; write it as a def"):
-        run_inside(value)
-
-
-def test_arguments_that_cannot_be_sent_are_refused():
-    with pytest.raises(ShapeError, match=r"^failing cannot be sent to the engines' process \(TypeError: .*\)\.$"):
+def test_what_is_no_function_or_cannot_be_sent_is_refused():
+    for value in (torch.nn.ReLU(), "name"):
+        with pytest.raises(ShapeError, match="is not a function; write it as a def"):
+            run_inside(value)
+    with pytest.raises(ShapeError, match=r"^failing cannot be sent .* \(TypeError: .*\)\.$"):
         run_inside(failing, (item for item in ()))
 
 
 def test_a_recording_gives_back_what_was_built(installed, nothing_here, monkeypatch, tmp_path, capsys):
-    file = tmp_path / "recorded.json"
+    def asked():
+        of_a_function = recording.run_inside(compiled, seed(), 2)
+        built = recording.build_all(seed(), ["export"], calls=[33])
+        return of_a_function, *built, *recording.build_all(seed(), ["export"], calls=[33], mode="graph")
+
     monkeypatch.setenv(RECORD, "1")
-    written = Recording(file)
-    report, (built,) = written.run_inside(compiled, seed(), 2), written.build_all(seed(), ["export"], calls=[33])
-    (graph,) = written.build_all(seed(), ["export"], calls=[33], mode="graph")
+    recording = Recording(tmp_path / "recorded.json")
+    of_a_function, built, graph = asked()
     assert capsys.readouterr().out == ""
     monkeypatch.delenv(RECORD)
     nothing_here()
-    recording = Recording(file)
-    read, (again,) = recording.run_inside(compiled, seed(), 2), recording.build_all(seed(), ["export"], calls=[33])
-    versions = f"Torch-TensorRT {report.version} and TensorRT for RTX {built.versions['tensorrt-rtx']}"
-    assert capsys.readouterr().out.count(f"(recorded with {versions}; not run here)\n") == 2
-    assert (str(read), read.result, read.engines[0].inputs) == (str(report), report.result, report.engines[0].inputs)
-    assert (str(again), again.calls, list(again.rows())) == (str(built), built.calls, list(built.rows()))
-    assert again.plans[0].layers == built.plans[0].layers
-    (graph_again,) = recording.build_all(seed(), ["export"], calls=[33], mode="graph")
-    assert (str(graph_again), graph_again.plans) == (str(graph), ())
+    recording = Recording(tmp_path / "recorded.json")
+    again = asked()
+    versions = f"Torch-TensorRT {of_a_function.version} and TensorRT for RTX {built.versions['tensorrt-rtx']}"
+    assert capsys.readouterr().out == 3 * f"(recorded with {versions}; not run here)\n"
+    assert [*map(str, again)] == [*map(str, (of_a_function, built, graph))]
+    assert (again[0].result, again[0].engines[0].inputs) == (of_a_function.result, of_a_function.engines[0].inputs)
+    assert (again[1].calls, again[1].plans[0].layers) == (built.calls, built.plans[0].layers)
+    assert again[2].plans == ()
 
 
 @pytest.mark.slow
@@ -152,8 +139,7 @@ def test_a_recording_of_another_version_is_read_and_neither_run_nor_made_again(
     minor = ".".join(torch.__version__.split(".")[:2])
     monkeypatch.setattr(torch, "__version__", "2.99.0")
     other = Recording(file, version=minor)
-    sentence = f"Nothing is built here: Torch-TensorRT {minor} goes with torch {minor}, and here is 2.99.0."
-    assert str(other).startswith(sentence)
+    assert f"Torch-TensorRT {minor} goes with torch {minor}, and here is 2.99.0." in str(other)
     (report,) = other.build_all(seed(), ["export"], mode="graph")
     assert [str(i) for i in report.engines[0].data] == ["x [1/4/32, 7, 24] float32"]
     assert capsys.readouterr().out.startswith(f"(recorded with Torch-TensorRT {minor}.")
@@ -165,15 +151,12 @@ def test_a_recording_of_another_version_is_read_and_neither_run_nor_made_again(
     assert len(report.engines) == 1
 
 
-def test_the_time_limit_of_a_recording_is_that_of_the_request(installed, tmp_path):
-    (report,) = Recording(tmp_path / "recorded.json").build_all(seed(), ["export"], mode="graph", seconds=0.001)
-    assert "took longer than 0.001 s" in report.failed
-
-
-@pytest.mark.slow
-def test_nothing_is_written_unless_asked_for(installed, monkeypatch, tmp_path):
+def test_the_time_limit_is_that_of_the_request_and_nothing_is_written_unless_asked_for(monkeypatch, tmp_path):
     monkeypatch.delenv(RECORD, raising=False)
-    Recording(tmp_path / "recorded.json").run_inside(failing)
+    asked = mock.Mock(return_value=())
+    monkeypatch.setattr(requests, "build_all", asked)
+    assert Recording(tmp_path / "recorded.json").build_all(seed(), ["export"], seconds=7) == ()
+    assert asked.call_args.kwargs["seconds"] == 7
     assert not list(tmp_path.iterdir())
 
 

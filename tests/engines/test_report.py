@@ -32,9 +32,6 @@ REPORT = EngineReport(
         Call({"batch": 33}, "refused", "the optimization profile of engine 1", "x has size 33", (1,), (), "no"),
     ),
     left_to_pytorch=("aten.sort.default",),
-    failed=None,
-    explanation=None,
-    log=(),
     notes=("engine 1, batch: min is 1, not 2",),
     versions=VERSIONS,
     options={"min_block_size": 1},
@@ -48,8 +45,7 @@ def test_the_title_says_that_it_was_built_by_what_and_not_run():
     assert REPORT.title == "seed, jit: built by TensorRT for RTX 1.5.0.114, not run (Torch-TensorRT 2.13.0)"
     assert " for sm89, not run" in replace(REPORT, target="sm89").title
     assert FAILED.title == "seed, jit: not built by TensorRT for RTX 1.5.0.114 (Torch-TensorRT 2.13.0)"
-    graph = replace(REPORT, mode="graph").title
-    assert graph == "seed, jit: what Torch-TensorRT 2.13.0 asks for; TensorRT built nothing"
+    assert replace(REPORT, mode="graph").title.endswith("what Torch-TensorRT 2.13.0 asks for; TensorRT built nothing")
 
 
 @pytest.mark.parametrize(
@@ -108,24 +104,27 @@ def test_an_engine_for_each_profile_is_compared_with_its_own():
 def test_the_text_has_every_engine_with_its_memory_and_every_call():
     lines = str(REPORT).splitlines()
     assert lines[0] == REPORT.title
-    assert "  typed: x [2/4/32, 8] float32" in lines
-    assert "  engine 2: 5 operators, opt from its only size, built by a call" in lines
-    assert "    plan 11 bytes; memory: activation 85.7 MB, weights 7.09 MB" in lines
-    assert "    28 layers of the network, 18 of them for shapes -> 1 layer of the plan" in lines
-    assert lines.count("    1 weight as an input") == 2
-    assert "  call batch 1: built engine 2, which served it" in lines
     refusal = "refused by the optimization profile of engine 1: x has size 33"
-    assert f"  call batch 33: {refusal} (through tutorial_lib: refused first, by its range check)" in lines
-    assert "  left to PyTorch: aten.sort.default" in lines
-    assert "  note: engine 1, batch: min is 1, not 2" in lines
+    for line in (
+        "  typed: x [2/4/32, 8] float32",
+        "  engine 2: 5 operators, opt from its only size, built by a call",
+        "    plan 11 bytes; memory: activation 85.7 MB, weights 7.09 MB",
+        "    28 layers of the network, 18 of them for shapes -> 1 layer of the plan",
+        "  call batch 1: built engine 2, which served it",
+        f"  call batch 33: {refusal} (through tutorial_lib: refused first, by its range check)",
+        "  left to PyTorch: aten.sort.default",
+        "  note: engine 1, batch: min is 1, not 2",
+    ):
+        assert line in lines
+    assert lines.count("    1 weight as an input") == 2
 
 
 def test_a_failed_build_gives_the_reason_and_tensorrts_log():
-    assert str(FAILED).splitlines()[-3:] == [
+    *_, reason, log, _ = str(FAILED).splitlines()
+    assert (reason, log) == (
         "  the build failed: TensorRT refused it.",
         "  TensorRT's log: FP32 GEMM is not supported",
-        "  note: engine 1, batch: min is 1, not 2",
-    ]
+    )
 
 
 def test_activation_memory_is_that_of_the_engine_that_needs_most():
@@ -155,22 +154,9 @@ def test_json_has_the_numbers_and_not_the_plan_itself():
     assert plain_values.read(Engine, json.loads(json.dumps(without_plan))).plan is None
 
 
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 bytes"),
-        (132, "132 bytes"),
-        (294_772, "295 kB"),
-        (999_499, "999 kB"),
-        (999_999, "1 MB"),
-        (85_655_552, "85.7 MB"),
-        (627_900_416, "628 MB"),
-        (9_920_000_000, "9.92 GB"),
-        (5_432_100_000_000, "5432 GB"),
-    ],
-)
-def test_bytes_are_said_in_the_largest_unit_that_fits(count, text):
-    assert show_bytes(count) == text
+def test_bytes_are_said_in_the_largest_unit_that_fits():
+    counts = 0, 294_772, 999_499, 999_999, 85_655_552, 9_920_000_000, 5_432_100_000_000
+    assert [*map(show_bytes, counts)] == ["0 bytes", "295 kB", "999 kB", "1 MB", "85.7 MB", "9.92 GB", "5432 GB"]
 
 
 def test_a_functions_report_tells_engines_warnings_and_errors():
@@ -179,5 +165,6 @@ def test_a_functions_report_tells_engines_warnings_and_errors():
     assert lines[0] == "Torch-TensorRT 2.13.0 had TensorRT build 1 engine"
     assert "    x [1/4/32, 8] float32" in lines
     assert lines[-2:] == ["  warning: beware", "  error: KeyError: 'mine'"]
-    graph = str(replace(report, mode="graph", engines=())).splitlines()[0]
-    assert graph == "Torch-TensorRT 2.13.0 asked for (nothing was built): 0 engines"
+    assert str(replace(report, mode="graph", engines=())).startswith(
+        "Torch-TensorRT 2.13.0 asked for (nothing was built): 0 engines"
+    )

@@ -8,11 +8,12 @@ import pytest
 import torch
 import upstream
 
-from tutorial_lib import OptionError, ShapeError, expand_reshape
+from tutorial_lib import PATHS, OptionError, ShapeError, expand_reshape
 from tutorial_lib.builds.backends import as_device
-from tutorial_lib.engines import EnginesUnavailable, build, build_all, install, run_inside
+from tutorial_lib.engines import EnginesUnavailable, build, build_all, run_inside
 from tutorial_lib.engines.errors import TargetError
-from tutorial_lib.engines.worker import Worker
+
+AHEAD = ("input", "export")
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +21,6 @@ def reports(installed):
     """The tutorial's first model, small: batch 2/4/32, then calls at 1, 4, 32 and 33; by path."""
     case = expand_reshape(batch=(2, 4, 32), embed_dim=24, tokens=7)
     return {report.path: report for report in build_all(case, calls=(1, 4, 32, 33), mode="graph")}
-
-
-@pytest.fixture
-def no_process(monkeypatch):
-    """Any request to the engines' process fails the test."""
-    monkeypatch.setattr(Worker, "ask", lambda *_: pytest.fail("the process was asked"))
 
 
 def profiles(report):
@@ -36,13 +31,6 @@ def graphs(path, *arguments):
     """The report on the graphs of one of the small cases."""
     name, batch, calls, options = (*arguments, None)[:4]
     return build(ours.case(name, batch).to("cpu"), path, calls, options, mode="graph")
-
-
-@upstream.before_2_14
-def test_the_profile_is_not_the_range_that_was_typed(reports):
-    assert [(i.min[0], i.opt[0], i.max[0]) for i in reports["input"].requested] == [(2, 4, 32)]
-    assert profiles(reports["input"]) == profiles(reports["export"]) == [(1, 4, 32)]
-    assert profiles(reports["jit"])[0] == (1, 4, 32)
 
 
 def test_jit_builds_further_engines_for_batch_1_and_33(reports):
@@ -57,41 +45,38 @@ def test_jit_builds_further_engines_for_batch_1_and_33(reports):
 
 
 @upstream.before_2_14
-@pytest.mark.parametrize("path", ["input", "export"])
-def test_ahead_of_time_batch_33_is_refused_by_the_profile(reports, path):
-    *served, refused = reports[path].calls
+@pytest.mark.parametrize("path", AHEAD)
+def test_ahead_of_time_the_profile_is_not_the_range_that_was_typed_and_refuses_batch_33(reports, path):
+    report = reports[path]
+    assert [(i.min[0], i.opt[0], i.max[0]) for i in report.requested] == [(2, 4, 32)]
+    assert profiles(report) == [(1, 4, 32)]
+    *served, refused = report.calls
     assert [c.outcome for c in served] == ["served"] * 3
-    assert refused.outcome == "refused"
-    assert refused.by == "the optimization profile of engine 1"
+    assert (refused.outcome, refused.by) == ("refused", "the optimization profile of engine 1")
     assert refused.words == "x has size 33 in dim 0, and the optimization profile holds 1 to 32"
 
 
 def test_each_call_says_what_the_range_check_would_do(reports, path):
-    checks = [c.range_check for c in reports[path].calls]
-    assert checks[1:3] == [None, None]
-    assert checks[0].startswith("batch is 1 on x; this program was built for 2 to 32")
-    assert checks[3].startswith("batch is 33 on x")
+    below, *inside, above = (c.range_check for c in reports[path].calls)
+    assert inside == [None, None]
+    assert below.startswith("batch is 1 on x; this program was built for 2 to 32")
+    assert above.startswith("batch is 33 on x")
 
 
-def test_the_source_of_opt_is_named(reports):
+@upstream.before_2_14
+def test_notes_say_what_differs_and_why_and_the_source_of_opt_is_named(reports):
+    assert "engine 1, batch: min is 1, not 2 (Torch-TensorRT turns a lower bound of 2 into 1)" in reports["input"].notes
+    assert reports["jit"].notes[-1] == (
+        f"engine 3, batch: max is {upstream.UNBOUNDED}, not 32 (Torch-TensorRT's own, where Dynamo has no upper bound)"
+    )
     sources = {path: [e.opt_source for e in report.engines] for path, report in reports.items()}
     assert sources["input"] == ["opt_shape, the size of the traced example"]
     assert sources["export"] == ["the size of the exported example"]
     assert sources["jit"] == ["the size of the first call", *["the size of the call that triggered it"] * 2]
 
 
-@upstream.before_2_14
-def test_notes_say_what_differs_and_why(reports):
-    assert "engine 1, batch: min is 1, not 2 (Torch-TensorRT turns a lower bound of 2 into 1)" in reports["input"].notes
-    assert reports["jit"].notes[-1] == (
-        f"engine 3, batch: max is {upstream.UNBOUNDED}, not 32 (Torch-TensorRT's own, where Dynamo has no upper bound)"
-    )
-
-
 def test_without_a_build_nothing_is_said_to_be_built(reports, path):
     report = reports[path]
-    assert report.title.endswith("asks for; TensorRT built nothing")
-    assert [engine.plan for engine in report.engines] == [None] * len(report.engines)
     assert (report.plans, report.activation_bytes) == ((), None)
     assert "built by TensorRT" not in str(report)
 
@@ -128,7 +113,7 @@ def test_several_dynamic_dimensions(installed):
 
 
 @upstream.before_2_14
-@pytest.mark.parametrize("name", ["jit", *(["input"] if upstream.SHARED_DIMS else []), "export"])
+@pytest.mark.parametrize("name", PATHS if upstream.SHARED_DIMS else ["jit", "export"])
 def test_an_argument_has_the_models_name_whatever_the_graph_calls_it(installed, name):
     report = graphs(name, "awkward names", (2, 4, 32), (33,))
     engine = report.engines[0]
@@ -139,27 +124,32 @@ def test_an_argument_has_the_models_name_whatever_the_graph_calls_it(installed, 
 
 
 @upstream.before_2_14
-def test_the_part_behind_a_graph_break_refuses_batch_1(installed):
-    report = graphs("input", "hybrid", (2, 4, 32), (1, 2), ours.SORT)
+@pytest.mark.parametrize("path", AHEAD)
+def test_the_part_behind_a_graph_break_refuses_batch_1(installed, path):
+    report = graphs(path, "hybrid", (2, 4, 32), (1, 2), ours.SORT)
+    (between,) = report.engines[1].inputs
+    assert (between.kind, between.min[0], between.opt[0], between.max[0]) == ("intermediate", 42, 84, 672)
     refused, served = report.calls
-    assert refused.by == "the optimization profile of engine 2"
-    assert refused.ran == (1, 2)
-    assert served.ran == (1, 2)
+    assert (refused.by, refused.ran) == ("the optimization profile of engine 2", (1, 2))
+    assert (served.outcome, served.ran) == ("served", (1, 2))
     assert "from another part of the model" in str(report)
-    assert "left to PyTorch: aten.sort.default" in str(report)
+    assert report.left_to_pytorch == ("aten.sort.default",)
 
 
-def test_a_failed_build_still_shows_its_engines(installed):
-    report = graphs("export", "hybrid", (1, 4, 32), (1,), ours.SORT)
+@pytest.mark.parametrize("path", AHEAD)
+def test_a_build_that_cannot_serve_batch_1_fails_with_the_reason_and_shows_its_engines(installed, path):
+    report = graphs(path, "hybrid", (1, 4, 32), (1,), ours.SORT)
     assert len(report.engines) == 2
+    assert "cannot run at batch 1" in report.failed
     assert "cut into 2 engines, only the first accepts it" in report.failed
     assert report.calls == ()
     assert "the build failed: " in str(report)
 
 
 def test_a_call_that_would_run_in_pytorch_is_refused(installed):
-    (call,) = graphs("jit", "seed", (2, 4, 32), (1,), {"min_block_size": 8}).calls
-    assert (call.outcome, call.by) == ("refused", "the build of a further engine")
+    report = graphs("jit", "seed", (2, 4, 32), (1,), {"min_block_size": 8})  # 8 operators, and 7 with a batch of 1
+    (call,) = report.calls
+    assert (len(report.engines), call.outcome, call.by) == (1, "refused", "the build of a further engine")
     assert "would run in PyTorch" in call.words
 
 
@@ -171,10 +161,10 @@ def test_a_misspelt_option_is_refused_by_name(installed):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"path": "both"}, ShapeError, "there is no path 'both'; use jit, input, export"),
+        ({"path": "both"}, ShapeError, "no path 'both'; use jit, input, export"),
         ({"path": "jit", "calls": [0]}, ShapeError, "batch is 0"),
-        ({"path": "jit", "mode": "dry"}, ShapeError, "there is no mode 'dry'; use build or graph"),
-        ({"path": "jit", "target": "sm90"}, TargetError, "cannot build for sm90"),
+        ({"path": "jit", "mode": "dry"}, ShapeError, "no mode 'dry'; use build or graph"),
+        ({"path": "jit", "target": "sm90"}, TargetError, "sm90"),
     ],
 )
 def test_what_was_typed_is_checked_before_a_process_is_asked(no_process, arguments, error, words):
@@ -182,12 +172,8 @@ def test_what_was_typed_is_checked_before_a_process_is_asked(no_process, argumen
         build(expand_reshape(), **arguments)
 
 
-@pytest.mark.parametrize("request_", [build, run_inside], ids=lambda request_: request_.__name__)
-def test_without_the_builder_a_request_says_what_is_missing(monkeypatch, no_process, request_):
-    def located():
-        raise EnginesUnavailable("TensorRT for RTX is not installed; run `something`.")
-
-    monkeypatch.setattr(install, "located", located)
-    arguments = (expand_reshape(), "jit") if request_ is build else (sorted, [1])
-    with pytest.raises(EnginesUnavailable, match=r"is not installed; run `something`\.$"):
-        request_(*arguments)
+def test_without_the_builder_a_request_says_what_is_missing(nothing_here, no_process):
+    nothing_here()
+    for ask in (lambda: build(expand_reshape(), "jit"), lambda: run_inside(sorted, [1])):
+        with pytest.raises(EnginesUnavailable, match="no builder on this machine"):
+            ask()

@@ -34,6 +34,6 @@ KEEPS_MIN_2 = MINOR >= (2, 14)
 DEVICE = os.environ.get("TUTORIAL_LIB_FRONTEND_DEVICE", "cpu")
 """Where the cases of the tests live in the process with the front end: ``cpu``, with any GPU hidden, or ``cuda``."""
 
-since_2_13 = pytest.mark.skipif(MINOR < (2, 13), reason="Torch-TensorRT 2.11 and 2.12 have this setting")
+since_2_13 = pytest.mark.skipif(MINOR < (2, 13), reason="seen with Torch-TensorRT 2.13")
 before_2_14 = pytest.mark.skipif(MINOR >= (2, 14), reason="Torch-TensorRT 2.14 does otherwise")
 unbacked_bounds = pytest.mark.skipif(MINOR < (2, 12), reason="mark_unbacked of torch 2.11 takes no bounds")
