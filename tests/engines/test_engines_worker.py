@@ -249,8 +249,10 @@ def test_a_model_of_a_notebook_is_sent_by_value_with_the_names_that_it_uses(warm
     assert type(case.model).__module__ == "__main__"
     before = build(case, path, [3], mode="graph")
     assert (before.failed, [call.outcome for call in before.calls]) == (None, ["served"])
-    exec("def scaled(x):\n    return torch.tanh(torch.relu(x) * FACTOR)", names)  # the cell is run again
+    again = "from torch import tanh\n\ndef scaled(x):\n    return tanh(torch.relu(x) * FACTOR)"
+    exec(again, names)  # the cell is run again, with a name that is new
     after = build(names["case"](), path, mode="graph")
+    assert after.failed is None
     assert after.engines[0].operators == before.engines[0].operators + 1
     assert warm.pid == pid
 

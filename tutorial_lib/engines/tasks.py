@@ -33,6 +33,7 @@ from tutorial_lib.explain.explanation import raised_from
 from tutorial_lib.paths import PATHS
 
 Sizes = int | Mapping[str, int]
+_given: dict[str, types.ModuleType] = {}  # by their names, the modules that hold what came by value
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Tasks:
         task: BuildTask | FunctionTask = pickle.loads(payload)
         sys.path[:] = [*dict.fromkeys([*sys.path[:1], *task.folders, *sys.path[1:]])]  # the front end stays first
         torch._dynamo.reset()
+        for module in _given.values():
+            vars(module).clear()
         self._builder.request = request
         with torch.no_grad():
             if isinstance(task, BuildTask):
@@ -146,7 +149,8 @@ def _give_modules(value: Any, done: set[int]) -> None:
     """Put the global names of a function or class that came by value into a module, where Dynamo looks for them.
 
     What a reader defines in a notebook or a script is sent with the names that it uses. Its own module, often
-    ``__main__``, is another one in this process, or none. `done` holds the ids of the namespaces that have a module.
+    ``__main__``, is another one in this process, or none. It is one object for all requests, because Dynamo never looks
+    for it a second time. `done` holds the ids of the namespaces that are in a module.
     """
     if isinstance(value, type):
         for method in vars(value).values():
@@ -159,7 +163,7 @@ def _give_modules(value: Any, done: set[int]) -> None:
         if is_there or id(namespace) in done:
             return
         done.add(id(namespace))
-        sys.modules[name] = module = types.ModuleType(name)
+        sys.modules[name] = module = _given.setdefault(name, types.ModuleType(name))
         # Without the name of its file, which is not here.
         vars(module).update({key: value for key, value in namespace.items() if key != "__file__"})
         for used in list(namespace.values()):
