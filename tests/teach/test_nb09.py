@@ -68,4 +68,5 @@ def test_spellings_are_told_by_path():
     ],
 )
 def test_wrong_answers_hear_what_is_wrong(key, answer, said, judged):
-    judged(key, answer, said)
+    feedback = judged(key, answer, "")
+    assert said in f"{feedback.sentence} {feedback.table}"
