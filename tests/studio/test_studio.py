@@ -877,9 +877,9 @@ def test_building_with_other_sizes_of_max_is_cancelled_by_a_click_and_by_a_new_r
             assert not page["Cancel"].disabled
             until(lambda: "max 16, export: TensorRT chooses tactics" in page.text)
         stop()
+        until(lambda: "Cancelled." in page.text and "chooses tactics" not in page.text)
         with_engines.wait(PATIENCE)
         idle()
-        until(lambda: "chooses tactics" not in page.text)
         assert page["Cancel"].disabled
 
 
