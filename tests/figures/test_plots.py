@@ -150,13 +150,12 @@ def test_a_run_over_another_dimension_is_left_out(result):
     assert "A" not in legend(plots.panel(result, [("A", over_length(result))]))
 
 
-@pytest.mark.parametrize("missing", [math.nan, None])
-def test_results_that_stream_in_are_drawn_without_agreement(missing, result, earlier, unbuilt):
-    streaming = replace(earlier, table=earlier.table.assign(rms=missing, floor_rms=missing))
-    for partial in (streaming, unbuilt):
+def test_results_that_stream_in_are_drawn_without_agreement(result, earlier, unbuilt):
+    streaming = [replace(earlier, table=earlier.table.assign(rms=no, floor_rms=no)) for no in (math.nan, None)]
+    for partial in (*streaming, unbuilt):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            main = plots.panel(partial, [("A", result), ("B", streaming)])
+            main = plots.panel(partial, [("A", result), ("B", streaming[1])])
             assert plots.svg(main)
         assert [text.get_text() for text in main.axes[1].texts] == [plots.LATER]
 
@@ -175,32 +174,26 @@ def test_build_time_says_how_long_what_size_and_what_was_reused(result):
     assert axes.texts[-1].get_text().endswith("2 engines · 3.1 MB · reused")
 
 
-def test_the_panel_is_wide_and_has_one_subtitle(result):
-    figure = plots.panel(result)
-    assert figure.get_size_inches().tolist() == [12.5, 4.2]
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Latency", "Agreement with float64"]
-    assert figure.get_suptitle() == plots.subtitle(result)
-
-
-def test_the_subtitle_names_a_precision_that_is_not_float32(result):
-    assert "float32" not in plots.subtitle(result)
+def test_the_panel_has_one_subtitle_which_names_a_precision_that_is_not_float32(result):
     half = replace(result, provenance={**result.provenance, "precision": "bf16"})
+    figure = plots.panel(half)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Latency", "Agreement with float64"]
+    assert figure.get_suptitle() == plots.subtitle(half)
     assert "backend eager, bf16" in plots.subtitle(half)
+    assert "float32" not in plots.subtitle(result)
 
 
-def test_svg_is_xml_that_is_the_same_every_time(result, earlier):
-    first, second = (plots.svg(plots.panel(result, [("A", earlier)])) for _ in range(2))
-    assert first == second
+def test_svg_is_xml_that_is_the_same_every_time_and_a_hostile_name_is_only_text(result, earlier, monkeypatch):
+    name = r"$\frac{$ <script>alert(1)</script> & $x$"
+    named = replace(result, provenance={**result.provenance, "case": name})
+    first = plots.svg(plots.panel(named, [(name, earlier)]))
+    monkeypatch.setitem(matplotlib.rcParams, "svg.hashsalt", "mine")
+    assert plots.svg(plots.panel(named, [(name, earlier)])) == first
+    assert matplotlib.rcParams["svg.hashsalt"] == "mine", "matplotlib stays as it was set"
     root = ElementTree.fromstring(first)
     assert root.tag.endswith("svg")
     assert not list(root.iter("{http://www.w3.org/2000/svg}text"))  # letters are shapes
     assert "dc:date" not in first
-
-
-def test_a_hostile_name_is_only_text(result):
-    name = r"$\frac{$ <script>alert(1)</script> & $x$"
-    named = replace(result, provenance={**result.provenance, "case": name})
-    ElementTree.fromstring(plots.svg(plots.panel(named, [(name, result)])))
 
 
 @pytest.mark.slow
@@ -212,21 +205,11 @@ def test_two_threads_can_draw_at_once(result, earlier):
         assert len(set(threads.map(draw, range(6)))) == 1
 
 
-def test_drawing_leaves_matplotlib_as_it_was_set(result, monkeypatch):
-    monkeypatch.setitem(matplotlib.rcParams, "svg.hashsalt", "mine")
-    plots.svg(plots.latency(result))
-    assert matplotlib.rcParams["svg.hashsalt"] == "mine"
-
-
-def test_a_shown_figure_is_a_png_with_alternative_text(result, gridded, tmp_path):
-    for figure, title in (
-        (plots.latency(result), "Latency"),
-        (heatmap.latency(gridded, "export"), "Median latency of export"),
-    ):
-        image = plots.show(figure)
-        assert image.alt.startswith(title)
-        (tmp_path / "shown.png").write_bytes(image.data)
-        assert imread(tmp_path / "shown.png").std() > 0.01  # something was drawn
+def test_a_shown_figure_is_a_png_with_alternative_text(gridded, tmp_path):
+    image = plots.show(heatmap.latency(gridded, "export"))
+    assert image.alt.startswith("Median latency of export")
+    (tmp_path / "shown.png").write_bytes(image.data)
+    assert imread(tmp_path / "shown.png").std() > 0.01  # something was drawn
 
 
 @pytest.mark.slow
@@ -238,7 +221,7 @@ def test_drawing_does_not_touch_pyplot():
 
 
 def test_curves_of_a_grid_need_one_line_of_it(gridded):
-    with pytest.raises(ValueError, match=r"length vary too; plot sweep\.at\(length=\.\.\.\), or a heatmap"):
+    with pytest.raises(ValueError, match=r"sweep\.at\(length=\.\.\.\)"):
         plots.latency(gridded)
     axes = plots.latency(gridded.at(batch=4)).axes[0]
     assert axes.get_xlabel().startswith("length")
@@ -255,4 +238,3 @@ def test_a_figure_is_told_in_words_with_its_ends_and_extremes():
     axes.axvline(8, label="opt = 8")
     said = "Speedup over eager. times as fast as eager: export 1.5 at 1, 7.25 at 8, 2.1 at 64."
     assert plots.describe(figure) == said
-    assert plots.show(figure).alt == said

@@ -42,14 +42,6 @@ class Stop:
 # ---- what is remembered -----------------------------------------------------------------------------------------
 
 
-def test_a_known_setting_is_not_measured_again(runs, builds):
-    setting, listener = runs.settled(setting_of()), Stop()
-    first = runs.run(setting)
-    assert runs.run(setting, tell=listener) is first
-    assert runs.cached(setting) is first
-    assert listener.told == []
-
-
 def test_only_another_range_or_precision_is_built_again(runs, builds):
     for other in ({}, {"sizes": (2, 8)}, {"paths": ("export",)}, {"samples": 2}):
         runs.run(runs.settled(setting_of(**other)))
@@ -72,11 +64,13 @@ def test_a_path_that_failed_is_tried_again_and_the_others_are_not(runs, monkeypa
     assert builds == dict.fromkeys(AHEAD, 1)
 
 
-def test_fresh_builds_and_measures_again_without_any_cache(runs, builds, monkeypatch):
+def test_a_known_setting_is_not_measured_again_unless_it_is_to_be_fresh(runs, builds, monkeypatch):
     policies, export = [], PATHS["export"]
     monkeypatch.setitem(PATHS, "export", lambda *more: policies.append(package_cache.current_policy()) or export(*more))
-    setting = runs.settled(setting_of())
+    setting, listener = runs.settled(setting_of()), Stop()
     first = runs.run(setting)
+    assert runs.run(setting, tell=listener) is first
+    assert listener.told == []
     again = runs.run(setting, fresh=True)
     assert again is not first
     assert runs.cached(setting) is again
@@ -213,16 +207,16 @@ def test_two_dims_are_asked_by_the_first(runs, masked):
 def test_what_cannot_be_asked_is_refused_before_any_input_is_made(runs, monkeypatch):
     monkeypatch.setattr(Case, "example", lambda *_, **__: pytest.fail("the input was made"))
     setting = runs.settled(setting_of())
-    for size, sentence in ((0, "batch is"), (1.5, "batch is"), (10**6, r"at batch 1000000 the input x alone .* 1 GB")):
-        with pytest.raises(ShapeError, match=sentence):
+    for size, said in ((0, "batch is"), (1.5, "batch is"), (10**6, "1 GB")):
+        with pytest.raises(ShapeError, match=said):
             runs.ask(setting, size, "eager")
-    with pytest.raises(ValueError, match="outside is 'rebuild'; use raise, recompile, eager"):
+    with pytest.raises(ValueError, match="'rebuild'; use raise, recompile, eager"):
         runs.ask(setting, 12, "rebuild")
 
 
 def test_a_range_that_would_fill_the_memory_is_refused(runs):
     for batch, sizes in (((1, 4, 10**6), ()), ((1, 10**6, 10**6), (4,))):
-        with pytest.raises(ShapeError, match="at batch 1000000 the input x alone would take 1 GB"):
+        with pytest.raises(ShapeError, match="1 GB"):
             runs.settled(setting_of(batch=batch, sizes=sizes))
     assert runs.settled(setting_of(batch=(1, 4, 10**6), sizes=(4,)))
 
@@ -253,10 +247,14 @@ def test_asking_can_be_cancelled_at_every_step(runs):
 
 def test_engines_are_built_before_the_programs_and_are_in_the_result(runs, builder, builds):
     tells = Stop()
-    result = runs.run(runs.settled(setting_of(engines=True)), tell=tells)
+    setting = runs.settled(setting_of(engines=True))
+    with pytest.raises(Cancelled):
+        runs.run(setting, tell=Stop(0))
+    assert runs.cached(setting) is None
+    result = runs.run(setting, tell=tells)
     assert [report.path for report in result.engines] == list(AHEAD)
     assert result.sweep.agrees
-    assert builder == [(path, "1/4/8", ()) for path in AHEAD]
+    assert builder[-2:] == [(path, "1/4/8", ()) for path in AHEAD]
     assert builds == dict.fromkeys(AHEAD, 1)
     shares = [share for share, _ in tells.told]
     assert shares == sorted(shares)
@@ -300,17 +298,6 @@ def test_a_refusal_of_tensorrt_costs_nothing_else_and_is_tried_again_from_scratc
     assert len(builder) == 3
 
 
-def test_cancelling_while_engines_are_built_keeps_nothing(runs, builder):
-    setting = runs.settled(setting_of(engines=True))
-
-    def cancels(share, text):
-        raise Cancelled
-
-    with pytest.raises(Cancelled):
-        runs.run(setting, tell=cancels)
-    assert runs.cached(setting) is None
-
-
 def test_engines_with_another_max_are_found_by_their_dimension(runs, builder):
     setting = runs.settled(setting_of(paths=("export",), engines=True, calls=(9,)))
     others = list(runs.other_maxes(setting, "batch"))
@@ -323,10 +310,3 @@ def test_engines_with_another_max_are_found_by_their_dimension(runs, builder):
     over_max = runs.engines_over_max(setting, "batch")
     assert [report.engines[0].data[0].max[0] for report in over_max] == [8, 16, 4, 32]
     assert {report.path for report in over_max} == {"export"}
-
-
-def test_a_max_that_the_model_does_not_take_is_left_out(runs):
-    setting = runs.settled(setting_of())
-    with pytest.raises(ShapeError):
-        runs.with_max(setting, "batch", 2)
-    assert runs.with_max(setting, "batch", 64).ranges[0].max == 64

@@ -27,35 +27,20 @@ MEMORY = """def my_memory(largest):
 
 
 """
-ANSWERS = {  # wrong, empty, absurd, right: what is written above the line with check, and what is checked
-    "00_start_here": ("00.range", [("", "(2, 8, 100)"), ("", "..."), ("", "10**30"), ("", "(1, 8, 100)")]),
-    "01_three_compile_paths": (
-        "01.mark",
-        [
-            (JIT.format("torch._dynamo.mark_dynamic(x, 0)"), "my_jit"),
-            ("def my_jit(model, x, backend): ...\n\n\n", "my_jit"),
-            ("", "'many'"),
-            (JIT.format("torch._dynamo.mark_dynamic(x, 0, min=2, max=32)"), "my_jit"),
-        ],
-    ),
-    "02_what_tensorrt_really_gets": (
-        "02.took-part",
-        [
-            (TOOK_PART.format("report.result"), "took_part"),
-            (TOOK_PART.format("..."), "took_part"),
-            ("", "10**30"),
-            (TOOK_PART.format("len(report.engines) > 0 and report.result is True"), "took_part"),
-        ],
-    ),
-    "03_shape_studio": (
-        "03.memory",
-        [
-            (MEMORY.format("27.6 / 8 * largest"), "my_memory"),
-            (MEMORY.format("..."), "my_memory"),
-            (MEMORY.format("-(10.0**300)"), "my_memory"),
-            (MEMORY.format("27.6 + (163.1 - 27.6) / 56 * (largest - 8)"), "my_memory"),
-        ],
-    ),
+EXERCISES = {  # what is written above the line with check, and what is checked: wrong, then right
+    "00.range": [("", "(2, 8, 100)"), ("", "(1, 8, 100)")],
+    "01.mark": [
+        (JIT.format("torch._dynamo.mark_dynamic(x, 0)"), "my_jit"),
+        (JIT.format("torch._dynamo.mark_dynamic(x, 0, min=2, max=32)"), "my_jit"),
+    ],
+    "02.took-part": [
+        (TOOK_PART.format("report.result"), "took_part"),
+        (TOOK_PART.format("len(report.engines) > 0 and report.result is True"), "took_part"),
+    ],
+    "03.memory": [
+        (MEMORY.format("27.6 / 8 * largest"), "my_memory"),
+        (MEMORY.format("27.6 + (163.1 - 27.6) / 56 * (largest - 8)"), "my_memory"),
+    ],
 }
 
 
@@ -93,46 +78,60 @@ class Learner:
             }""",
             [index, source],
         )
-        output = self.page.locator(".jp-Notebook .jp-Cell").nth(index).locator(".jp-OutputArea")
+        output = self._output(index)
         assert "Traceback" not in (output.inner_text() if output.count() else "")
         return output
 
     def cells(self, pattern):
         return [index for index, source in enumerate(self.sources) if re.search(pattern, source)]
 
+    def output(self, pattern):
+        """The output of the one cell that matches, which has run."""
+        (index,) = self.cells(pattern)
+        return self._output(index)
+
+    def _output(self, index):
+        return self.page.locator(".jp-Notebook .jp-Cell").nth(index).locator(".jp-OutputArea")
+
     def begin(self):
         for index in self.cells(BEGIN):
             self.run(index)
 
+    def predict(self):
+        """Guess the answer to the first question, and let it be revealed."""
+        prediction = self.page.locator(".tl-predict").filter(has_text="Predict.").first
+        prediction.get_by_role("button", name="Reveal").wait_for()
+        assert prediction.get_by_role("button", name="Reveal").is_disabled()
+        radio, field = prediction.locator("input[type=radio]"), prediction.locator("input[type=text]")
+        if radio.count():
+            radio.last.check()
+            prediction.get_by_role("button", name="Check").click()
+        else:
+            field.fill("1e9")
+            field.press("Enter")
+        prediction.locator(".tl-says").first.wait_for()
+        prediction.get_by_role("button", name="Reveal").click()
+        prediction.get_by_text("The answer:").wait_for()
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_a_learner_predicts_and_does_an_exercise_with_wrong_empty_absurd_and_right_answers(page, students, name):  # noqa: F811
+    def do(self, key):
+        """Answer an exercise wrongly, then rightly."""
+        (cell,) = self.cells(rf'teach\.check\("{key}"')
+        for verdict, (written, answer) in zip(("Not yet:", "Right:"), EXERCISES[key], strict=True):
+            self.run(cell, f'{written}teach.check("{key}", {answer})').get_by_text(verdict).wait_for()
+
+
+def begun(page, students, name, key):  # noqa: F811
+    """A learner who has made a prediction and done an exercise."""
     learner = Learner(page, students, name)
     learner.begin()
-    prediction = page.locator(".tl-predict").filter(has_text="Predict.").first
-    prediction.get_by_role("button", name="Reveal").wait_for()
-    assert prediction.get_by_role("button", name="Reveal").is_disabled()
-    radio, field = prediction.locator("input[type=radio]"), prediction.locator("input[type=text]")
-    if radio.count():
-        radio.last.check()
-        prediction.get_by_role("button", name="Check").click()
-    else:
-        field.fill("1e9")
-        field.press("Enter")
-    prediction.locator(".tl-says").first.wait_for()
-    prediction.get_by_role("button", name="Reveal").click()
-    prediction.get_by_text("The answer:").wait_for()
-    key, answers = ANSWERS[name]
-    (cell,) = learner.cells(rf'teach\.check\("{key}"')
-    for number, (written, answer) in enumerate(answers):
-        verdict = "Right:" if number == 3 else "Not yet:"
-        learner.run(cell, f'{written}teach.check("{key}", {answer})').get_by_text(verdict).wait_for()
+    learner.predict()
+    learner.do(key)
+    return learner
 
 
-def test_the_first_control_moves_something_large(page, students):  # noqa: F811
-    learner = Learner(page, students, "00_start_here")
-    (panel,) = learner.cells(r"memory_over_max")
-    learner.run(panel).get_by_text("1 to 32 reserves 85.7 MB").wait_for()
+def test_notebook_0_and_its_first_control_which_moves_something_large(page, students):  # noqa: F811
+    begun(page, students, "00_start_here", "00.range")
+    page.get_by_text("1 to 32 reserves 85.7 MB").wait_for()
     handle = page.locator(".noUi-handle").first
     handle.focus()
     assert handle.get_attribute("aria-label") == "max of the batch"
@@ -141,10 +140,13 @@ def test_the_first_control_moves_something_large(page, students):  # noqa: F811
     page.get_by_text("1 to 256 reserves 628 MB").wait_for()
 
 
-def test_the_panel_of_notebook_2_builds_what_is_typed_and_says_what_cannot_be(page, students, expect):  # noqa: F811
-    learner = Learner(page, students, "02_what_tensorrt_really_gets")
-    learner.run(*learner.cells("import .*teach"))
-    panel = learner.run(*learner.cells(r"teach\.panels"))
+def test_notebook_1(page, students):  # noqa: F811
+    begun(page, students, "01_three_compile_paths", "01.mark")
+
+
+def test_notebook_2_and_its_panel_which_builds_what_is_typed_and_says_what_cannot_be(page, students, expect):  # noqa: F811
+    learner = begun(page, students, "02_what_tensorrt_really_gets", "02.took-part")
+    panel = learner.output(r"teach\.panels")
     panel.get_by_text("Typed 2 / 4 / 32. ").wait_for()
     type_range(panel, 8, 4, 64)
     panel.get_by_role("button", name="Build").click()
@@ -155,9 +157,9 @@ def test_the_panel_of_notebook_2_builds_what_is_typed_and_says_what_cannot_be(pa
     expect(panel.locator("img")).to_have_attribute("alt", re.compile(r"^Typed 3 / 8 / 64\."))
 
 
-def test_an_experiment_of_notebook_3_is_set_built_and_judged_in_the_panel(page, students, expect):  # noqa: F811
-    learner = Learner(page, students, "03_shape_studio")
-    panel = learner.run(*learner.cells("studio = Studio"))
+def test_notebook_3_and_an_experiment_which_is_set_built_and_judged_in_the_panel(page, students, expect):  # noqa: F811
+    learner = begun(page, students, "03_shape_studio", "03.memory")
+    panel = learner.output("studio = Studio")
     check = learner.cells(r'teach\.check\("03.one-engine"')
     learner.run(*check).get_by_text("Not yet: build something").wait_for()
     learner.run(*learner.cells("from_2 = studio.experiment")).get_by_role("button", name="Set it and build").click()

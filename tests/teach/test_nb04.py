@@ -1,9 +1,9 @@
-"""Notebook 4: requests, numbered graphs, the panel, the exercises."""
+"""Notebook 4: requests, numbered graphs, the panels, the exercises."""
 
 import pytest
 import torch
 
-from tutorial_lib.teach import check, panels
+from tutorial_lib.teach import panels
 from tutorial_lib.teach.lessons.nb04 import NOT_RUN, failed_guard, send, side_by_side, small_case, watch
 
 
@@ -43,12 +43,6 @@ def test_graphs_are_numbered_and_the_guard_that_failed_is_quoted():
     assert str(program.graphs[0][0]) == "x [4/8/32, 16, 48] float32"
 
 
-def test_what_was_not_asked_of_all_is_not_run():
-    table = panels.request().send()
-    shown = side_by_side({"one": table, "other": table.iloc[:2]})
-    assert list(shown.data["other"]).count(NOT_RUN) == len(table) - 2
-
-
 def test_the_panel_sends_what_its_controls_say():
     panel = panels.request()
     refused = panel.send(batch=33)
@@ -56,7 +50,43 @@ def test_the_panel_sends_what_its_controls_say():
     assert "33 on x" in refused["it says"].iloc[-1]
     panel.transposed.value = True  # a click
     assert "strides" in panel.told.value
-    assert set(panel.send()["outcome"]) == {"right"}
+    table = panel.send()
+    assert set(table["outcome"]) == {"right"}
+    shown = side_by_side({"one": table, "other": table.iloc[:2]})
+    assert list(shown.data["other"]).count(NOT_RUN) == len(table) - 2, "what was not asked of all is not run"
+
+
+@pytest.fixture
+def compiled():
+    with torch.enable_grad():
+        yield panels.recompile()
+
+
+def test_each_control_gives_its_reason_and_the_same_call_none(compiled):
+    reasons = [
+        ({}, "the first one"),
+        ({}, "nothing was compiled"),
+        ({"batch": 5}, "x has 5 in dimension 0"),
+        ({"batch": 9}, "nothing was compiled"),
+        ({"dtype": "bfloat16"}, "the dtype BFloat16"),
+        ({"dtype": "float32", "transposed": True}, "stride"),
+        ({"transposed": False, "times": 2}, "The argument times was 1"),
+        ({"gradients": True}, "another mode (grad_mode)"),
+        ({"gradients": False, "training": True}, "training was False"),
+    ]
+    for controls, says in reasons:
+        assert says in compiled.call(**controls)
+    assert compiled.history.value.count("<li>") == len(reasons)
+    assert "times 1, float32, a transposed view: layout" in compiled.history.value
+
+
+def test_the_limit_is_said_and_forgetting_begins_again(compiled):
+    with torch._dynamo.config.patch(recompile_limit=2):
+        said = [compiled.call(dtype=dtype, gradients=on) for dtype in ("float32", "bfloat16") for on in (True, False)]
+    assert "recompile_limit" in said[2]
+    assert "without one it ran uncompiled" in said[3]
+    compiled.forget_button.click()
+    assert "the first one" in compiled.call()
 
 
 def guard(x):
@@ -85,7 +115,5 @@ def pad(program, x):
         ("04.pad", lambda program, x: program(torch.cat([x, x])), "should be [1,"),
     ],
 )
-def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said):
-    feedback = check(key, answer)
-    assert feedback.right == (said is None)
-    assert said is None or said in feedback.sentence
+def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said, judged):
+    judged(key, answer, said)

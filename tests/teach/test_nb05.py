@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tutorial_lib import expand_reshape
-from tutorial_lib.teach import check, panels
+from tutorial_lib.teach import panels
 from tutorial_lib.teach.lessons.nb05 import NO_BUG, as_tf32, emulated_tf32, judged, layer, on_a_gpu, planted
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
@@ -62,8 +62,6 @@ BOTH = {"weights of an earlier step", "result rounded to bfloat16"}
         ("05.tolerance", lambda one, other: 1.0, "a tenth less"),
         ("05.rule", rule, None),
         ("05.rule", lambda output, eager, exact: torch.allclose(output, eager), "agrees, and you"),
-        ("05.rule", lambda output, eager, exact: not rule(output, eager, exact), "you say otherwise"),
-        ("05.rule", lambda output, eager, exact: ..., "still returns"),
         ("05.shipped", {"cosine": BOTH, "allclose": list(BOTH)}, None),
         ("05.shipped", {"cosine": {"a bug"}, "allclose": BOTH}, "none of the bugs"),
         ("05.shipped", {"cosine": BOTH, "allclose": set()}, "allclose: 'result rounded"),
@@ -72,7 +70,5 @@ BOTH = {"weights of an earlier step", "result rounded to bfloat16"}
         ("05.hidden", 1.0, "DIFFERS"),
     ],
 )
-def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said):
-    feedback = check(key, answer)
-    assert feedback.right == (said is None)
-    assert said is None or said in feedback.sentence
+def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said, judged):
+    judged(key, answer, said)

@@ -5,7 +5,7 @@ import torch
 from torch.export import Dim
 
 from tutorial_lib import grid, paths, sweep, text_encoder
-from tutorial_lib.teach import check, panels
+from tutorial_lib.teach import panels
 from tutorial_lib.teach.lessons import nb06
 
 
@@ -42,12 +42,10 @@ S = Dim("s", min=2, max=16)
     [
         ("06.engines", dict(zip(BOXES, (1, 2, 4), strict=True)), None),
         ("06.engines", dict(zip(BOXES, (1, 2, 3), strict=True)), "does not make 3"),
-        ("06.engines", dict(zip(BOXES, (1, 2, ...), strict=True)), "answer for 'batch from 1, length from 1' in place"),
         ("06.dims", {"x": {0: 2 * S}, "y": {0: S}}, None),
         ("06.dims", {"x": {0: Dim("frames", min=4, max=32)}, "y": {0: S}}, "multiples of 2"),
         ("06.dims", {"x": {0: Dim.AUTO}, "y": {0: Dim.AUTO}}, "should be 4 to 32"),
         ("06.dims", {"x": {}, "y": {}}, "fixed"),
-        ("06.flatten", lambda x: x.flatten(1), None),
         ("06.flatten", lambda x: x.reshape(-1, 24), None),
         ("06.flatten", lambda x: x.reshape(8, -1), "became the constant 8"),
         ("06.flatten", lambda x: x.reshape(-1, 12), "a batch of 1 gives"),
@@ -56,7 +54,5 @@ S = Dim("s", min=2, max=16)
         ("06.agree", lambda ids, mask: agree(ids, mask) and len(ids) > 1, "'1 x 8': you refuse"),
     ],
 )
-def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said):
-    feedback = check(key, answer)
-    assert feedback.right == (said is None), feedback.sentence
-    assert said is None or said in feedback.sentence
+def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said, judged):
+    judged(key, answer, said)

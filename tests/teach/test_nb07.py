@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tutorial_lib.engines.recording import why_not
-from tutorial_lib.teach import check, panels
+from tutorial_lib.teach import panels
 from tutorial_lib.teach.lessons import nb07
 
 
@@ -22,24 +22,17 @@ def table(**ratios):
 
 
 @pytest.mark.parametrize(
-    ("small", "large", "said"),
+    ("small", "said"),
     [
-        (
-            [(1.4, 1.5), (0.4, 0.5)],
-            [(0.8, 0.9), (1.0, 1.1)],
-            "opt 2 is faster than the one with opt 1024 at 2 tokens, slower at 1024.",
-        ),
-        (
-            [(1.4, 1.5), (1.2, 1.3)],
-            [(0.8, 0.9), (1.0, 1.1)],
-            "opt 2 is faster than opt 1024 at 2, 1024 tokens, nowhere",
-        ),
-        ([(0.4, 0.5), (0.4, 0.5)], [(0.8, 0.9), (1.0, 1.1)], "opt 2 is slower than opt 1024 at 2, 1024"),
-        ([(0.4, 1.5), (0.4, 1.5)], [(0.8, 0.9), (1.0, 1.1)], "opt changes too little to see"),
+        ([(1.4, 1.5), (0.4, 0.5)], "opt 2 is faster than the one with opt 1024 at 2 tokens, slower at 1024."),
+        ([(1.4, 1.5), (1.2, 1.3)], "opt 2 is faster than opt 1024 at 2, 1024 tokens, nowhere"),
+        ([(0.4, 0.5), (0.4, 0.5)], "opt 2 is slower than opt 1024 at 2, 1024"),
+        ([(0.4, 1.5), (0.4, 1.5)], "opt changes too little to see"),
     ],
 )
-def test_the_sentence_about_opt_follows_from_the_numbers(small, large, said):
-    assert said in nb07.crossing(nb07.Times(table(opt_2=small, opt_1024=large), "made up"))
+def test_the_sentence_about_opt_follows_from_the_numbers(small, said):
+    times = table(opt_2=small, opt_1024=[(0.8, 0.9), (1.0, 1.1)])
+    assert said in nb07.crossing(nb07.Times(times, "made up"))
 
 
 def test_padding_is_cheaper_or_dearer_only_where_intervals_say_so():
@@ -67,12 +60,8 @@ def test_the_figure_names_its_engines_and_where_it_was_measured():
     times = nb07.Times(table(opt_2=[(1, 2), (1, 2)], opt_32=[(1, 2), (1, 2)], opt_1024=[(1, 2), (1, 2)]), "made up")
     (axes,) = nb07.speedups(times).axes
     assert axes.get_title() == "made up"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "opt 2",
-        "opt 32",
-        "opt 1024",
-        "eager PyTorch",
-    ]
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert named == ["opt 2", "opt 32", "opt 1024", "eager PyTorch"]
 
 
 @pytest.mark.slow
@@ -107,7 +96,5 @@ def bucket(tokens):
         ("07.max", 1.5, "whole number"),
     ],
 )
-def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said):
-    feedback = check(key, answer)
-    assert feedback.right == (said is None)
-    assert said is None or said in feedback.sentence
+def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said, judged):
+    judged(key, answer, said)

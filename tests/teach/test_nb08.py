@@ -8,7 +8,6 @@ from torch.export import Dim
 
 from tutorial_lib import expand_reshape, paths
 from tutorial_lib.builds import saving
-from tutorial_lib.teach import check
 from tutorial_lib.teach.lessons import nb08
 
 
@@ -63,14 +62,11 @@ def again(module, x):
         ("08.digest", lambda content, digest: hashlib.sha256(content).hexdigest() == digest, None),
         ("08.digest", lambda content, digest: bool(content), "'one byte changed' is trusted"),
         ("08.digest", lambda content, digest: False, "'as it was saved' is not trusted"),
-        ("08.again", again, None),
         ("08.again", lambda module, x: again(module, x).module(), None),
         ("08.again", lambda module, x: torch.export.export(module, (x,)), "takes 4."),
         ("08.again", lambda module, x: module, "came in"),
         ("08.again", lambda module, x: 3, "returned int"),
     ],
 )
-def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said):
-    feedback = check(key, answer)
-    assert feedback.right == (said is None), feedback.sentence
-    assert said is None or said in feedback.sentence
+def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said, judged):
+    judged(key, answer, said)

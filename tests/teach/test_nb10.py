@@ -2,7 +2,7 @@
 
 import pytest
 
-from tutorial_lib.teach import check, panels
+from tutorial_lib.teach import panels
 from tutorial_lib.teach.lessons.nb10 import MAX
 
 
@@ -33,7 +33,5 @@ def test_policies_change_places_with_the_traffic():
         ("10.traffic", ["many"] * 10, "whole number"),
     ],
 )
-def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said):
-    feedback = check(key, answer)
-    assert feedback.right == (said is None)
-    assert said is None or said in feedback.sentence
+def test_right_answers_pass_and_others_hear_what_is_wrong(key, answer, said, judged):
+    judged(key, answer, said)

@@ -8,29 +8,24 @@ import pytest
 from tutorial_lib.teach import Prediction, predict, questions
 from tutorial_lib.teach.prediction import Question
 
-WRONG_TYPES = (None, ..., "", "  ", "many", [], {}, object(), float("nan"), float("inf"), True, lambda: 2)
-
 
 @pytest.fixture
 def engines():
     return Prediction(Question("How many engines does `jit` build?", answer=2, why="Batch 1 has its own: `jit`."))
 
 
-def test_a_right_number_is_right_however_it_is_typed(engines):
+def test_a_number_is_right_however_it_is_typed_and_a_wrong_one_is_told_its_side_and_nothing_more(engines):
     for typed in (2, 2.0, "2", " 2 "):
         assert engines.answer(typed).startswith("Yes")
-
-
-def test_a_wrong_number_is_told_its_side_and_nothing_more(engines):
     assert engines.answer(1) == "No: 1 is too small."
     assert engines.answer("1_000") == "No: 1,000 is too large."
 
 
-@pytest.mark.parametrize("value", WRONG_TYPES)
-def test_what_is_no_number_is_no_guess(engines, value):
-    assert engines.answer(value).startswith("Type a number")
-    assert engines.reveal_button.disabled
-    assert "2" not in engines.reveal()
+def test_what_is_no_number_is_no_guess(engines):
+    for value in (None, ..., "", "  ", "many", [], {}, object(), float("nan"), float("inf"), True, lambda: 2):
+        assert engines.answer(value).startswith("Type a number"), value
+        assert engines.reveal_button.disabled
+        assert "2" not in engines.reveal()
 
 
 def test_the_answer_is_revealed_after_a_guess_beside_the_first_one(engines):
@@ -73,11 +68,7 @@ def test_what_a_notebook_file_keeps_has_the_question_and_not_the_answer(engines)
     assert "Batch 1" not in str(bundle)
 
 
-def test_markup_of_a_question_is_text():
-    assert "&lt;b&gt;" in Prediction(Question("Is <b> bold?", answer=1)).root.children[1].children[0].value
-
-
-def test_what_is_said_to_a_guess_has_code_between_backticks_and_markup_as_text():
+def test_markup_of_a_question_and_its_reason_is_text():
     asked = Prediction(Question("Is `x` <b>?", answer=1, why="Since `x < 2` <b>."))
     asked.answer(2)
     asked.reveal()
@@ -98,10 +89,8 @@ def every_question():
 
 
 @pytest.mark.parametrize("key", list(every_question()))
-def test_every_question_can_be_asked_and_has_a_reason(key):
+def test_every_question_is_answered_by_its_own_answer_and_tells_why(key):
     prediction = predict(key)
-    question = prediction._question
-    assert question.why
-    if question.choices and isinstance(question.answer, str):
-        assert question.answer in question.choices
-    assert prediction.answer(question.answer).startswith("Yes")
+    assert not prediction.answer("neither a number nor a choice").startswith("Yes")
+    assert prediction.answer(prediction._question.answer).startswith("Yes")
+    assert len(prediction.reveal()) > 30
