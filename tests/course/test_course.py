@@ -135,8 +135,13 @@ def without_engines(tmp_path_factory):
     return folder / "bin/python"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [notebook.stem for notebook in NOTEBOOKS])
+def student_version(notebook):
+    """A notebook's name; `long` where it has no recordings, since all that its student version runs then runs in it."""
+    marks = [pytest.mark.slow] if notebook.with_suffix(".json").exists() else [pytest.mark.slow, pytest.mark.long]
+    return pytest.param(notebook.stem, marks=marks)
+
+
+@pytest.mark.parametrize("name", map(student_version, NOTEBOOKS))
 def test_a_student_version_runs_unsolved_and_says_not_yet(student_folder, without_engines, name):
     """The whole notebooks run with the engines of this machine; here, those that have recordings run from them."""
     file = student_folder / f"{name}.ipynb"

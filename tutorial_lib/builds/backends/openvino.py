@@ -198,7 +198,7 @@ class OpenVINOModel:
             request = self._requests[number]
             for index, value in enumerate(values):
                 request.set_input_tensor(index, value)
-            request.infer()
+            request.infer(share_outputs=True)  # else it copies all of them into arrays that nobody takes
             found = request.output_tensors
             arrays = [tensor.data for tensor in found]
             results = tuple(map(_as_torch, found, arrays))
