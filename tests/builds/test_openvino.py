@@ -378,8 +378,9 @@ def test_an_operator_without_a_conversion_is_named(path):
     assert "OpenVINO cannot convert aten.complex.default" in message
 
 
-def test_results_that_conversion_trips_over_are_told_in_words():
+def test_what_conversion_trips_over_is_told_in_words():
     assert "holds the constant 7" in refusal("export", case_of(lambda h, x, y: (h, 7)))
+    assert "does not use" in refusal("export", case_of(lambda h, x, y: torch.arange(5.0)))
     assert "holds one tensor twice" in refusal("export", case_of(lambda h, x, y: (h, h)))
     assert "the result holds a str" in refusal("export", case_of(lambda h, x, y: (h, "text")))
 

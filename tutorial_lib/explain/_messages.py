@@ -489,6 +489,14 @@ RULES = (
         "Take the backend inductor or eager, or write that step with other operators.",
     ),
     Rule(
+        "openvino input",
+        "IndexError",
+        r"vector::_M_range_check",
+        "OpenVINO leaves out an input that the model does not use, and finds no place for the range of another.",
+        "Take the input path, or drop that argument from the model's forward and from the inputs.",
+        raised_by=r"/(paths|openvino)\.py$",
+    ),
+    Rule(
         "openvino result",
         "GeneralFailure",
         r"Tensor name is not a number: (?P<what>\S+)",
@@ -589,7 +597,7 @@ RULES = (
         "RuntimeError ValueError",
         r"TensorRT does not support float64",
         "TensorRT does not compute in float64.",
-        'Convert the model and its inputs with float(), or let TensorRT do it: options={{"truncate_double": True}}.',
+        "Convert the model and its inputs with float().",
     ),
     Rule(
         "tensorrt converter",
