@@ -224,7 +224,7 @@ class DecoderBlock(nn.Module):
         values = self._heads(self.v_proj(y), self.kv_heads)
         if past is not None:
             keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
-        x = x + self.o_proj(self.attended(query, keys, values, attend).transpose(1, 2).flatten(2))
+        x = x + self.o_proj(self.attended(query, keys, values, attend))
         y = self.norm2(x)
         return x + self.down_proj(nn.functional.silu(self.gate_proj(y)) * self.up_proj(y)), keys, values
 
@@ -235,7 +235,7 @@ class DecoderBlock(nn.Module):
     def attended(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, attend: torch.Tensor
     ) -> torch.Tensor:
-        """Attention, [batch, heads, new, head_dim], from matrix products.
+        """Attention, [batch, new, heads * head_dim], from matrix products.
 
         ``scaled_dot_product_attention`` computes the same. But traced for a GPU it pads masks to rows of 8, and asks
         for something that PyTorch cannot show for a range of `new` that is not in steps of 8 (notebook 12).
@@ -243,9 +243,9 @@ class DecoderBlock(nn.Module):
         query = query.unflatten(1, (self.kv_heads, -1))  # [batch, kv_heads, heads per key head, new, head_dim]
         scores = torch.einsum("bkgnd,bktd->bkgnt", query, keys).float() / self.head_dim**0.5
         weights = scores.masked_fill(~attend[:, None], -torch.inf).softmax(dim=-1).to(values.dtype)
-        # The heads become one axis while they are the last but one: any other order asks, in torch 2.11, for something
-        # that PyTorch cannot show for a range of `new`.
-        return torch.einsum("bkgnt,bktd->bnkgd", weights, values).flatten(2, 3).transpose(1, 2)
+        # All heads become one axis last: before that, torch 2.11 asks for what it cannot show for a range of `new`.
+        attended = torch.einsum("bkgnt,bktd->bkgnd", weights, values)
+        return attended.permute(0, 3, 1, 2, 4).flatten(2)
 
 
 class Decoder(nn.Module):
