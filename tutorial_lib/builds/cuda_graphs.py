@@ -78,6 +78,7 @@ class Graphed:
     def _capture(self, inputs: tuple[torch.Tensor, ...]) -> Capture:
         device = inputs[0].device
         torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()  # as the capture does: memory that others left would be taken off that of the graph
         start, before = time.perf_counter(), torch.cuda.memory_reserved(device)
         buffers = tuple(x.clone() for x in inputs)
         stream = torch.cuda.Stream(device)  # a graph cannot be captured on the default stream
