@@ -260,6 +260,7 @@ def test_the_text_encoder_is_right_on_every_path_with_eager(path, text, built, a
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_text_encoder_is_right_on_every_path_with_inductor(path, built, agrees, inductor):
     case = text_encoder(**{**SHORT, "depth": 1, "batch": (2, 2, 4) if path == "jit" else (1, 2, 4)})
     program = built(path, inductor, case)

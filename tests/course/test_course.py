@@ -135,9 +135,12 @@ def without_engines(tmp_path_factory):
     return folder / "bin/python"
 
 
+BRIEF = ("00", "02", "05")
+"""Notebooks whose student versions `make test-slow` runs; they have recordings. Those of all others are `long`."""
+
+
 def student_version(notebook):
-    """A notebook's name; `long` where it has no recordings, since all that its student version runs then runs in it."""
-    marks = [pytest.mark.slow] if notebook.with_suffix(".json").exists() else [pytest.mark.slow, pytest.mark.long]
+    marks = [pytest.mark.slow] if notebook.stem.startswith(BRIEF) else [pytest.mark.slow, pytest.mark.long]
     return pytest.param(notebook.stem, marks=marks)
 
 
