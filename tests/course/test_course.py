@@ -144,7 +144,7 @@ def student_version(notebook):
     return pytest.param(notebook.stem, marks=marks)
 
 
-@pytest.mark.parametrize("name", map(student_version, NOTEBOOKS))
+@pytest.mark.parametrize("name", [student_version(notebook) for notebook in NOTEBOOKS])
 def test_a_student_version_runs_unsolved_and_says_not_yet(student_folder, without_engines, name):
     """The whole notebooks run with the engines of this machine; here, those that have recordings run from them."""
     file = student_folder / f"{name}.ipynb"
