@@ -94,7 +94,8 @@ def compared(alone: list[Run], beside: Run) -> pd.DataFrame:
     """For each latency: the spread of the runs alone, and that beside the other GPUs as a multiple of their median."""
     frame = pd.DataFrame({number: run["median_ms"] for number, run in enumerate(alone)})
     spread, ratio = frame.max(axis=1) / frame.min(axis=1) - 1, pd.Series(beside["median_ms"]) / frame.median(axis=1)
-    return pd.DataFrame({"spread": spread, "ratio": ratio, "repeats": spread <= WITHIN})
+    stays = (ratio - 1).abs() <= WITHIN
+    return pd.DataFrame({"spread": spread, "ratio": ratio, "repeats": spread <= WITHIN, "stays": stays})
 
 
 def verdict(content: dict[str, Any]) -> str:
@@ -111,12 +112,11 @@ def verdict(content: dict[str, Any]) -> str:
         lines.append(f"{text}: lost {run['lost']}, twice {run['twice']}, failed {len(run['failed'])}.")
     frame = compared(alone, beside)
     told = frame[frame["repeats"]]
-    inside = (told["ratio"] - 1).abs() <= WITHIN
     lines.append(
-        f"Of {len(frame)} latencies, {len(told)} repeat within {WITHIN:.0%} alone; of these, {int(inside.sum())} are "
-        f"within {WITHIN:.0%} beside other GPUs."
+        f"Of {len(frame)} latencies, {len(told)} repeat within {WITHIN:.0%} alone; of these, "
+        f"{int(told['stays'].sum())} are within {WITHIN:.0%} beside other GPUs."
     )
-    lines += [f"  not within: {each}: {row.ratio:.3f}" for each, row in told[~inside].iterrows()]
+    lines += [f"  not within: {each}: {row.ratio:.3f}" for each, row in told[~told["stays"]].iterrows()]
     again = frame[~frame["repeats"]]
     lines += [f"  does not repeat: {each}: {row.spread:.1%} apart alone" for each, row in again.iterrows()]
     return "\n".join(lines)
@@ -125,7 +125,7 @@ def verdict(content: dict[str, Any]) -> str:
 def figure(content: dict[str, Any]) -> Figure:
     """Each latency that moves or does not repeat: how far the runs alone are apart, and what it is beside others."""
     every = compared(content["alone"], content["beside"]).sort_values("ratio")
-    frame = every[~every["repeats"] | ((every["ratio"] - 1).abs() > WITHIN)]
+    frame = every[~(every["repeats"] & every["stays"])]
     drawn = Figure(figsize=(8, 0.25 * len(frame) + 1.4), layout="constrained")
     axes, places = drawn.subplots(), range(len(frame))
     axes.axvspan(1 - WITHIN, 1 + WITHIN, color="0.9", label=f"within {WITHIN:.0%} of those alone")
@@ -133,7 +133,7 @@ def figure(content: dict[str, Any]) -> Figure:
     axes.hlines(places, 1 / half, half, color="tab:green", linewidth=5, alpha=0.3, label="how far runs alone are apart")
     axes.plot(frame["ratio"], places, "o", color="tab:green", label="beside the other GPUs")
     axes.margins(y=0.02)
-    axes.set_yticks(range(len(frame)), frame.index)
+    axes.set_yticks(places, frame.index)
     axes.set_xlabel("latency / median of those alone")
     steady = f"{len(every) - len(frame)} of {len(every)} latencies repeat alone, and stay beside others"
     title = f"{content['device']}, {content['beside']['gpus']} GPUs of one host\n{steady}, within {WITHIN:.0%}"
