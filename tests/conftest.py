@@ -10,6 +10,7 @@ from torch import nn
 
 from tutorial_lib import PATHS, Case, DynamicDim, Reference, TensorSpec, expand_reshape, status
 from tutorial_lib.builds.backends import as_device
+from tutorial_lib.engines import EnginesUnavailable, install
 
 # Also where a hand-made fault leaves OpenVINO's telemetry on: the test that is to notice works in a process of its own.
 sys.modules.setdefault("openvino_telemetry", None)
@@ -62,6 +63,28 @@ def masked():
     batch, length = DynamicDim("batch", 1, 2, 4), DynamicDim("length", 1, 5, 9)
     inputs = (TensorSpec("x", (batch, length, 16)), TensorSpec("mask", (batch, length)))
     return Case("masked", model, inputs).to(as_device())
+
+
+@pytest.fixture(scope="session")
+def installed():
+    """What builds engines, installed; tests that need it are skipped, with the reason, where it is missing."""
+    try:
+        return install.located()
+    except EnginesUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def without_builder(monkeypatch):
+    """``without_builder(sentence)``: from now on nothing builds engines here, for that reason."""
+
+    def remove(sentence="no builder on this machine."):
+        def located():
+            raise EnginesUnavailable(sentence)
+
+        monkeypatch.setattr(install, "located", located)
+
+    return remove
 
 
 @pytest.fixture(params=list(PATHS))

@@ -8,29 +8,10 @@ import inside
 import pytest
 
 from tutorial_lib import engines
-from tutorial_lib.engines import install, worker
+from tutorial_lib.engines import worker
 
 collect_ignore = ["refused_without_driver.py"]  # a script, without doctests
 sys.path.append(str(Path(__file__).parents[1] / "zoo"))  # models from outside, which the engines' process imports too
-
-
-@pytest.fixture(scope="session")
-def installed():
-    """What builds engines, installed; tests that need it are skipped, with the reason, where it is missing."""
-    try:
-        return install.located()
-    except engines.EnginesUnavailable as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def nothing_here(monkeypatch):
-    """Makes this a machine where nothing can be built, when called."""
-
-    def located():
-        raise engines.EnginesUnavailable("no builder on this machine.")
-
-    return lambda: monkeypatch.setattr(install, "located", located)
 
 
 @pytest.fixture

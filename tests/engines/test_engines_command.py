@@ -147,8 +147,8 @@ def test_a_build_that_takes_too_long_is_one_sentence_and_exit_code_1(installed, 
     assert "not built by TensorRT for RTX" in printed.out
 
 
-def test_without_the_builder_it_says_what_to_type_and_ends_with_1(nothing_here, no_process, capsys):
-    nothing_here()
+def test_without_the_builder_it_says_what_to_type_and_ends_with_1(without_builder, no_process, capsys):
+    without_builder()
     assert engines() == 1
     assert one_sentence(capsys) == "error: no builder on this machine.\n"
 

@@ -84,7 +84,7 @@ def test_what_is_no_function_or_cannot_be_sent_is_refused():
         run_inside(failing, (item for item in ()))
 
 
-def test_a_recording_gives_back_what_was_built(installed, nothing_here, monkeypatch, tmp_path, capsys):
+def test_a_recording_gives_back_what_was_built(installed, without_builder, monkeypatch, tmp_path, capsys):
     def asked():
         of_a_function = recording.run_inside(compiled, seed(), 2)
         built = recording.build_all(seed(), ["export"], calls=[33])
@@ -95,7 +95,7 @@ def test_a_recording_gives_back_what_was_built(installed, nothing_here, monkeypa
     of_a_function, built, graph = asked()
     assert capsys.readouterr().out == ""
     monkeypatch.delenv(RECORD)
-    nothing_here()
+    without_builder()
     recording = Recording(tmp_path / "recorded.json")
     again = asked()
     versions = f"Torch-TensorRT {of_a_function.version} and TensorRT for RTX {built.versions['tensorrt-rtx']}"
@@ -121,8 +121,8 @@ def test_a_recording_holds_neither_folders_nor_seconds_and_is_the_same_when_made
     assert os.path.expanduser("~") not in texts[0]
 
 
-def test_without_the_builder_it_says_what_is_missing(nothing_here, tmp_path):
-    nothing_here()
+def test_without_the_builder_it_says_what_is_missing(without_builder, tmp_path):
+    without_builder()
     recording = Recording(tmp_path / "nothing.json")
     assert str(recording).startswith("Nothing is built here: no builder on this machine.\n")
     with pytest.raises(EnginesUnavailable, match=r"^this was not recorded, .*: no builder on this machine\.$"):

@@ -172,8 +172,8 @@ def test_what_was_typed_is_checked_before_a_process_is_asked(no_process, argumen
         build(expand_reshape(), **arguments)
 
 
-def test_without_the_builder_a_request_says_what_is_missing(nothing_here, no_process):
-    nothing_here()
+def test_without_the_builder_a_request_says_what_is_missing(without_builder, no_process):
+    without_builder()
     for ask in (lambda: build(expand_reshape(), "jit"), lambda: run_inside(sorted, [1])):
         with pytest.raises(EnginesUnavailable, match="no builder on this machine"):
             ask()

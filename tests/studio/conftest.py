@@ -9,7 +9,7 @@ from studio_page import Held
 
 from tutorial_lib import PATHS, BuildError, engines
 from tutorial_lib.core.progress import Progress
-from tutorial_lib.engines import EnginesUnavailable, install
+from tutorial_lib.engines import install
 from tutorial_lib.studio import cached_runs, panel, runner
 
 
@@ -62,13 +62,9 @@ def quick(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_builder(monkeypatch):
+def no_builder(monkeypatch, without_builder):
     """No test waits for TensorRT: it is not installed, and nothing is loaded when a studio is shown."""
-
-    def located():
-        raise EnginesUnavailable("TensorRT for RTX is not installed; run it.")
-
-    monkeypatch.setattr(install, "located", located)
+    without_builder("TensorRT for RTX is not installed; run it.")
     monkeypatch.setattr(runner, "warm_up", lambda engines: None)
 
 

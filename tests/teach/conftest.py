@@ -1,8 +1,7 @@
-"""How answers are judged, and machines that build TensorRT's engines or do not."""
+"""How answers are judged, and a machine that builds none of TensorRT's engines."""
 
 import pytest
 
-from tutorial_lib.engines import EnginesUnavailable, install
 from tutorial_lib.teach import check
 
 
@@ -20,17 +19,5 @@ def judged():
 
 
 @pytest.fixture
-def nothing_can_be_built(monkeypatch):
-    def located():
-        raise EnginesUnavailable("TensorRT for RTX is not installed here.")
-
-    monkeypatch.setattr(install, "located", located)
-
-
-@pytest.fixture
-def builder():
-    """TensorRT for RTX, or no test."""
-    try:
-        return install.located()
-    except EnginesUnavailable as error:
-        pytest.skip(str(error))
+def nothing_can_be_built(without_builder):
+    without_builder("TensorRT for RTX is not installed here.")

@@ -35,7 +35,7 @@ def test_a_panel_that_is_not_there_is_named():
 
 
 @pytest.mark.slow
-def test_the_engine_is_built_here_where_that_works(builder, tmp_path):
+def test_the_engine_is_built_here_where_that_works(installed, tmp_path):
     shutil.copy(RECORDING, tmp_path / "copy.json")
     panel = teach.panels.memory_over_max(tmp_path / "copy.json")
     assert "reserves" in panel.set_max(8)

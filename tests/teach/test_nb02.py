@@ -100,7 +100,7 @@ def test_the_exercise_looks_at_the_last_state_of_the_panel(panel, judged):
 
 
 @pytest.mark.slow
-def test_the_profiles_of_the_key_are_those_of_real_engines(builder):
+def test_the_profiles_of_the_key_are_those_of_real_engines(installed):
     for typed, real in PROFILES.items():
         (report,) = engines.build_all(expand_reshape(typed, embed_dim=24, tokens=3), ["export"])
         assert asked_for(report.engines[0]) == real

@@ -107,7 +107,7 @@ def test_the_memory_of_the_key_is_that_of_the_recorded_engines(nothing_can_be_bu
 
 
 @pytest.mark.slow
-def test_only_memory_moves_with_max_in_real_engines(builder):
+def test_only_memory_moves_with_max_in_real_engines(installed):
     small, large = (engines.build(expand_reshape((1, 4, high)), "export").plans[0] for high in (8, 64))
     for plan, high in ((small, 8), (large, 64)):
         assert plan.activation_bytes / 1e6 == pytest.approx(ACTIVATION_MB[high], rel=0.02)
